@@ -1,0 +1,1 @@
+"""What was spent, on what, and which part of it was lost work."""

@@ -1,0 +1,27 @@
+"""One machine's time, as the ledger takes it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from spotweld.values.money import Money
+from spotweld.values.offers import Offer
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """The time of one attempt on one machine. Times are seconds since 1970 UTC."""
+
+    project: str
+    run: str
+    attempt: int
+    machine: str
+    offer: Offer
+    on_demand_hourly: Money
+    """What the same machine type costs on demand in the same zone, for the comparison."""
+    started: float
+    ended: float
+    closed: bool
+    """False while the machine still runs: ``ended`` is then now, and the figure an estimate."""
+    lost_seconds: float
+    """The part of the time whose result was thrown away: since the last state that a later attempt resumed from."""
+    labels: dict[str, str]

@@ -1,0 +1,244 @@
+"""Every error that Spotweld raises on purpose.
+
+::
+
+    SpotweldError
+    ├── UsageError                 SW10xx  exit 2   the caller asked for something impossible
+    │   └── ProjectError           SW11xx           the project file is wrong, at a line and a column
+    ├── StoreError                 SW20xx  exit 1   bytes that should survive
+    │   ├── NotFound               SW2001           nothing under that key
+    │   ├── Conflict               SW2002           somebody else was first (create, compare-and-swap)
+    │   ├── Fenced                 SW2003  exit 75  a later attempt owns the run: stop writing
+    │   ├── Corrupt                SW2004           bytes differ from their digest
+    │   ├── Unavailable            SW2005           the store did not answer; worth a retry
+    │   └── StoreRefused           SW2006           the store ignores conditions; unsafe
+    ├── CheckpointError            SW30xx  exit 1   a state that cannot be saved or restored
+    │   ├── UnsupportedState       SW3001           a value with no safe representation
+    │   ├── StateMismatch          SW3002           the checkpoint does not fit the program
+    │   ├── UnknownFormat          SW3003           written by a newer Spotweld
+    │   └── NoWholeCheckpoint      SW3004           every stored checkpoint is damaged
+    ├── ProviderError              SW40xx  exit 1   a machine could not be had or reached
+    │   └── NoCapacity             SW4001  exit 5   the offer cannot be had now
+    └── RunError                   SW50xx  exit 1   a run that cannot go on
+        ├── StaleWriter            SW5001           another controller drives this run
+        └── IllegalTransition      SW5002           the event does not fit the run's state
+
+An error says *what* happened, *why*, and *what to do*. Its code is stable; ``spotweld explain CODE`` prints the
+docstring of its class.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class SpotweldError(Exception):
+    """Something that Spotweld knows how to explain.
+
+    Args:
+        what: one sentence: what happened.
+        why: the cause, as far as it is known.
+        todo: what the reader can do about it.
+    """
+
+    code: ClassVar[str] = "SW0001"
+    exit_status: ClassVar[int] = 1
+
+    def __init__(self, what: str, why: str = "", todo: str = "") -> None:
+        super().__init__(what, why, todo)
+        self.what = what
+        self.why = why
+        self.todo = todo
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.what, self.why) if part)
+
+
+class UsageError(SpotweldError):
+    """A verb was called with something that does not exist or does not fit.
+
+    Nothing was changed. The message names the nearest thing that does exist.
+    """
+
+    code = "SW1001"
+    exit_status = 2
+
+
+class ProjectError(UsageError):
+    """The project file cannot be used as it stands.
+
+    The message carries the file, the line and the column of the first offending place, and for an unknown key the
+    nearest key that is known. Nothing was changed. ``spotweld init --schema`` prints the JSON Schema that editors
+    can use to check the file while it is written.
+    """
+
+    code = "SW1101"
+
+    def __init__(
+        self, what: str, why: str = "", todo: str = "", *, file: str = "", line: int = 0, column: int = 0
+    ) -> None:
+        super().__init__(what, why, todo)
+        self.file = file
+        self.line = line
+        self.column = column
+
+    def __str__(self) -> str:
+        place = ":".join(str(part) for part in (self.file, self.line, self.column) if part)
+        return f"{place}: {super().__str__()}" if place else super().__str__()
+
+
+class StoreError(SpotweldError):
+    """The store could not do what was asked of it."""
+
+    code = "SW2000"
+
+
+class NotFound(StoreError):
+    """There is no object under that key.
+
+    A checkpoint or a log that was there before may have been removed by retention or by hand.
+    """
+
+    code = "SW2001"
+
+
+class Conflict(StoreError):
+    """Somebody else wrote the object first.
+
+    A create found the key taken, or a replace found another version than the one that was read. The caller reads again
+    and decides anew.
+    """
+
+    code = "SW2002"
+
+
+class Fenced(StoreError):
+    """A later attempt has taken over this run, so this one may not publish any more.
+
+    That is the protection against two machines writing the same run: the older one was declared dead and came back.
+    It stops with exit status 75; the later attempt goes on. Nothing is lost.
+    """
+
+    code = "SW2003"
+    exit_status = 75
+
+
+class Corrupt(StoreError):
+    """The bytes that were read are not the bytes that were written.
+
+    The digest or the size differs: a damaged disk, a truncated copy, or a file changed by hand. Spotweld never uses
+    such bytes; it falls back to the previous whole checkpoint and says so.
+    """
+
+    code = "SW2004"
+
+
+class Unavailable(StoreError):
+    """The store did not answer, or answered that it cannot now: no network, no space, too many requests.
+
+    Training goes on; the save is tried again. If it stays so, look at the store's URL and credentials with
+    ``spotweld doctor``, and at the free space of the disk.
+    """
+
+    code = "SW2005"
+
+
+class StoreRefused(StoreError):
+    """The store accepts conditional writes and then ignores the condition.
+
+    Two machines could overwrite each other without noticing. Use a store that honours ``If-None-Match`` and
+    ``If-Match`` (AWS S3, GCS, Azure Blob, SeaweedFS, MinIO and local folders do), or append ``?single-writer=true`` to
+    its URL if you are sure that only one machine writes at any time.
+    """
+
+    code = "SW2006"
+
+
+class CheckpointError(SpotweldError):
+    """A state could not be saved or restored."""
+
+    code = "SW3000"
+
+
+class UnsupportedState(CheckpointError):
+    """The state holds a value that cannot be stored safely.
+
+    Spotweld stores tensors, arrays and plain values (numbers, strings, bytes, booleans, None, and lists, tuples and
+    dicts of them) and nothing that would need pickle, because reading a pickle can run any code. Turn the value into
+    plain ones in ``state_dict()``.
+    """
+
+    code = "SW3001"
+
+
+class StateMismatch(CheckpointError):
+    """The checkpoint does not fit the program that wants to resume from it.
+
+    A name, shape or dtype differs: the code changed between attempts, or the run's name was used for another
+    model. Use the code that wrote it, or another run name.
+    """
+
+    code = "SW3002"
+
+
+class UnknownFormat(CheckpointError):
+    """The checkpoint was written by a newer Spotweld, in a format that this one does not know. Upgrade Spotweld."""
+
+    code = "SW3003"
+
+
+class NoWholeCheckpoint(CheckpointError):
+    """The run has checkpoints, and every one of them is damaged.
+
+    Starting silently from step 0 would hide that, so the run stops. To start over on purpose, use another run name.
+    """
+
+    code = "SW3004"
+
+
+class ProviderError(SpotweldError):
+    """A provider refused or failed."""
+
+    code = "SW4000"
+
+
+class NoCapacity(ProviderError):
+    """The provider has no such machine now in that zone. Spotweld tries the next offer, and later this one again."""
+
+    code = "SW4001"
+    exit_status = 5
+
+
+class RunError(SpotweldError):
+    """A run cannot go on."""
+
+    code = "SW5000"
+
+
+class StaleWriter(RunError):
+    """Another controller has written to this run's log since this one last read it.
+
+    This one stops; the other one drives the run.
+    """
+
+    code = "SW5001"
+
+
+class IllegalTransition(RunError):
+    """An event does not fit the state that the run is in.
+
+    The log was changed by hand, or this is a fault in Spotweld.
+    """
+
+    code = "SW5002"
+
+
+def catalogue() -> dict[str, type[SpotweldError]]:
+    """Every error class by its stable code."""
+    found: dict[str, type[SpotweldError]] = {}
+    queue: list[type[SpotweldError]] = [SpotweldError]
+    while queue:
+        kind = queue.pop()
+        found[kind.code] = kind
+        queue.extend(kind.__subclasses__())
+    return dict(sorted(found.items()))

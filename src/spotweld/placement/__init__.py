@@ -1,0 +1,1 @@
+"""Which machine to rent next: pure functions of what was observed."""

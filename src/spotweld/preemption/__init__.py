@@ -1,0 +1,1 @@
+"""Notices: warnings that this machine will be taken, from every source that gives one."""

@@ -1,0 +1,131 @@
+"""What a project file says, once it has been checked."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+
+from spotweld.values.money import Money
+
+
+class EveryAuto(msgspec.Struct, frozen=True, tag="auto"):
+    """Save as often as Young/Daly advises from the measured cost of a save and the observed hazard."""
+
+
+class EverySteps(msgspec.Struct, frozen=True, tag="steps"):
+    """Save after every ``steps`` steps."""
+
+    steps: int
+
+
+class EverySeconds(msgspec.Struct, frozen=True, tag="seconds"):
+    """Save when ``seconds`` have passed since the last save."""
+
+    seconds: float
+
+
+Every = EveryAuto | EverySteps | EverySeconds
+
+
+class CheckpointPolicy(msgspec.Struct, frozen=True):
+    """When to save and what to keep."""
+
+    every: Every = EveryAuto()
+    keep_last: int = 3
+    """The newest this many checkpoints are kept."""
+    keep_every: int = 0
+    """Of the older ones every n-th is kept as well; 0: none."""
+
+
+class RetryOn(StrEnum):
+    """After which endings a run tries again."""
+
+    NO_CAPACITY = "no-capacity"
+    INTERRUPTION = "interruption"
+    ERROR = "error"
+
+
+class Retry(msgspec.Struct, frozen=True):
+    """When a run tries again, and how often a failing program may."""
+
+    on_events: tuple[RetryOn, ...] = (RetryOn.NO_CAPACITY, RetryOn.INTERRUPTION, RetryOn.ERROR)
+    failures: int = 2
+    """Failures after which the run still tries again; interruptions do not count."""
+
+
+class SpotUse(StrEnum):
+    """Which capacity a job may use (SkyPilot's and dstack's ``spot_policy``)."""
+
+    AUTO = "auto"
+    SPOT = "spot"
+    ON_DEMAND = "on-demand"
+
+
+class Job(msgspec.Struct, frozen=True):
+    """What to run."""
+
+    name: str
+    command: str
+    """A shell command line, run in the job's folder on the machine."""
+    setup: str = ""
+    """A shell command line run before it on every machine; its failure is the machine's set-up failing."""
+    workdir: Path = Path()
+    """Absolute; its files are frozen when the run is opened and laid out on every machine."""
+    env: dict[str, str] = {}
+    spot_policy: SpotUse = SpotUse.AUTO
+    checkpoint: CheckpointPolicy = CheckpointPolicy()
+    retry: Retry = Retry()
+    max_duration: float | None = None
+    """Seconds after which the run is stopped."""
+    budget: Money | None = None
+    """What the run may cost before it is stopped."""
+    labels: dict[str, str] = {}
+
+
+class LocalZone(msgspec.Struct, frozen=True):
+    """One zone of the local provider."""
+
+    name: str
+    spot: Money
+    """Per machine and hour."""
+    on_demand: Money
+    machines: int = 1
+    """How many spot machines can be had while there is capacity. On-demand ones can always be had."""
+    trace: Path | None = None
+    """A recorded availability trace (spot-traces JSON); None: drawn from the seed."""
+
+
+class LocalProvider(msgspec.Struct, frozen=True):
+    """The embedded provider, which behaves like a spot cloud on this machine."""
+
+    zones: tuple[LocalZone, ...]
+    seed: int = 0
+    up: float = 3600.0
+    """Mean seconds that a seeded zone has capacity; lives are heavy-tailed."""
+    down: float = 600.0
+    """Mean seconds that a seeded zone has none."""
+    speed: float = 1.0
+    """Trace seconds that pass in one second (for traces and seeds alike)."""
+    notices: tuple[float | None, ...] = (30.0,)
+    """Seconds of warning, drawn by the seed for each loss of capacity; None: no warning."""
+    boot: float = 0.0
+    """Seconds a machine takes to come up."""
+
+
+class Project(msgspec.Struct, frozen=True):
+    """A project file."""
+
+    file: Path
+    """Absolute."""
+    name: str
+    store: str
+    """URL; ``file:`` URLs are absolute."""
+    local: LocalProvider
+    jobs: dict[str, Job]
+
+    @property
+    def state(self) -> Path:
+        """The folder that holds the event log and the local provider's machines: ``.spotweld`` beside the file."""
+        return self.file.parent / ".spotweld"

@@ -1,0 +1,1 @@
+"""The embedded provider: this machine, behaving like a spot cloud."""

@@ -1,0 +1,1 @@
+"""Prove that a job survives before money is spent."""

@@ -1,0 +1,1 @@
+"""Runs: the controller, its event log, and the agent on the machine."""

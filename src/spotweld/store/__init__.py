@@ -1,0 +1,1 @@
+"""Bytes that survive: objects under one URL, blobs named by their digest, and the one head of each run."""

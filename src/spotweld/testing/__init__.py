@@ -1,0 +1,1 @@
+"""Fakes for testing an integration with Spotweld, as we test our own."""

@@ -1,0 +1,1 @@
+"""Plain values that every room uses: durations, sizes, money, digests, offers, clocks."""

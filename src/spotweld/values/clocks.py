@@ -1,0 +1,41 @@
+"""Time as a parameter, so that no test has to wait for it."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What the rest of the house may ask of time."""
+
+    def now(self) -> float:
+        """Seconds since 1970-01-01 UTC. May jump; use it for records, never for order or for safety."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds since an arbitrary moment. Never goes back."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Let ``seconds`` pass."""
+        ...
+
+
+class SystemClock:
+    """The machine's own clock."""
+
+    def now(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+def iso(seconds: float) -> str:
+    """``1700000000.0`` as ``2023-11-14T22:13:20.000Z`` (RFC 3339, UTC, milliseconds)."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
