@@ -1,0 +1,214 @@
+"""The head of a run: the one small object that says which checkpoints are published, and who may publish the next.
+
+It is moved by compare-and-swap alone. Whoever wants to publish first raises the *epoch*; from then on every writer of
+an earlier epoch loses, whenever it wakes up, because it finds the head under another epoch or fails the compare. No
+clock takes part. The protocol is in ``docs/decisions/0002-compare-and-swap-on-files.md`` and durability's rules 3 to 5.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from spotweld.errors import Conflict, Corrupt, Fenced, NotFound, Unavailable, UnknownFormat, UsageError
+from spotweld.values.digests import Digest, digest
+
+if TYPE_CHECKING:
+    from spotweld.store.objects import Objects, Version
+
+_TRIES = 100
+"""Lost races in a row before we say that something else is wrong; every one of them is another writer's progress."""
+_DOUBTS = 3
+"""Writes in a row that the store did not answer before the caller is told."""
+
+
+class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One published manifest."""
+
+    step: int
+    """Steps that were finished."""
+    key: str
+    digest: Digest
+    size: int
+    """Bytes of the manifest."""
+    saved: float
+    """By the writer's clock, seconds since 1970; for people only."""
+
+
+class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="format", tag=1):
+    """What a run has published. A format that this version does not know is refused, never half understood."""
+
+    epoch: int
+    """Raised by every writer before its first publish."""
+    attempt: int
+    """The highest attempt that took over so far; 0 without a controller."""
+    seq: int
+    """Raised by every write."""
+    write_id: str
+    """Random, new for every write: tells a writer whether it was its own write that won."""
+    kept: tuple[Kept, ...]
+    """Newest first."""
+
+
+class HeadWriter:
+    """The right to publish under one epoch; made by `take_over`. For one thread of one process."""
+
+    def __init__(self, objects: Objects, run: str, head: Head) -> None:
+        self._objects = objects
+        self._run = run
+        self._head = head
+        self._ours = {head.write_id}
+
+    @property
+    def head(self) -> Head:
+        """The head as this writer last left it."""
+        return self._head
+
+    def publish(self, kept: tuple[Kept, ...]) -> Head:
+        """Make ``kept`` what the run has published. Durable when it returns.
+
+        Raises:
+            Fenced: a later epoch owns the run, or the head is gone: never write again.
+            Corrupt: the head is damaged.
+            Unavailable: the store did not answer; the head may or may not have moved. Publishing again is safe.
+        """
+        doubts = 0
+        tried = ""
+        for _ in range(_TRIES):
+            found, version = self._read_ours()
+            if found.write_id == tried:
+                self._head = found
+                return found
+            tried = ""
+            new = Head(self._head.epoch, self._head.attempt, found.seq + 1, _write_id(), kept)
+            self._ours.add(new.write_id)
+            try:
+                self._objects.replace(head_key(self._run), _seal(new), version)
+            except Conflict:
+                # Ours may have won, and the client's own second try of it lost.
+                tried = new.write_id
+            except Unavailable:
+                # To see it there now would not prove it durable, should an fsync have failed: write anew.
+                doubts += 1
+                if doubts == _DOUBTS:
+                    raise
+            else:
+                self._ours = {new.write_id}
+                self._head = new
+                return new
+        raise _contended(self._run)
+
+    def _read_ours(self) -> tuple[Head, Version]:
+        try:
+            found, version = _read(self._objects, self._run)
+        except NotFound as error:
+            raise Fenced(f"The head of run {self._run} is gone", "the run was deleted") from error
+        if found.epoch != self._head.epoch or found.write_id not in self._ours:
+            why = f"this writer has epoch {self._head.epoch}, the head epoch {found.epoch} of attempt {found.attempt}"
+            raise Fenced(f"Run {self._run} has been taken over", why, "Nothing is lost: the later attempt goes on.")
+        return found, version
+
+
+def head_key(run: str) -> str:
+    """Where the head of ``run`` lies.
+
+    Raises:
+        UsageError: a run's name is one part of a key.
+    """
+    if not run or "/" in run or run in {".", ".."}:
+        raise UsageError(f"{run[:80]!r} cannot be a run's name", "it must be one part of a path")
+    return f"runs/{run}/head"
+
+
+def read_head(objects: Objects, run: str) -> Head | None:
+    """The head of ``run``, or None if nobody ever took it over.
+
+    Raises:
+        Corrupt: the head is damaged.
+        UnknownFormat: a newer Spotweld wrote it.
+        Unavailable: the store did not answer.
+    """
+    try:
+        return _unseal(run, objects.get(head_key(run)))
+    except NotFound:
+        return None
+
+
+def take_over(objects: Objects, run: str, attempt: int) -> HeadWriter:
+    """Raise the epoch of ``run``, so that whoever wrote before cannot publish any more.
+
+    Args:
+        objects: the store.
+        run: its name.
+        attempt: the attempt's number from 1, or 0 where no controller counts them: that always takes over.
+
+    Raises:
+        Fenced: a higher attempt has been here: this one was declared dead before it came up.
+        Corrupt: the head is damaged.
+        UnknownFormat: a newer Spotweld wrote it.
+        Unavailable: the store did not answer.
+    """
+    key = head_key(run)
+    doubts = 0
+    tried = ""
+    for _ in range(_TRIES):
+        try:
+            found, version = _read(objects, run)
+        except NotFound:
+            found, version = Head(0, 0, 0, "", ()), None
+        if found.write_id == tried != "":
+            return HeadWriter(objects, run, found)
+        if attempt and found.attempt > attempt:
+            why = f"this is attempt {attempt}, and attempt {found.attempt} has taken over"
+            raise Fenced(f"Run {run} belongs to a later attempt", why, "Nothing is lost: the later attempt goes on.")
+        # An attempt without a number keeps the highest one, so that a numbered zombie stays out.
+        new = Head(found.epoch + 1, max(attempt, found.attempt), found.seq + 1, _write_id(), found.kept)
+        tried = ""
+        try:
+            if version is None:
+                objects.create(key, _seal(new))
+            else:
+                objects.replace(key, _seal(new), version)
+        except Conflict:
+            tried = new.write_id
+        except Unavailable:
+            doubts += 1
+            if doubts == _DOUBTS:
+                raise
+        else:
+            return HeadWriter(objects, run, new)
+    raise _contended(run)
+
+
+def _read(objects: Objects, run: str) -> tuple[Head, Version]:
+    raw, version = objects.read(head_key(run))
+    return _unseal(run, raw), version
+
+
+def _seal(head: Head) -> bytes:
+    body = msgspec.json.encode(head)
+    return f"{digest(body)}\n".encode() + body
+
+
+def _unseal(run: str, raw: bytes) -> Head:
+    line, _, body = raw.partition(b"\n")
+    if line != digest(body).encode():
+        what = f"The head of run {run} is damaged"
+        todo = f"Its manifests and packs are untouched. Stop its writers, then restore {head_key(run)} from a copy."
+        raise Corrupt(what, "its bytes differ from its own digest", todo)
+    try:
+        return msgspec.json.decode(body, type=Head)
+    except msgspec.MsgspecError as error:
+        raise UnknownFormat(f"The head of run {run} was written by a newer Spotweld", str(error), "Upgrade.") from error
+
+
+def _write_id() -> str:
+    return secrets.token_hex(12)
+
+
+def _contended(run: str) -> Unavailable:
+    return Unavailable(
+        f"Run {run} is taken over again and again", f"{_TRIES} lost races in a row", "Is it started twice?"
+    )
