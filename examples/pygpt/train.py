@@ -50,7 +50,7 @@ class Block(nn.Module):
         q, k, v = heads.permute(2, 0, 3, 1, 4)
         mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.out(mixed.transpose(1, 2).reshape(batch, time, WIDTH))
-        return x + self.mlp(self.before_mlp(x))  # type: ignore[no-any-return]
+        return x + self.mlp(self.before_mlp(x))
 
 
 class Gpt(nn.Module):
