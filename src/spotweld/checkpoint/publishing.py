@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from spotweld.checkpoint.events import log
 from spotweld.checkpoint.format import (
     FORMAT,
     RAW,
@@ -30,6 +29,7 @@ from spotweld.checkpoint.format import (
 )
 from spotweld.checkpoint.restoring import read_manifest
 from spotweld.checkpoint.retention import retain
+from spotweld.checkpoint.voice import warn
 from spotweld.errors import Corrupt, NotFound, StoreError
 from spotweld.store.blobs import put_blob
 from spotweld.store.heads import HeadWriter, Kept
@@ -130,7 +130,7 @@ class Publisher:
                 if kept.key not in self._manifests:
                     self._manifests[kept.key] = read_manifest(self._objects, self._run, kept)
             except (Corrupt, NotFound) as error:
-                log.warning("spotweld: the checkpoint of step %d is damaged and dropped: %s", kept.step, error)
+                warn(f"the checkpoint of step {kept.step} is damaged and dropped: {error}")
                 self._damaged.add(kept.key)
             else:
                 whole.append(kept)
@@ -172,7 +172,7 @@ class Publisher:
                     self._objects.delete(name)
                 self._names.discard(name)
         except StoreError as error:
-            log.warning("spotweld: old checkpoints are not deleted yet: %s", error)
+            warn(f"old checkpoints are not deleted yet: {error}")
 
 
 def _records(snapshot: Snapshot, known: dict[tuple[int, int, int], Digest]) -> tuple[LeafRecord, ...]:
