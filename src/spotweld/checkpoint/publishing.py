@@ -44,6 +44,10 @@ if TYPE_CHECKING:
     from spotweld.values.clocks import Clock
     from spotweld.values.digests import Digest
 
+SHARED = 2**20
+"""Bytes: smaller packs are written again for every checkpoint. It costs little, and one damaged object then cannot harm
+several checkpoints at once."""
+
 
 class Publisher:
     """Publishes under one epoch. For one thread at a time.
@@ -77,7 +81,7 @@ class Publisher:
         self._manifests: dict[str, Manifest] = {}
         self._packs: dict[tuple[Digest, int], Pack] = {}
         for pack in whole.packs if whole else ():
-            self._packs[pack.digest, pack.size] = pack
+            self._remember(pack)
         self._serial = 0
         self._names: set[str] = set()
         """What was ever written or met and may have to go; emptied by ``_sweep``."""
@@ -149,9 +153,15 @@ class Publisher:
                 self._serial += 1
                 self._names.add(key)
                 put_blob(self._objects, key, data)
-                pack = self._packs[name, end - start] = Pack(key, name, end - start)
+                pack = Pack(key, name, end - start)
+                self._remember(pack)
             packs.append(pack)
         return tuple(packs), pieces
+
+    def _remember(self, pack: Pack) -> None:
+        """Let later checkpoints refer to the pack, which is known to be whole."""
+        if pack.size >= SHARED:
+            self._packs[pack.digest, pack.size] = pack
 
     def _sweep(self) -> None:
         """Delete what the published head does not reach. What cannot be deleted now is tried again next time."""
