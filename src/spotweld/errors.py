@@ -3,6 +3,7 @@
 ::
 
     SpotweldError
+    ├── Unexpected                 SW0000  exit 1   a fault in Spotweld itself
     ├── UsageError                 SW10xx  exit 2   the caller asked for something impossible
     │   └── ProjectError           SW11xx           the project file is wrong, at a line and a column
     ├── StoreError                 SW20xx  exit 1   bytes that should survive
@@ -52,6 +53,16 @@ class SpotweldError(Exception):
 
     def __str__(self) -> str:
         return ": ".join(part for part in (self.what, self.why) if part)
+
+
+class Unexpected(SpotweldError):
+    """Something went wrong that Spotweld did not foresee: a fault in Spotweld itself, not in your project.
+
+    Published checkpoints are not touched by it. Set ``SPOTWELD_DEBUG=1`` and run the command again to see the whole
+    traceback, and report it together with the output of ``spotweld doctor --json``.
+    """
+
+    code = "SW0000"
 
 
 class UsageError(SpotweldError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 
@@ -97,10 +98,18 @@ class LocalZone(msgspec.Struct, frozen=True):
     """A recorded availability trace (spot-traces JSON); None: drawn from the seed."""
 
 
+THREE_ZONES = (
+    LocalZone("a", spot=Money(Decimal("0.92")), on_demand=Money(Decimal("3.06"))),
+    LocalZone("b", spot=Money(Decimal("1.01")), on_demand=Money(Decimal("3.06"))),
+    LocalZone("c", spot=Money(Decimal("1.15")), on_demand=Money(Decimal("3.21"))),
+)
+"""What the local provider sells when the project file does not say: spot at about a third of the price."""
+
+
 class LocalProvider(msgspec.Struct, frozen=True):
     """The embedded provider, which behaves like a spot cloud on this machine."""
 
-    zones: tuple[LocalZone, ...]
+    zones: tuple[LocalZone, ...] = THREE_ZONES
     seed: int = 0
     up: float = 3600.0
     """Mean seconds that a seeded zone has capacity; lives are heavy-tailed."""

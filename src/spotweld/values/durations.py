@@ -6,7 +6,10 @@ import math
 import re
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
+_PART = re.compile(rf"\s*({_NUMBER})\s*(ms|s|m|h|d)")
+DURATION = rf"(?:{_NUMBER} *(?:ms|s|m|h|d) *)+"
+"""What a duration looks like, as a regular expression that JSON Schema understands too."""
 _LONGEST = 100 * 365 * 86400.0
 
 

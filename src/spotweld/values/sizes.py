@@ -6,7 +6,7 @@ import re
 
 _BYTES: dict[str, int] = {"B": 1} | {f"{p}B": 1000 ** (i + 1) for i, p in enumerate("kMGTP")}
 _BYTES |= {"KB": 1000} | {f"{p}iB": 1024 ** (i + 1) for i, p in enumerate("KMGTP")}
-_FORM = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMGTP]?i?B)")
+_FORM = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kKMGTP]?i?B)")
 
 
 def parse_size(text: str) -> int:

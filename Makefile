@@ -1,0 +1,52 @@
+# Everything a person or a machine does with this checkout. `make help` lists it.
+BIN := .venv/bin
+READY := .venv/.ready
+SOURCES := src tests examples bench
+
+# Off a terminal, and in CI, progress is lines instead of a moving picture.
+export SPOTWELD_PROGRESS ?= $(if $(CI),plain,auto)
+# So that a process which a test or an example starts finds the same Python and the same `spotweld`.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all check format bench clean
+.SILENT:
+
+help:  ## list these targets
+	awk -F ':.*## ' '/^[a-zA-Z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
+
+setup: $(READY)  ## create .venv with Spotweld, PyTorch and the tools; a second run does nothing
+
+$(READY): pyproject.toml scripts/setup
+	scripts/setup
+
+demo: setup  ## train on machines that keep being taken away, and compare with an undisturbed run
+	$(BIN)/python -m spotweld.rehearsal.demo examples/digits
+
+test: setup  ## the tests that take under a minute together
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-all: setup  ## every test, the slow ones too
+	$(BIN)/python -m pytest -q
+
+check: setup  ## format, lint, types, and which room may import which
+	$(BIN)/ruff format --check --quiet $(SOURCES) || { echo "make check: run 'make format'" >&2; exit 1; }
+	$(BIN)/ruff check --quiet $(SOURCES)
+	$(BIN)/mypy --no-error-summary
+	$(BIN)/lint-imports > .venv/lint-imports.txt || { cat .venv/lint-imports.txt; exit 1; }
+	echo "make check: format, lint, types and floors are clean"
+
+format: setup  ## rewrite the source in the one format
+	$(BIN)/ruff format --quiet $(SOURCES)
+	$(BIN)/ruff check --quiet --fix $(SOURCES)
+
+bench: setup  ## every benchmark: a table on the screen and bench/results/NAME.json
+	set -e; for script in $$(ls bench/*.py | grep -v -e harness -e _leg); do $(BIN)/python $$script; done
+
+bench-%: setup  ## one benchmark: bench-startup, bench-overhead
+	$(BIN)/python bench/$*.py
+
+clean:  ## remove what can be made again: .venv, caches, the examples' runs
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info
+	rm -rf .spotweld examples/*/.spotweld examples/*/result.json
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

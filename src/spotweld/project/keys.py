@@ -1,0 +1,199 @@
+"""The keys of the project file and of the user file: which there are, what they take, and what they become.
+
+Checks, messages, the JSON Schema and ``init`` all start from here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from spotweld.project.nouns import (
+    CheckpointPolicy,
+    Every,
+    EveryAuto,
+    EverySeconds,
+    EverySteps,
+    Job,
+    LocalProvider,
+    LocalZone,
+    Retry,
+    RetryOn,
+    SpotUse,
+)
+from spotweld.project.shapes import Choice, Key, Named, Number, Path, Several, Table, Text, Whole
+from spotweld.project.urls import DEFAULT_STORE, STORE_URL, check_store
+from spotweld.values.durations import DURATION, parse_duration
+from spotweld.values.money import MONEY, Money, parse_money
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_PRINTABLE = r"[^\u0000-\u0008\u000b-\u001f\u007f]"
+_STEPS = r"([1-9][0-9]{0,8}) steps?"
+_UNITS = "a number and a unit: ms, s, m, h or d"
+
+
+def _positive(text: str) -> float:
+    seconds = parse_duration(text)
+    if not seconds:
+        raise ValueError("it has to be longer than nothing")
+    return seconds
+
+
+def _budget(text: str) -> Money:
+    money = parse_money(text)
+    if not money.amount:
+        raise ValueError("it has to be more than nothing")
+    return money
+
+
+def _every(text: str) -> Every:
+    if text == "auto":
+        return EveryAuto()
+    if steps := re.fullmatch(_STEPS, text):
+        return EverySteps(int(steps[1]))
+    return EverySeconds(_positive(text))
+
+
+def _notice(text: str) -> float | None:
+    return None if text == "none" else parse_duration(text)
+
+
+def _duration(read: Callable[[str], Any], example: str) -> Text:
+    return Text("a duration", f"a duration is {_UNITS}", example, DURATION, read)
+
+
+def _money(read: Callable[[str], Money], example: str) -> Text:
+    return Text("an amount of money", "it takes an amount and a currency of three letters", example, MONEY, read)
+
+
+def _plain(noun: str, longest: int, example: str) -> Text:
+    return Text(noun, "it takes text without control characters", example, _PRINTABLE + "*", longest=longest)
+
+
+def _command(example: str) -> Text:
+    rule = "it takes a shell command line"
+    return Text("a command", rule, example, rf"{_PRINTABLE}*[^\s\u0000-\u001f]{_PRINTABLE}*", longest=32_768)
+
+
+NAME = Text(
+    "a name",
+    "names are lower-case letters, digits, - and _, at most 63, and begin with a letter or a digit",
+    "digits-2",
+    "[a-z0-9][a-z0-9_-]{0,62}",
+)
+_LABEL_KEY = Text(
+    "a label's key",
+    "it takes lower-case letters, digits, - and _, at most 63, and begins with a letter",
+    "team",
+    "[a-z][a-z0-9_-]{0,62}",
+)
+_LABEL = Text("a label", "labels are lower-case letters, digits, - and _, at most 63", "vision", "[a-z0-9_-]{0,63}")
+_VARIABLE = Text(
+    "the name of an environment variable",
+    "it takes letters, digits and _, does not begin with a digit, and SPOTWELD_ is ours",
+    "EPOCHS",
+    "(?!SPOTWELD_)[A-Za-z_][A-Za-z0-9_]{0,199}",
+)
+_STORE = Text(
+    "a store's URL",
+    "a store is a URL that begins with file:, s3://, gs:// or az://",
+    DEFAULT_STORE,
+    STORE_URL,
+    check_store,
+    2000,
+)
+
+_CHECKPOINT = Table(
+    "a job's checkpoint",
+    {
+        "every": Key(
+            Text(
+                "a cadence",
+                "it takes auto, a number of steps, or a duration",
+                "100 steps",
+                rf"auto|{_STEPS}|{DURATION}",
+                _every,
+            ),
+            "When to save: auto (from the measured cost of a save and the observed hazard), 100 steps, or 30s.",
+        ),
+        "keep_last": Key(Whole(1, 10_000), "The newest this many checkpoints are kept."),
+        "keep_every": Key(Whole(0, 1_000_000), "Of the older ones every n-th is kept as well; 0: none."),
+    },
+    CheckpointPolicy,
+)
+
+_RETRY = Table(
+    "a job's retry",
+    {
+        "on_events": Key(Several(Choice(RetryOn), most=len(RetryOn)), "After which endings a run tries again."),
+        "failures": Key(Whole(0, 1000), "How often a failing program is tried again; interruptions do not count."),
+    },
+    Retry,
+)
+
+_JOB = Table(
+    "a job",
+    {
+        "command": Key(_command("python train.py"), "A shell command line, run in the job's folder.", required=True),
+        "setup": Key(_command("pip install -r requirements.txt"), "Run before the command on every machine."),
+        "workdir": Key(Path(folder=True), "The folder that is copied to every machine; by default the project's own."),
+        "env": Key(Named(_VARIABLE, _plain("text", 32_768, "30")), "Environment variables of both commands."),
+        "spot_policy": Key(
+            Choice(SpotUse), "Which capacity to use; auto: spot, and on-demand when spot keeps failing."
+        ),
+        "checkpoint": Key(_CHECKPOINT, "When to save and what to keep."),
+        "retry": Key(_RETRY, "When a run tries again."),
+        "max_duration": Key(_duration(_positive, "8h"), "The run is stopped after this long."),
+        "budget": Key(_money(_budget, "12.50 USD"), "The run is stopped before it costs more."),
+        "labels": Key(Named(_LABEL_KEY, _LABEL, most=50), "Carried by the machines and the ledger's rows."),
+    },
+    Job,
+)
+
+_ZONE = Table(
+    "a zone",
+    {
+        "spot": Key(_money(parse_money, "0.92 USD"), "Price of a spot machine per hour.", required=True),
+        "on_demand": Key(_money(parse_money, "3.06 USD"), "Price of an on-demand machine per hour.", required=True),
+        "machines": Key(Whole(1, 1000), "How many spot machines can be had while there is capacity."),
+        "trace": Key(Path(folder=False), "A recorded availability trace; without one it is drawn from the seed."),
+    },
+    LocalZone,
+)
+
+_NOTICE = Text("a notice", f"a notice is a duration ({_UNITS}) or none", "30s", rf"none|{DURATION}", _notice)
+
+_LOCAL = Table(
+    "the local provider",
+    {
+        "zones": Key(
+            Named(NAME, _ZONE, least=1, becomes=lambda zones: tuple(zones.values())),
+            "What it sells; by default a, b and c.",
+        ),
+        "seed": Key(Whole(0, 2**32 - 1), "Draws the availability of zones without a trace, and the notices."),
+        "up": Key(_duration(_positive, "1h"), "Mean time that a zone without a trace has capacity."),
+        "down": Key(_duration(_positive, "10m"), "Mean time that a zone without a trace has none."),
+        "speed": Key(Number(0, 1_000_000), "How many seconds of availability pass in one second."),
+        "notices": Key(
+            Several(_NOTICE, least=1), "Warnings before a machine is taken, drawn by the seed; none: no warning."
+        ),
+        "boot": Key(_duration(parse_duration, "500ms"), "How long a machine takes to come up."),
+    },
+    LocalProvider,
+)
+
+PROJECT = Table(
+    "a project file",
+    {
+        "name": Key(NAME, "The project's name; machines and the ledger's rows carry it.", required=True),
+        "store": Key(_STORE, f"Where checkpoints live; relative file: URLs start here. Default: {DEFAULT_STORE}"),
+        "providers": Key(
+            Table("providers", {"local": Key(_LOCAL, "A spot cloud in small, on this machine.")}, dict),
+            "Who rents machines.",
+        ),
+        "jobs": Key(Named(NAME, _JOB, least=1), "What to run.", required=True),
+    },
+    dict,
+)

@@ -1,0 +1,121 @@
+"""The project file: found, read, checked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
+
+from spotweld.errors import ProjectError
+from spotweld.project.checking import Sheet, check
+from spotweld.project.keys import PROJECT
+from spotweld.project.nodes import Pairs, parse
+from spotweld.project.nouns import LocalProvider, Project
+from spotweld.project.urls import DEFAULT_STORE, absolute_store
+from spotweld.project.words import quoted
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from spotweld.project.shapes import Table
+
+FILE_NAME = "spotweld.yaml"
+LARGEST = 256 * 1024
+"""Bytes. The parser takes time that grows with the square of some inputs; at this size the worst takes a second."""
+
+
+def find_project(start: Path) -> Path:
+    """The project file of ``start``: that file itself, or the first ``spotweld.yaml`` from that folder upwards.
+
+    Raises:
+        ProjectError: there is none.
+    """
+    found = seek_project(start)
+    if found is None:
+        what = f"there is no {FILE_NAME} in {start.absolute()} or above it"
+        raise ProjectError(what, "a project file says what to run", "write one with: spotweld init")
+    return found
+
+
+def seek_project(start: Path) -> Path | None:
+    """``find_project``, but None if there is none.
+
+    Raises:
+        ProjectError: ``start`` cannot be looked at.
+    """
+    try:
+        start = start.resolve()
+        if not start.is_dir():
+            return start
+        return next((folder / FILE_NAME for folder in (start, *start.parents) if (folder / FILE_NAME).exists()), None)
+    except (OSError, ValueError, RuntimeError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise ProjectError(f"{quoted(str(start), 120)} cannot be looked at", why) from None
+
+
+def load_project(path: Path) -> Project:
+    """What the project file at ``path`` says.
+
+    Raises:
+        ProjectError: it cannot be read, or something in it is wrong; with file, line and column.
+    """
+    return load_with_lines(path)[0]
+
+
+def load_with_lines(path: Path) -> tuple[Project, dict[str, int]]:
+    """``load_project``, and the line on which each key of the top level stands."""
+    file = path.parent.resolve() / path.name
+    values, lines, sheet = read_file(file, PROJECT)
+    local = values.get("providers", {}).get("local", LocalProvider())
+    currency = local.zones[0].spot.currency
+    for money, at, node in sheet.money:
+        if money.currency != currency:
+            why = f"zone {local.zones[0].name} is priced in {currency}, and currencies do not add up"
+            sheet.refuse(node, f"{at} is in {money.currency}", why, f"write all amounts in {currency}")
+    jobs = {
+        name: job if job.workdir.is_absolute() else replace(job, workdir=file.parent)
+        for name, job in values["jobs"].items()
+    }
+    store = absolute_store(values.get("store", DEFAULT_STORE), file.parent)
+    return Project(file=file, name=values["name"], store=store, local=local, jobs=jobs), lines
+
+
+def read_file(file: Path, shape: Table) -> tuple[dict[str, Any], dict[str, int], Sheet]:
+    """The values of a file's keys, the line of each, and the sheet they were checked on.
+
+    Raises:
+        ProjectError: see ``load_project``.
+    """
+    label = str(file)
+    sheet = Sheet(label, file.parent)
+    node = parse(_text(file, label), label)
+    if node is None:
+        sheet.refuse(None, "the file is empty", "", "begin with: spotweld init")
+    values = check(shape, node, "", sheet)
+    lines = {name: key.line for name, (key, _) in node.pairs.items()} if isinstance(node, Pairs) else {}
+    return values, lines, sheet
+
+
+def _text(file: Path, label: str) -> str:
+    try:
+        if file.exists() and not file.is_file():
+            noun = "a folder" if file.is_dir() else "not a file"
+            raise ProjectError(f"{label} is {noun}", "a project file is needed", "name the file itself", file=label)
+        with file.open("rb") as stream:
+            data = stream.read(LARGEST + 1)
+    except (OSError, ValueError) as error:
+        missing = isinstance(error, FileNotFoundError)
+        what = f"there is no file {label}" if missing else f"{label} cannot be read"
+        why = "" if missing else getattr(error, "strerror", None) or str(error)
+        raise ProjectError(what, why, "write one with: spotweld init" if missing else "", file=label) from None
+    if len(data) > LARGEST:
+        raise ProjectError("the file is too large", f"at most {LARGEST // 1024} KiB are read", file=label, line=1)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = data[: error.start]
+        line, column = before.count(b"\n") + 1, len(before) - before.rfind(b"\n")
+        why = f"byte 0x{data[error.start]:02x} does not belong to UTF-8"
+        raise ProjectError(
+            "the file is not UTF-8 text", why, "save it as UTF-8", file=label, line=line, column=column
+        ) from None
