@@ -32,7 +32,9 @@ _TORCH: dict[str, int] = {
     **dict.fromkeys(("int64", "uint64", "float64", "complex64"), 8),
     "complex128": 16,
 }
-_NUMPY = re.compile(r"\|b1|\|[iu]1|[<>][iu][248]|[<>]f[248]|[<>]c(?:8|16)|\|S\d{1,9}|[<>]U\d{1,9}|[<>][mM]8(?:\[\w+\])?")
+_NUMPY = re.compile(
+    r"\|b1|\|[iu]1|[<>][iu][248]|[<>]f[248]|[<>]c(?:8|16)|\|S\d{1,9}|[<>]U\d{1,9}|[<>][mM]8(?:\[\w+\])?"
+)
 
 
 class Kind(StrEnum):
