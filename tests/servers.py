@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import http.server
+import itertools
 import json
 import os
 import random
@@ -113,6 +114,7 @@ def gcs(folder: Path) -> Iterator[dict[str, str]]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Gcs)
     server.daemon_threads = True
     server.objects = {}  # type: ignore[attr-defined]
+    server.generations = itertools.count(1001)  # type: ignore[attr-defined]
     server.lock = threading.Lock()  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
@@ -224,7 +226,7 @@ class _Gcs(http.server.BaseHTTPRequestHandler):
             generation, _, _ = self.server.objects.get(self._key(), (0, b"", 0.0))
             if self._fails(generation):
                 return
-            generation = max([1000, *(one[0] for one in self.server.objects.values())]) + 1
+            generation = next(self.server.generations)
             self.server.objects[self._key()] = (generation, data, time.time())
             self._answer(200, b"", generation, data)
 
