@@ -62,7 +62,8 @@ class Watched(Objects):
         self._around("put", key, lambda: self.inner.put(key, data))
 
     def create(self, key: str, data: Data) -> None:
-        self._around("create", key, lambda: self.inner.create(key, data))
+        # The memory store keeps the buffer that it is given, and the engine uses its buffers again.
+        self._around("create", key, lambda: self.inner.create(key, bytes(data)))
 
     def replace(self, key: str, data: Data, version: Version) -> None:
         self._around("replace", key, lambda: self.inner.replace(key, data, version))

@@ -96,7 +96,9 @@ class Range:
 
     def saves(self, attempt: int) -> tuple[set[int], set[int]]:
         """The steps whose save this attempt began, and those that it published."""
-        events = [happening.event for happening in self._seen if isinstance(happening, Told) and happening.attempt == attempt]
+        events = [
+            happening.event for happening in self._seen if isinstance(happening, Told) and happening.attempt == attempt
+        ]
         began = {event.step for event in events if isinstance(event, told.Saving)}
         published = {event.step for event in events if isinstance(event, told.Saved)}
         return began, published
