@@ -1,5 +1,33 @@
-"""Spotweld: interruptible machines made dependable."""
+"""Spotweld: interruptible machines made dependable.
+
+::
+
+    from spotweld import Checkpointer, Sampler
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from spotweld.version import VERSION
 
+if TYPE_CHECKING:
+    from spotweld.checkpoint.checkpointer import Checkpointer
+    from spotweld.checkpoint.sampler import Sampler
+
+__all__ = ["Checkpointer", "Sampler", "__version__"]
 __version__ = VERSION
+
+
+def __getattr__(name: str) -> object:
+    """Import the engine only when it is asked for, so that ``import spotweld`` costs next to nothing."""
+    if name == "Checkpointer":
+        from spotweld.checkpoint.checkpointer import Checkpointer  # noqa: PLC0415
+
+        return Checkpointer
+    if name == "Sampler":
+        from spotweld.checkpoint.sampler import Sampler  # noqa: PLC0415
+
+        return Sampler
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)

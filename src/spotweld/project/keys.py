@@ -29,7 +29,7 @@ from spotweld.values.money import MONEY, Money, parse_money
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_PRINTABLE = r"[^\u0000-\u0008\u000b-\u001f\u007f\ud800-\udfff]"
+_PRINTABLE = r"[^\u0000-\u0008\u000b-\u001f\u007f]"
 _STEPS = r"([1-9][0-9]{0,8}) steps?"
 _UNITS = "a number and a unit: ms, s, m, h or d"
 

@@ -51,6 +51,7 @@ _CORE = (
     (Kind.NUMBER, re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")),
     (Kind.NUMBER, re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")),
 )
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Scalar(msgspec.Struct, frozen=True):
@@ -139,21 +140,27 @@ class _Growing:
             case AliasEvent():
                 self._add(self._known(event.anchor, line, column), line, column)
             case ScalarEvent():
-                self._refuse_tag(event, line, column)
-                kind = _kind(event.value) if event.implicit[0] else Kind.TEXT
-                self._add(Scalar(event.value, kind, line, column), line, column, event.anchor)
+                self._add(self._scalar(event, line, column), line, column, event.anchor)
             case SequenceStartEvent() | MappingStartEvent():
                 self._refuse_tag(event, line, column)
                 if len(self.open) >= DEEPEST:
                     self._refuse("nested too deeply", f"at most {DEEPEST} levels are read", line, column)
-                kind_of = Items if isinstance(event, SequenceStartEvent) else Pairs
-                node = kind_of(line, column)
+                grown = Items if isinstance(event, SequenceStartEvent) else Pairs
+                node = grown(line, column)
                 if event.anchor is not None:
                     self.anchors[event.anchor] = node
                 self.open.append(node)
             case SequenceEndEvent() | MappingEndEvent():
                 node = self.open.pop()
                 self._add(node, node.line, node.column)
+
+    def _scalar(self, event: ScalarEvent, line: int, column: int) -> Scalar:
+        self._refuse_tag(event, line, column)
+        if _SURROGATE.search(event.value):
+            self._refuse("half a character stands here", "an escape names a surrogate", line, column)
+        # The first of the two says that a plain scalar's type may be told from its text.
+        kind = kind_of(event.value) if event.implicit[0] else Kind.TEXT
+        return Scalar(event.value, kind, line, column)
 
     def _add(self, node: Node, line: int, column: int, anchor: str | None = None) -> None:
         if anchor is not None:
@@ -211,7 +218,8 @@ class _Growing:
         raise ProjectError(what, why, todo, file=self.file, line=line, column=column)
 
 
-def _kind(text: str) -> Kind:
+def kind_of(text: str) -> Kind:
+    """What a plain scalar with this text is, by the core schema."""
     return next((kind for kind, form in _CORE if form.fullmatch(text)), Kind.TEXT)
 
 

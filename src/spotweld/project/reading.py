@@ -12,6 +12,7 @@ from spotweld.project.keys import PROJECT
 from spotweld.project.nodes import Pairs, parse
 from spotweld.project.nouns import LocalProvider, Project
 from spotweld.project.urls import DEFAULT_STORE, absolute_store
+from spotweld.project.words import quoted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,20 +30,27 @@ def find_project(start: Path) -> Path:
     Raises:
         ProjectError: there is none.
     """
+    found = seek_project(start)
+    if found is None:
+        what = f"there is no {FILE_NAME} in {start.absolute()} or above it"
+        raise ProjectError(what, "a project file says what to run", "write one with: spotweld init")
+    return found
+
+
+def seek_project(start: Path) -> Path | None:
+    """``find_project``, but None if there is none.
+
+    Raises:
+        ProjectError: ``start`` cannot be looked at.
+    """
     try:
         start = start.resolve()
         if not start.is_dir():
             return start
-        for folder in (start, *start.parents):
-            if (folder / FILE_NAME).exists():
-                return folder / FILE_NAME
-    except OSError as error:
-        raise ProjectError(f"cannot look for a project file at {start}", error.strerror or str(error)) from None
-    raise ProjectError(
-        f"there is no {FILE_NAME} in {start} or above it",
-        "a project file says what to run",
-        "write one with: spotweld init",
-    )
+        return next((folder / FILE_NAME for folder in (start, *start.parents) if (folder / FILE_NAME).exists()), None)
+    except (OSError, ValueError, RuntimeError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise ProjectError(f"{quoted(str(start), 120)} cannot be looked at", why) from None
 
 
 def load_project(path: Path) -> Project:

@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from spotweld.errors import UsageError
+from spotweld.project.nodes import Kind, kind_of
 from spotweld.project.reading import FILE_NAME
 from spotweld.project.schema import schema_json
 
@@ -19,7 +20,8 @@ _NAME = "name: my-project"
 def starter(name: str) -> str:
     """A commented project file for a project of this name."""
     text = files("spotweld.project").joinpath("starter.yaml").read_text(encoding="utf-8")
-    return text.replace(_NAME, f'name: "{name}"' if name.isdigit() else f"name: {name}", 1)
+    shown = name if kind_of(name) is Kind.TEXT else f'"{name}"'
+    return text.replace(_NAME, f"name: {shown}", 1)
 
 
 def name_for(folder: Path) -> str:

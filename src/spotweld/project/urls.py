@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
+from urllib.parse import quote, unquote
 
 DEFAULT_STORE = "file:.spotweld/store"
 _BUCKET = r"(?:s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]*(?:/[^?#@]*)?"
-STORE_URL = rf"(?:file:[^?#]+|{_BUCKET})(?:\?single-writer=true)?"
+STORE_URL = rf"(?:file:[^?#]+|{_BUCKET})(?:\?single-writer=(?:true|false))?"
 """The form of a store's URL. There is no place for a user and a password in it: credentials come from the environment.
 
 ``memory:`` is missing on purpose: a run's controller and its machines are processes of their own.
@@ -35,8 +33,17 @@ def check_store(url: str) -> str:
 
 def absolute_store(url: str, folder: Path) -> str:
     """A checked URL with the path of a ``file:`` URL made absolute, starting from ``folder`` (itself absolute)."""
-    scheme, _, rest = url.partition(":")
-    if scheme != "file":
+    path, mark, options = url.partition("?")
+    if not path.startswith("file:"):
         return url
-    path, mark, options = rest.partition("?")
-    return f"file:{folder / path.removeprefix('//')}{mark}{options}"
+    return f"file:{quote(str(folder / _path(path)))}{mark}{options}"
+
+
+def store_folder(url: str) -> Path | None:
+    """The folder of a ``file:`` store; None for the others."""
+    path = url.partition("?")[0]
+    return Path(_path(path)) if path.startswith("file:") else None
+
+
+def _path(url: str) -> str:
+    return unquote(url.removeprefix("file:").removeprefix("//"))

@@ -17,8 +17,9 @@ def quoted(text: str, longest: int = 40) -> str:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """The known word that somebody who wrote ``word`` most likely meant; empty if none comes near."""
-    close = difflib.get_close_matches(word[:80].lower(), list(known), n=1, cutoff=0.6)
-    return close[0] if close else ""
+    by_folded = {candidate.lower(): candidate for candidate in known}
+    close = difflib.get_close_matches(word[:80].lower(), by_folded, n=1, cutoff=0.6)
+    return by_folded[close[0]] if close else ""
 
 
 def listed(words: Iterable[str]) -> str:

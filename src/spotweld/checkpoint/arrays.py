@@ -1,0 +1,169 @@
+"""Leaves: the array-like values of a state, as raw bytes with a dtype and a shape.
+
+Bytes are little-endian C order for ``torch``, and C order in the byte order that the dtype names for ``numpy``.
+PyTorch and NumPy are used only if the program has imported them already, or if a checkpoint holds their values.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import re
+import sys
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from spotweld.errors import UnsupportedState
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+ALIGNMENT = 64
+"""Bytes: PyTorch's own allocator gives this much, and kernels may round differently on data aligned otherwise."""
+
+_TORCH: dict[str, int] = {
+    **dict.fromkeys(("bool", "uint8", "int8", "float8_e4m3fn", "float8_e4m3fnuz"), 1),
+    **dict.fromkeys(("float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"), 1),
+    **dict.fromkeys(("int16", "uint16", "float16", "bfloat16"), 2),
+    **dict.fromkeys(("int32", "uint32", "float32", "complex32"), 4),
+    **dict.fromkeys(("int64", "uint64", "float64", "complex64"), 8),
+    "complex128": 16,
+}
+_NUMPY = re.compile(r"\|b1|\|[iu]1|[<>][iu][248]|[<>]f[248]|[<>]c(?:8|16)|\|S\d{1,9}|[<>]U\d{1,9}|[<>][mM]8(?:\[\w+\])?")
+
+
+class Kind(StrEnum):
+    """What a leaf becomes when it is restored."""
+
+    TORCH = "torch"
+    NUMPY = "numpy"
+    SCALAR = "scalar"
+    """A NumPy scalar, such as ``np.float32(1.5)``."""
+    BYTES = "bytes"
+
+
+class Leaf(msgspec.Struct, frozen=True):
+    """One array-like value of a live state."""
+
+    kind: Kind
+    dtype: str
+    """``bfloat16`` for torch, ``<f4`` (the array interface's type string) for numpy, empty for bytes."""
+    shape: tuple[int, ...]
+    size: int
+    """Bytes."""
+    source: object
+    """The value itself; not yet copied."""
+
+
+def leaf_of(value: object, path: str) -> Leaf | None:
+    """The leaf that ``value`` is; None if it is no array at all.
+
+    Raises:
+        UnsupportedState: it is an array of a sort that raw bytes cannot carry.
+    """
+    if type(value) is bytes:
+        return Leaf(Kind.BYTES, "", (len(value),), len(value), value)
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
+        return _torch_leaf(value, path)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic)):
+        return _numpy_leaf(value, path)
+    return None
+
+
+def itemsize(kind: Kind, dtype: str) -> int:
+    """Bytes of one element.
+
+    Raises:
+        ValueError: a dtype that this format does not know.
+    """
+    if kind is Kind.BYTES and not dtype:
+        return 1
+    if kind is Kind.TORCH and dtype in _TORCH:
+        return _TORCH[dtype]
+    if kind in {Kind.NUMPY, Kind.SCALAR} and _NUMPY.fullmatch(dtype):
+        count = int(re.split(r"\[", dtype[2:])[0])
+        return count * 4 if dtype[1] == "U" else count
+    msg = f"no such dtype: {kind} {dtype[:40]!r}"
+    raise ValueError(msg)
+
+
+def fill(leaf: Leaf, into: memoryview) -> None:
+    """Copy the leaf's elements into ``into``, which has exactly its size. From any device, in C order."""
+    if not leaf.size:
+        return
+    if leaf.kind is Kind.TORCH:
+        import torch  # noqa: PLC0415
+
+        tensor: torch.Tensor = leaf.source  # type: ignore[assignment]
+        flat = torch.frombuffer(into, dtype=torch.uint8).view(tensor.dtype)
+        flat.view(tensor.shape).copy_(tensor.detach())
+    elif leaf.kind is Kind.BYTES:
+        into[:] = leaf.source  # type: ignore[assignment]
+    else:
+        import numpy as np  # noqa: PLC0415
+
+        np.frombuffer(into, dtype=leaf.dtype).reshape(leaf.shape)[...] = leaf.source
+
+
+def build(kind: Kind, dtype: str, shape: tuple[int, ...], data: memoryview) -> object:
+    """The value with these bytes. A tensor or an array keeps ``data`` as its memory; nobody else may use it then."""
+    if kind is Kind.BYTES:
+        return bytes(data)
+    if kind is Kind.TORCH:
+        import torch  # noqa: PLC0415
+
+        wanted: torch.dtype = getattr(torch, dtype)
+        if not data.nbytes:
+            return torch.empty(shape, dtype=wanted)
+        return torch.frombuffer(data, dtype=torch.uint8).view(wanted).view(shape)
+    import numpy as np  # noqa: PLC0415
+
+    if not data.nbytes:
+        return np.zeros(shape, dtype=dtype)
+    array = np.frombuffer(data, dtype=dtype).reshape(shape)
+    return array[()] if kind is Kind.SCALAR else array
+
+
+def allocate(size: int) -> memoryview:
+    """``size`` writable bytes, zero, aligned to ``ALIGNMENT``."""
+    raw = bytearray(size + ALIGNMENT)
+    ahead = -ctypes.addressof(ctypes.c_char.from_buffer(raw)) % ALIGNMENT
+    return memoryview(raw)[ahead : ahead + size]
+
+
+def _torch_leaf(tensor: torch.Tensor, path: str) -> Leaf:
+    import torch  # noqa: PLC0415
+
+    name = str(tensor.dtype).removeprefix("torch.")
+    if type(tensor) not in {torch.Tensor, torch.nn.Parameter, torch.nn.Buffer}:
+        raise _unsupported(path, f"a tensor of the class {type(tensor).__name__}")
+    if tensor.is_nested or tensor.layout is not torch.strided:
+        raise _unsupported(path, f"a tensor with the layout {'nested' if tensor.is_nested else tensor.layout}")
+    if tensor.is_meta:
+        raise _unsupported(path, "a tensor on the device meta, which has no values")
+    if tensor.is_quantized or name not in _TORCH:
+        raise _unsupported(path, f"a tensor of the dtype {name}")
+    return Leaf(Kind.TORCH, name, tuple(tensor.shape), tensor.numel() * _TORCH[name], tensor)
+
+
+def _numpy_leaf(value: np.ndarray | np.generic, path: str) -> Leaf:
+    import numpy as np  # noqa: PLC0415
+
+    kind = Kind.SCALAR if isinstance(value, np.generic) else Kind.NUMPY
+    if kind is Kind.NUMPY and type(value) is not np.ndarray:
+        raise _unsupported(path, f"an array of the class {type(value).__name__}")
+    dtype = value.dtype.str
+    if value.dtype.hasobject or value.dtype.fields or not _NUMPY.fullmatch(dtype):
+        raise _unsupported(path, f"an array of the dtype {value.dtype}")
+    if kind is Kind.SCALAR and dtype[1] in "SU":
+        raise _unsupported(path, f"a NumPy scalar of the dtype {value.dtype}")
+    return Leaf(kind, dtype, tuple(value.shape), math.prod(value.shape) * value.dtype.itemsize, value)
+
+
+def _unsupported(path: str, what: str) -> UnsupportedState:
+    return UnsupportedState(f"{path} cannot be saved", f"it is {what}", "Turn it into a plain tensor, array or value.")

@@ -1,0 +1,201 @@
+"""What the engine tells about itself: one JSON object a line, appended to a file that the machine's agent follows."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from typing import TypeAlias
+
+import msgspec
+
+from spotweld.preemption.notices import Notice
+
+log = logging.getLogger("spotweld")
+
+
+class _Event(msgspec.Struct, frozen=True, tag_field="kind", tag=lambda name: _snake(name)):
+    t: float
+    """Seconds since 1970 UTC."""
+
+
+def _snake(name: str) -> str:
+    return "".join("_" + letter.lower() if letter.isupper() else letter for letter in name).lstrip("_")
+
+
+class Start(_Event, frozen=True):
+    """``steps`` was entered."""
+
+    total: int
+    pid: int
+
+
+class Damage(msgspec.Struct, frozen=True):
+    """A checkpoint that could not be used."""
+
+    step: int
+    why: str
+
+
+class Restored(_Event, frozen=True):
+    """The state of a checkpoint is loaded."""
+
+    step: int
+    manifest: str
+    seconds: float
+    damaged: tuple[Damage, ...] = ()
+    """Newer ones that were passed over."""
+
+
+class Fresh(_Event, frozen=True):
+    """The run has no checkpoint: it starts from step 0."""
+
+
+class Step(_Event, frozen=True):
+    """So many steps are finished. Not every step is told."""
+
+    step: int
+
+
+class Metrics(_Event, frozen=True):
+    """What the program logged in a step."""
+
+    step: int
+    """The step that ``steps`` gave, counted from 0."""
+    values: dict[str, float | None]
+    """None: not a finite number."""
+
+
+class Saving(_Event, frozen=True):
+    """The state after ``step`` steps is captured, and is now being written."""
+
+    step: int
+    reason: str
+
+
+class Saved(_Event, frozen=True):
+    """It is durable and published."""
+
+    step: int
+    reason: str
+    stall: float
+    """Seconds that the training thread was held up."""
+    seconds: float
+    """From the start of the capture until it was published."""
+    size: int
+    """Bytes of the state."""
+    manifest: str
+
+
+class SaveFailed(_Event, frozen=True):
+    """A save came to nothing; training goes on and it is tried again."""
+
+    step: int
+    why: str
+    attempts: int
+    """Failures in a row."""
+
+
+class Noticed(_Event, frozen=True, tag="notice"):
+    """A notice came."""
+
+    notice: Notice
+
+
+class Withdrawn(_Event, frozen=True):
+    """It does not hold any more."""
+
+    id: str
+
+
+class Emergency(_Event, frozen=True):
+    """What is done about a machine that will be taken."""
+
+    decision: str
+    """``full``: a last save; ``none``: too little time, the last published checkpoint stands."""
+    predicted: float | None
+    """Seconds that a save is expected to take; None: not known."""
+    remaining: float | None
+    """Seconds to the deadline; None: not known."""
+
+
+class Fenced(_Event, frozen=True):
+    """A later attempt owns the run."""
+
+    epoch: int
+    """The one that this process held; 0: none."""
+
+
+class Finished(_Event, frozen=True):
+    """All steps are done, and the last state is durable."""
+
+    step: int
+
+
+class Leaving(_Event, frozen=True):
+    """The process stops with exit status 75."""
+
+    step: int
+    why: str
+
+
+Event: TypeAlias = (
+    Start
+    | Restored
+    | Fresh
+    | Step
+    | Metrics
+    | Saving
+    | Saved
+    | SaveFailed
+    | Noticed
+    | Withdrawn
+    | Emergency
+    | Fenced
+    | Finished
+    | Leaving
+)
+
+_decoder = msgspec.json.Decoder(Event)
+
+
+def parse_event(line: bytes | str) -> Event:
+    """One line of an events file.
+
+    Raises:
+        ValueError: it is none (a line that was cut short by a kill, for instance).
+    """
+    return _decoder.decode(line)
+
+
+class EventFile:
+    """Appends events. A failure is told once and then ignored: nobody's training stops because of a log.
+
+    Args:
+        path: the file; None: events go nowhere.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        self._file: int | None = None
+        if path:
+            try:
+                self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            except OSError as error:
+                log.warning("spotweld: no events are recorded: %s", error)
+
+    def write(self, event: Event) -> None:
+        """Append one line, in one write."""
+        if self._file is None:
+            return
+        try:
+            os.write(self._file, msgspec.json.encode(event) + b"\n")
+        except OSError as error:
+            log.warning("spotweld: no more events are recorded: %s", error)
+            self.close()
+
+    def close(self) -> None:
+        """Give the file back."""
+        file, self._file = self._file, None
+        if file is not None:
+            with contextlib.suppress(OSError):
+                os.close(file)

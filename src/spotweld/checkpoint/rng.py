@@ -1,0 +1,72 @@
+"""The states of the random number generators that a training loop draws from, as plain values and arrays.
+
+Reading a state draws nothing, so a run that saves draws the same numbers as one that does not. A generator is captured
+only if the program has imported it: what has never been seeded or drawn from has nothing to repeat.
+"""
+
+from __future__ import annotations
+
+import array
+import random
+import sys
+from typing import Any
+
+from spotweld.errors import StateMismatch
+
+_WORDS = "I"
+
+
+def capture_rng() -> dict[str, Any]:
+    """The states of Python's ``random``, NumPy's global generator, and PyTorch's on the CPU and on every GPU in use."""
+    version, words, spare = random.getstate()
+    states: dict[str, Any] = {"python": {"version": version, "words": _pack(words), "spare": spare}}
+    if "numpy.random" in sys.modules:
+        import numpy as np  # noqa: PLC0415
+
+        states["numpy"] = dict(np.random.get_state(legacy=False))
+    if "torch" in sys.modules:
+        import torch  # noqa: PLC0415
+
+        states["torch"] = torch.get_rng_state()
+        if torch.cuda.is_initialized():
+            states["cuda"] = torch.cuda.get_rng_state_all()
+    return states
+
+
+def restore_rng(states: Any) -> None:  # noqa: ANN401
+    """Set every generator that was captured.
+
+    On a machine with fewer GPUs than the captured one, those that are there are set.
+
+    Raises:
+        StateMismatch: a generator of another sort than the captured one is in use.
+    """
+    try:
+        python = states["python"]
+        random.setstate((python["version"], _unpack(python["words"]), python["spare"]))
+        if "numpy" in states:
+            import numpy as np  # noqa: PLC0415
+
+            np.random.set_state(states["numpy"])
+        if "torch" in states:
+            import torch  # noqa: PLC0415
+
+            torch.set_rng_state(states["torch"])
+            for device, state in enumerate(states.get("cuda", [])[: torch.cuda.device_count()]):
+                torch.cuda.set_rng_state(state, device)
+    except (TypeError, ValueError, KeyError, RuntimeError) as error:
+        raise StateMismatch("A random number generator cannot be restored", str(error)) from error
+
+
+def _pack(words: tuple[int, ...]) -> bytes:
+    packed = array.array(_WORDS, words)
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return packed.tobytes()
+
+
+def _unpack(data: bytes) -> tuple[int, ...]:
+    words = array.array(_WORDS, data)
+    if sys.byteorder == "big":
+        words.byteswap()
+    return tuple(words)

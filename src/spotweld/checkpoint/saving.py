@@ -1,0 +1,82 @@
+"""Saving beside the training: one snapshot at a time, in a thread that lives as long as its save."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from spotweld.store.heads import Kept
+
+if TYPE_CHECKING:
+    from spotweld.checkpoint.publishing import Publisher
+    from spotweld.checkpoint.snapshot import Snapshot
+    from spotweld.values.clocks import Clock
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How a save ended."""
+
+    step: int
+    reason: str
+    stall: float
+    """Seconds that training stood still."""
+    seconds: float
+    """From the start of the capture to the end of the save."""
+    size: int
+    """Bytes of the state."""
+    kept: Kept | None
+    """What is published now; None: the save failed."""
+    error: Exception | None
+
+
+class Saver:
+    """Runs a publisher in the background. Its methods are for the training thread alone."""
+
+    def __init__(self, publisher: Publisher, clock: Clock) -> None:
+        self._publisher, self._clock = publisher, clock
+        self._thread: threading.Thread | None = None
+        self._outcome: Outcome | None = None
+        self._began = 0.0
+
+    @property
+    def busy(self) -> bool:
+        """A save runs."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the running save began; 0 if none runs."""
+        return self._clock.monotonic() - self._began if self.busy else 0.0
+
+    def start(self, snapshot: Snapshot, reason: str) -> None:
+        """Begin to publish. No other save may run, and the former outcome must have been collected."""
+        self._began = snapshot.began
+        # A daemon: a store that never answers must not keep the process from leaving a machine that goes.
+        self._thread = threading.Thread(target=self._run, args=(snapshot, reason), name="spotweld save", daemon=True)
+        self._thread.start()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait at most ``timeout`` seconds of real time for the running save; True if none runs any more."""
+        if self._thread is not None:
+            self._thread.join(max(0.0, timeout))
+        return not self.busy
+
+    def collect(self) -> Outcome | None:
+        """The outcome of a save that has ended, once."""
+        if self.busy:
+            return None
+        self._thread = None
+        outcome, self._outcome = self._outcome, None
+        return outcome
+
+    def _run(self, snapshot: Snapshot, reason: str) -> None:
+        kept, error = None, None
+        try:
+            kept = self._publisher.publish(snapshot)
+        except Exception as failure:  # noqa: BLE001 - whatever it is, training goes on and is told
+            error = failure
+        seconds = self._clock.monotonic() - snapshot.began
+        size = sum(leaf.size for leaf in snapshot.leaves)
+        self._outcome = Outcome(snapshot.step, reason, snapshot.stall, seconds, size, kept, error)

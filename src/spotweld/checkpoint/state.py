@@ -1,0 +1,153 @@
+"""What a program may put into ``Checkpointer(state={...})``: how its values are taken, and put back in place."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from spotweld.checkpoint.arrays import Leaf, leaf_of
+from spotweld.checkpoint.tree import step_into
+from spotweld.errors import StateMismatch, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A module, an optimizer, a scheduler, a ``Sampler``, a ``GradScaler``, or anything of the user's with both methods."""
+
+    def state_dict(self) -> Any:  # noqa: ANN401
+        """Its state in plain values and arrays."""
+        ...
+
+    def load_state_dict(self, state: Any, /) -> Any:  # noqa: ANN401
+        """Become what that state says."""
+        ...
+
+
+def check_parts(state: Mapping[str, object]) -> None:
+    """See that every part can be restored.
+
+    Raises:
+        UsageError: a part is something that cannot be changed in place; the message names it.
+    """
+    for name, part in state.items():
+        if not isinstance(name, str) or not name:
+            raise UsageError("The parts of a state are named by strings", f"not by {name!r}")
+        if isinstance(part, Stateful) or type(part) in {dict, list}:
+            continue
+        leaf = _array(part, name)
+        if leaf is None:
+            raise UsageError(
+                f"state[{name!r}] cannot be restored in place",
+                f"it is a {type(part).__qualname__}",
+                "Give an object with state_dict() and load_state_dict(), a tensor, an array, a dict or a list.",
+            )
+
+
+def take(state: Mapping[str, object]) -> dict[str, object]:
+    """The values of every part, by name. Nothing is copied yet."""
+    return {name: part.state_dict() if isinstance(part, Stateful) else part for name, part in state.items()}
+
+
+def put_back(state: Mapping[str, object], saved: object) -> None:
+    """Make every part what it was. What can be compared is compared before anything is changed.
+
+    Args:
+        state: the live parts.
+        saved: what ``take`` gave then; its arrays become the program's own.
+
+    Raises:
+        StateMismatch: the parts, or a shape or dtype in them, are others than at that time; the message names which.
+    """
+    if not isinstance(saved, dict) or set(saved) != set(state):
+        then = sorted(saved) if isinstance(saved, dict) else type(saved).__name__
+        raise StateMismatch("The checkpoint has other parts than the program", f"{then} then, {sorted(state)} now")
+    for name, part in state.items():
+        _compare(part, saved[name], name)
+    for name, part in state.items():
+        if isinstance(part, Stateful):
+            _load(part, saved[name], name)
+        elif isinstance(part, (dict, list)):
+            _refill(part, saved[name])
+        else:
+            _copy_into(part, saved[name])
+
+
+def _compare(now: object, then: object, path: str) -> None:
+    if isinstance(now, Stateful):
+        torch = sys.modules.get("torch")
+        if torch is not None and isinstance(now, torch.nn.Module) and isinstance(then, dict):
+            # A module would cast another dtype silently, so its tensors are compared here; its keys it checks itself.
+            for key, value in now.state_dict().items():
+                if key in then:
+                    _compare_arrays(value, then[key], step_into(path, key))
+    elif isinstance(now, dict) and isinstance(then, dict):
+        for key in now.keys() & then.keys():
+            _compare(now[key], then[key], step_into(path, key))
+    elif isinstance(now, list) and isinstance(then, list):
+        for at, (ours, theirs) in enumerate(zip(now, then, strict=False)):
+            _compare(ours, theirs, f"{path}[{at}]")
+    elif _array(now, path) is not None:
+        _compare_arrays(now, then, path)
+    elif isinstance(now, (dict, list)):
+        raise StateMismatch(f"{path} does not fit", f"it was a {type(then).__name__} and is a {type(now).__name__} now")
+
+
+def _compare_arrays(now: object, then: object, path: str) -> None:
+    ours, theirs = _array(now, path), _array(then, path)
+    if ours is None:
+        return
+    if theirs is None or (ours.kind, ours.dtype, ours.shape) != (theirs.kind, theirs.dtype, theirs.shape):
+        was = f"{theirs.dtype} {list(theirs.shape)}" if theirs else type(then).__name__
+        raise StateMismatch(f"{path} does not fit", f"it was {was} and is {ours.dtype} {list(ours.shape)} now")
+    if not _writable(now):
+        raise StateMismatch(f"{path} cannot be restored in place", "the array is read-only")
+
+
+def _load(part: Stateful, saved: object, name: str) -> None:
+    try:
+        part.load_state_dict(saved)
+    except StateMismatch as error:
+        raise StateMismatch(f"{name}: {error.what}", error.why, error.todo) from error
+    except Exception as error:
+        raise StateMismatch(f"{name} does not accept its saved state", f"{type(error).__name__}: {error}") from error
+
+
+def _refill(now: Any, then: Any) -> Any:  # noqa: ANN401
+    """Give ``now`` the content of ``then``; arrays and containers that both have keep their identity."""
+    if type(now) is dict and type(then) is dict:
+        content = {key: _refill(now.get(key), value) for key, value in then.items()}
+        now.clear()
+        now.update(content)
+        return now
+    if type(now) is list and type(then) is list:
+        now[:] = [_refill(now[at] if at < len(now) else None, value) for at, value in enumerate(then)]
+        return now
+    if _array(now, "") is not None:
+        _copy_into(now, then)
+        return now
+    return then
+
+
+def _copy_into(now: Any, then: Any) -> None:  # noqa: ANN401
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(now, torch.Tensor):
+        with torch.no_grad():
+            now.copy_(then)
+    else:
+        now[...] = then
+
+
+def _array(value: object, path: str) -> Leaf | None:
+    """The leaf of a tensor or of an array, which can be filled in place; None for everything else."""
+    numpy = sys.modules.get("numpy")
+    if isinstance(value, bytes) or (numpy is not None and isinstance(value, numpy.generic)):
+        return None
+    return leaf_of(value, path)
+
+
+def _writable(array: Any) -> bool:  # noqa: ANN401
+    flags = getattr(array, "flags", None)
+    return flags is None or bool(flags.writeable)

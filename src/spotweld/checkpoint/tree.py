@@ -1,0 +1,199 @@
+"""A nested state as JSON, with its arrays taken out as numbered leaves.
+
+How each value is written (docs/format.md has the same table for readers in other languages):
+
+============================  ==================================================
+Python                        JSON
+============================  ==================================================
+None, True, False, str        null, true, false, string
+int of at most 53 bits        number
+int, longer                   ``{"int": "-0x1f..."}``
+float                         ``{"float": "3ff0000000000000"}``: IEEE 754, big-endian
+bytes, tensor, array          ``{"leaf": 7}``: index into the manifest's leaves
+list, tuple                   ``{"list": [...]}``, ``{"tuple": [...]}``
+dict                          ``{"dict": [[key, value], ...]}`` in order
+OrderedDict                   ``{"ordered": [...]}``, and ``"metadata"`` if it carries PyTorch's ``_metadata``
+============================  ==================================================
+
+Everything else is refused, subclasses (named tuples, enums, default dicts) among them: restored as their base class they
+would no longer be what the program put in.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from spotweld.checkpoint.arrays import Leaf, leaf_of
+from spotweld.errors import Corrupt, UnsupportedState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+Node: TypeAlias = Any
+"""What a JSON parser gives: None, bool, int, str, list, dict."""
+
+DEPTH = 100
+"""Levels of nesting; what is deeper is a mistake, or an attack on the parser's stack."""
+_SHORT = 2**53
+_PLAIN = re.compile(r"[\w.]+")
+_FLOAT = re.compile(r"[0-9a-f]{16}")
+_INT = re.compile(r"-?0x[0-9a-f]+")
+_KEYS = (str, int, float, bool, type(None), tuple)
+
+
+def flatten(value: object, path: str, leaves: list[Leaf]) -> Node:
+    """The JSON structure of ``value``; its arrays are appended to ``leaves``.
+
+    Args:
+        value: the state.
+        path: its name, for errors.
+        leaves: those met so far; the structure refers to them by index.
+
+    Raises:
+        UnsupportedState: it holds something that cannot be stored; the message names where.
+    """
+    return _encode(value, path, leaves, [])
+
+
+def unflatten(node: Node, leaves: Sequence[object]) -> object:
+    """The value that ``flatten`` was given, from its structure and its restored leaves.
+
+    Raises:
+        Corrupt: the structure is none that ``flatten`` writes.
+    """
+    return _decode(node, leaves, 0)
+
+
+def step_into(path: str, key: object) -> str:
+    """The path of an entry: ``a.b`` for a plain name, else ``a[0]``, ``a['x y']``."""
+    return f"{path}.{key}" if isinstance(key, str) and _PLAIN.fullmatch(key) else f"{path}[{key!r}]"
+
+
+def _encode(value: object, path: str, leaves: list[Leaf], above: list[int]) -> Node:
+    kind = type(value)
+    if value is None or kind is bool:
+        return value
+    if kind is int:
+        return value if abs(value) < _SHORT else {"int": hex(value)}  # type: ignore[operator]
+    if kind is float:
+        return {"float": struct.pack(">d", value).hex()}
+    if kind is str:
+        return _encode_text(value, path)  # type: ignore[arg-type]
+    leaf = leaf_of(value, path)
+    if leaf is not None:
+        leaves.append(leaf)
+        return {"leaf": len(leaves) - 1}
+    if kind not in {list, tuple, dict, OrderedDict}:
+        raise UnsupportedState(
+            f"{path} cannot be saved",
+            f"it is a {kind.__module__}.{kind.__qualname__}",
+            "Keep only tensors, arrays and plain values in the state, or give the object a state_dict().",
+        )
+    if id(value) in above:
+        raise UnsupportedState(f"{path} cannot be saved", "it contains itself")
+    if len(above) >= DEPTH:
+        raise UnsupportedState(f"{path} cannot be saved", f"it is nested deeper than {DEPTH} levels")
+    above.append(id(value))
+    node = _encode_container(value, path, leaves, above)
+    above.pop()
+    return node
+
+
+def _encode_container(value: Any, path: str, leaves: list[Leaf], above: list[int]) -> Node:  # noqa: ANN401
+    if isinstance(value, (list, tuple)):
+        items = [_encode(item, f"{path}[{at}]", leaves, above) for at, item in enumerate(value)]
+        return {"list" if isinstance(value, list) else "tuple": items}
+    pairs = []
+    for key, item in value.items():
+        inside = step_into(path, key)
+        _check_key(key, inside)
+        pairs.append([_encode(key, f"{inside} (key)", leaves, above), _encode(item, inside, leaves, above)])
+    if type(value) is dict:
+        return {"dict": pairs}
+    node = {"ordered": pairs}
+    metadata = getattr(value, "_metadata", None)
+    if metadata is not None:
+        node["metadata"] = _encode(metadata, f"{path}._metadata", leaves, above)
+    return node
+
+
+def _encode_text(text: str, path: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UnsupportedState(f"{path} cannot be saved", f"a text that is not Unicode ({error.reason})") from None
+    return text
+
+
+def _check_key(key: object, path: str) -> None:
+    if type(key) not in _KEYS:
+        raise UnsupportedState(f"{path} cannot be saved", f"its key is a {type(key).__qualname__}")
+    if isinstance(key, tuple):
+        for part in key:
+            _check_key(part, path)
+
+
+def _decode(node: Node, leaves: Sequence[object], depth: int) -> Any:  # noqa: ANN401
+    if node is None or isinstance(node, (bool, int, str)):
+        return node
+    if depth > DEPTH:
+        raise Corrupt("The checkpoint's tree is damaged", f"it is nested deeper than {DEPTH} levels")
+    if isinstance(node, dict) and node:
+        tag, content = next(iter(node.items()))
+        if tag == "ordered":
+            return _decode_ordered(node, leaves, depth)
+        if len(node) == 1 and tag in _DECODERS:
+            try:
+                return _DECODERS[tag](content, leaves, depth)
+            except (TypeError, ValueError, IndexError) as error:
+                raise Corrupt("The checkpoint's tree is damaged", f"{tag}: {error}") from None
+    raise Corrupt("The checkpoint's tree is damaged", f"unexpected {str(node)[:60]}")
+
+
+def _decode_ordered(node: Node, leaves: Sequence[object], depth: int) -> OrderedDict[Any, Any]:
+    value = OrderedDict(_pairs(node["ordered"], leaves, depth))
+    if set(node) - {"ordered", "metadata"}:
+        raise Corrupt("The checkpoint's tree is damaged", f"unexpected {sorted(node)[:4]}")
+    if "metadata" in node:
+        value._metadata = _decode(node["metadata"], leaves, depth + 1)  # type: ignore[attr-defined]  # noqa: SLF001
+    return value
+
+
+def _pairs(content: Node, leaves: Sequence[object], depth: int) -> Iterable[tuple[Any, Any]]:
+    for key, item in content:
+        yield _decode(key, leaves, depth + 1), _decode(item, leaves, depth + 1)
+
+
+def _decode_float(content: Node) -> float:
+    if not _FLOAT.fullmatch(content):
+        msg = f"not a float: {content[:20]!r}"
+        raise ValueError(msg)
+    (value,) = struct.unpack(">d", bytes.fromhex(content))
+    return float(value)
+
+
+def _decode_int(content: Node) -> int:
+    if not _INT.fullmatch(content):
+        msg = f"not an int: {content[:20]!r}"
+        raise ValueError(msg)
+    return int(content, 16)
+
+
+def _decode_leaf(content: Node, leaves: Sequence[object]) -> object:
+    if type(content) is not int or content < 0:
+        msg = f"not an index: {content!r}"
+        raise ValueError(msg)
+    return leaves[content]
+
+
+_DECODERS: dict[str, Callable[[Node, Sequence[object], int], object]] = {
+    "int": lambda content, _leaves, _depth: _decode_int(content),
+    "float": lambda content, _leaves, _depth: _decode_float(content),
+    "leaf": lambda content, leaves, _depth: _decode_leaf(content, leaves),
+    "list": lambda content, leaves, depth: [_decode(item, leaves, depth + 1) for item in content],
+    "tuple": lambda content, leaves, depth: tuple(_decode(item, leaves, depth + 1) for item in content),
+    "dict": lambda content, leaves, depth: dict(_pairs(content, leaves, depth)),
+}

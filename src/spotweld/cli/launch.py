@@ -1,0 +1,75 @@
+"""``spotweld launch``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from spotweld.cli.live import follow
+from spotweld.cli.output import say, say_changed
+from spotweld.cli.parts import Known, confirmed, known_run, open_log
+from spotweld.cli.plan import describe, job_options, plan_of
+from spotweld.cli.session import open_project, progress_option
+from spotweld.runs.drive import ensure_driven
+from spotweld.runs.events import Outcome
+from spotweld.runs.opening import open_run
+from spotweld.store.opening import open_store
+
+
+@click.command
+@job_options
+@click.option("--detach", is_flag=True, help="Come back at once; the run goes on by itself.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@progress_option
+def command(
+    job_name: str | None,
+    name: str | None,
+    spot_policy: str | None,
+    variables: tuple[str, ...],
+    *,
+    detach: bool,
+    yes: bool,
+) -> None:
+    """Run a job until it is done, whatever happens to its machines.
+
+    The run belongs to a controller of its own: closing this terminal, or killing this program, does not stop it.
+    Launching a --name that exists follows that run.
+    """
+    project, found = open_project()
+    log = open_log(project)
+    if name is not None and name in log.runs():
+        known = known_run(name)
+        if known.state.outcome is not None:
+            say(f"nothing to do: the run {name} has ended ({known.state.outcome})")
+            sys.exit(known.state.outcome.exit_status)
+    else:
+        plan = plan_of(project, job_name, name, spot_policy, variables)
+        say(describe(plan))
+        if not confirmed("launch it?", yes=yes):
+            sys.exit(1)
+        objects = open_store(plan.store)
+        open_run(plan, log, objects, Path(plan.folder), lambda _: None)
+        known = Known(project, log, log.state(plan.run))
+    ensure_driven(project.state, known.run)
+    if detach:
+        say_changed(f"the run {known.run} is on its way", f"spotweld watch {known.run}")
+        click.echo(known.run)
+        return
+    watch(known, found["progress"].value)
+
+
+def watch(known: Known, progress: str) -> None:
+    """Follow a run to its end and leave with its exit status."""
+    try:
+        outcome = follow(known, progress)
+    except KeyboardInterrupt:
+        say(f"\nthe run {known.run} goes on without this terminal")
+        say(f"come back with: spotweld watch {known.run}; stop it with: spotweld cancel {known.run}")
+        sys.exit(130)
+    if outcome is Outcome.DONE:
+        say_changed(f"the run {known.run} is done", f"spotweld report {known.run}")
+    else:
+        say_changed(f"the run {known.run} ended: {outcome}", f"spotweld logs {known.run}")
+    sys.exit(outcome.exit_status)

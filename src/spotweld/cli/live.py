@@ -1,0 +1,170 @@
+"""Following a run on a terminal or off one, until it ends."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from spotweld.cli.output import is_coloured, json_bytes, progress_mode, say
+from spotweld.cli.telling import Teller
+from spotweld.errors import StoreError
+from spotweld.project.settings import Progress
+from spotweld.runs.accounts import spent
+from spotweld.runs.drive import ensure_driven
+from spotweld.runs.following import Follower
+from spotweld.values.money import format_money
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from spotweld.cli.parts import Known
+    from spotweld.runs.events import Outcome
+    from spotweld.runs.following import Happening
+
+_LOOK = 0.1
+_DRIVEN_EVERY = 2.0
+_PLAIN_EVERY = 5.0
+
+
+class Show(Protocol):
+    """A way to show progress."""
+
+    def happened(self, happening: Happening, line: str | None) -> None:
+        """Something happened; ``line`` tells it to people."""
+
+    def refresh(self, teller: Teller) -> None:
+        """Called several times a second."""
+
+
+def follow(known: Known, progress: str) -> Outcome:
+    """Show what happens in the run until it ends; keeps a controller at work on it.
+
+    Args:
+        known: the run.
+        progress: how to show it (``project.settings.Progress``).
+    """
+    follower = Follower(known.run, known.log, known.objects())
+    teller = Teller()
+    driven = 0.0
+    with _show(progress) as show:
+        while True:
+            if time.monotonic() - driven > _DRIVEN_EVERY:
+                driven = time.monotonic()
+                ensure_driven(known.project.state, known.run)
+            try:
+                happenings = follower.poll()
+            except StoreError as error:
+                say(f"{error}; trying again")
+                time.sleep(1)
+                continue
+            for happening in happenings:
+                show.happened(happening, teller.tell(happening))
+            show.refresh(teller)
+            if teller.state is not None and teller.state.outcome is not None:
+                return teller.state.outcome
+            time.sleep(_LOOK)
+
+
+def status_line(teller: Teller) -> str:
+    """Machine, price, metrics: what stands behind the bar."""
+    state = teller.state
+    if state is None:
+        return ""
+    parts = []
+    if state.current is not None:
+        offer = state.current.offer
+        parts.append(f"#{state.current.number} {offer.zone} {offer.capacity_type} {format_money(offer.hourly)}/h")
+    else:
+        parts.append(state.phase)
+    parts += [f"{name} {value:.4g}" for name, value in sorted(teller.metrics.items())[:2]]
+    interruptions = sum(1 for attempt in state.attempts if attempt.cause is not None and attempt.cause.interruption)
+    parts.append(f"{interruptions} interruptions, {teller.saves} saves, {teller.lost} steps again")
+    cost = spent(state, time.time())
+    if cost is not None:
+        parts.append(format_money(cost))
+    return " | ".join(parts)
+
+
+class _Plain:
+    """A line for each thing that happens, and now and then one that says how far it is."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+        self._step = -1
+
+    def happened(self, happening: Happening, line: str | None) -> None:  # noqa: ARG002 - one of several shows
+        if line is not None:
+            say(line)
+
+    def refresh(self, teller: Teller) -> None:
+        if time.monotonic() >= self._next and teller.total and teller.step != self._step:
+            self._next = time.monotonic() + _PLAIN_EVERY
+            self._step = teller.step
+            say(f"{'':13} step {teller.step} of {teller.total} | {status_line(teller)}")
+
+
+class _RawJson:
+    def happened(self, happening: Happening, line: str | None) -> None:  # noqa: ARG002 - one of several shows
+        say(json_bytes(happening).decode())
+
+    def refresh(self, teller: Teller) -> None:
+        pass
+
+
+class _Quiet:
+    def happened(self, happening: Happening, line: str | None) -> None:
+        pass
+
+    def refresh(self, teller: Teller) -> None:
+        pass
+
+
+@contextmanager
+def _show(progress: str) -> Iterator[Show]:
+    match progress_mode(progress):
+        case Progress.TTY:
+            with _terminal() as show:
+                yield show
+        case Progress.RAWJSON:
+            yield _RawJson()
+        case Progress.QUIET:
+            yield _Quiet()
+        case _:
+            yield _Plain()
+
+
+@contextmanager
+def _terminal() -> Iterator[Show]:
+    """A bar that stays at the bottom while lines scroll above it."""
+    from rich.console import Console  # noqa: PLC0415 - 60 ms that only terminals need
+    from rich.progress import BarColumn, TextColumn  # noqa: PLC0415
+    from rich.progress import Progress as Bars  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console(file=sys.stderr, no_color=not is_coloured(sys.stderr), highlight=False)
+    columns = (BarColumn(24), TextColumn("{task.completed}/{task.total} steps"), TextColumn("{task.description}"))
+    with Bars(*columns, console=console, transient=True) as bars:
+        task = bars.add_task("", total=None)
+
+        class Terminal:
+            def happened(self, happening: Happening, line: str | None) -> None:  # noqa: ARG002 - one of several shows
+                if line is not None:
+                    console.print(Text(line, style=_style(line)))
+
+            def refresh(self, teller: Teller) -> None:
+                status = Text(status_line(teller)).markup
+                bars.update(task, total=teller.total or None, completed=teller.step, description=status)
+
+        yield Terminal()
+
+
+def _style(line: str) -> str:
+    if "ended: preempted" in line or "failed" in line or "passed over" in line:
+        return "red"
+    if "notice" in line or "last checkpoint" in line:
+        return "yellow"
+    if "resumed" in line or "run ended: done" in line:
+        return "green"
+    return "dim" if "is durable" in line else ""

@@ -1,0 +1,122 @@
+"""``spotweld plan``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+from msgspec.structs import replace
+
+from spotweld.cli.output import print_json
+from spotweld.cli.parts import open_log
+from spotweld.cli.session import json_option, open_project, store_option
+from spotweld.errors import UsageError
+from spotweld.placement.cheapest import CheapestSpot
+from spotweld.placement.policy import Rent
+from spotweld.project.nouns import SpotUse
+from spotweld.project.words import nearest, quoted
+from spotweld.runs.drive import provider_of
+from spotweld.runs.opening import Plan, make_plan
+from spotweld.values.money import format_money
+from spotweld.values.sizes import format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from spotweld.project.nouns import Job, Project
+
+
+def job_options(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """What says which job is meant, and what flags may change of it."""
+    policies = click.Choice([str(use) for use in SpotUse])
+    for decorate in (
+        click.argument("job_name", metavar="[JOB]", required=False),
+        click.option("--name", metavar="RUN", help="The run's name; drawn if left out."),
+        click.option("--spot-policy", type=policies, help="Which capacity may be used, instead of what the job says."),
+        click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="Set or replace a variable."),
+        store_option,
+    ):
+        verb = decorate(verb)
+    return verb
+
+
+def plan_of(
+    project: Project, job_name: str | None, name: str | None, spot_policy: str | None, variables: tuple[str, ...]
+) -> Plan:
+    """The plan for the job that is meant, with the flags applied."""
+    job = _job(project, job_name)
+    if spot_policy is not None:
+        job = replace(job, spot_policy=SpotUse(spot_policy))
+    if variables:
+        job = replace(job, env=job.env | dict(_variable(text) for text in variables))
+    provider = provider_of(project.state, project.local)
+    return make_plan(project, job, name, provider=provider, policy=CheapestSpot())
+
+
+def describe(plan: Plan) -> str:
+    """The plan in words."""
+    source = f"{len(plan.source.files)} files, {format_size(plan.source.size)}"
+    first = plan.first
+    lines = [
+        f"run       {plan.run} (job {plan.job.name} of {plan.project})",
+        f"command   {plan.job.command}",
+        f"files     {plan.folder}: {source}, frozen for all attempts",
+        f"store     {plan.store}",
+        f"machine   {first.offer.zone} {first.offer.capacity_type} at {format_money(first.offer.hourly)}/h "
+        f"(price: {first.offer.price_source})"
+        if isinstance(first, Rent)
+        else "machine   none now",
+        f"why       {first.why}",
+    ]
+    if plan.job.budget is not None:
+        lines.append(f"budget    {format_money(plan.job.budget)}")
+    return "\n".join(lines)
+
+
+@click.command
+@job_options
+@json_option
+def command(
+    job_name: str | None, name: str | None, spot_policy: str | None, variables: tuple[str, ...], *, as_json: bool
+) -> None:
+    """Say what launch would do now, and what it would rent at which price. Changes nothing.
+
+    Exits with 2 if launch would do anything, with 0 if there is nothing to do.
+    """
+    project, _ = open_project()
+    if name is not None:
+        log = open_log(project)
+        if name in log.runs():
+            state = log.state(name)
+            if as_json:
+                print_json({"run": name, "phase": state.phase, "would_change": False})
+            else:
+                click.echo(f"nothing to do: the run {name} exists ({state.phase})")
+            return
+    plan = plan_of(project, job_name, name, spot_policy, variables)
+    if as_json:
+        print_json({"plan": plan, "would_change": True})
+    else:
+        click.echo(describe(plan))
+    sys.exit(2)
+
+
+def _job(project: Project, name: str | None) -> Job:
+    if name is None:
+        if len(project.jobs) == 1:
+            return next(iter(project.jobs.values()))
+        raise UsageError("which job?", f"the project has {', '.join(project.jobs) or 'none'}", "name one of them")
+    if name not in project.jobs:
+        near = nearest(name, project.jobs)
+        todo = f"did you mean {near}?" if near else f"it has: {', '.join(project.jobs)}"
+        raise UsageError(f"the project has no job {quoted(name)}", "", todo)
+    return project.jobs[name]
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise UsageError(f"{quoted(text)} sets no variable", "", "write NAME=VALUE")
+    return name, value

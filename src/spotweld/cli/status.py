@@ -1,0 +1,123 @@
+"""``spotweld status``."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from spotweld.cli.output import print_json, print_table, say
+from spotweld.cli.parts import Known, known_run, open_log, run_argument
+from spotweld.cli.session import json_option, open_project
+from spotweld.runs.accounts import spent
+from spotweld.runs.drive import is_driven
+from spotweld.runs.following import Follower
+from spotweld.runs.history import losses, progress
+from spotweld.values.durations import format_duration
+from spotweld.values.money import format_money
+
+if TYPE_CHECKING:
+    from spotweld.runs.states import RunState
+
+
+@click.command
+@run_argument
+@json_option
+def command(name: str | None, *, as_json: bool) -> None:
+    """List this project's runs; with a run's name, everything about that one."""
+    if name is not None:
+        _one(known_run(name), as_json=as_json)
+        return
+    project, _ = open_project()
+    log = open_log(project)
+    states = [log.state(run) for run in log.runs()]
+    if as_json:
+        print_json([_summary(state) for state in states])
+    elif not states:
+        say("this project has no runs yet; begin one with: spotweld launch")
+    else:
+        columns = ("RUN", "JOB", "STATE", "ATTEMPTS", "INTERRUPTIONS", "COST", "AGE")
+        print_table(columns, [_row(_summary(state)) for state in states], right=(3, 4, 5, 6))
+
+
+def _summary(state: RunState) -> dict[str, Any]:
+    now = time.time()
+    current = state.current
+    return {
+        "run": state.run,
+        "job": state.job.name,
+        "state": state.phase,
+        "why": state.why or (state.waiting.why if state.waiting else ""),
+        "attempts": len(state.attempts),
+        "interruptions": sum(1 for a in state.attempts if a.cause is not None and a.cause.interruption),
+        "machine": current.machine if current else None,
+        "zone": current.offer.zone if current else None,
+        "cost": spent(state, now),
+        "cost_is": "estimate",
+        "opened": state.opened,
+        "ended": state.ended,
+    }
+
+
+def _row(summary: dict[str, Any]) -> list[str]:
+    cost = summary["cost"]
+    return [
+        summary["run"],
+        summary["job"],
+        summary["state"],
+        str(summary["attempts"]),
+        str(summary["interruptions"]),
+        format_money(cost) if cost is not None else "-",
+        format_duration(time.time() - summary["opened"]),
+    ]
+
+
+def _one(known: Known, *, as_json: bool) -> None:
+    state = known.state
+    history = progress(Follower(known.run, known.log, known.objects()).poll())
+    lost = losses(history)
+    attempts = [
+        {
+            "attempt": attempt.number,
+            "zone": attempt.offer.zone,
+            "capacity_type": attempt.offer.capacity_type,
+            "hourly": attempt.offer.hourly,
+            "why": attempt.why,
+            "machine": attempt.machine,
+            "started": attempt.started,
+            "ended": attempt.ended,
+            "cause": attempt.cause,
+            "detail": attempt.detail,
+            "from_step": history[attempt.number].first if attempt.number in history else None,
+            "to_step": history[attempt.number].last if attempt.number in history else None,
+            "steps_lost": lost[attempt.number].steps if attempt.number in lost else 0,
+        }
+        for attempt in state.attempts
+    ]
+    driven = state.outcome is not None or is_driven(known.project.state, known.run)
+    if as_json:
+        print_json(_summary(state) | {"driven": driven, "placements": attempts})
+        return
+    summary = _summary(state)
+    for label, value in zip(("run", "job", "state", "attempts", "interruptions", "cost", "age"), _row(summary), strict=True):
+        click.echo(f"{label:<14}{value}")
+    if summary["why"]:
+        click.echo(f"{'why':<14}{summary['why']}")
+    if attempts:
+        click.echo()
+        columns = ("#", "WHERE", "STEPS", "LOST", "ENDED", "WHY")
+        rows = [
+            [
+                str(a["attempt"]),
+                f"{a['zone']} {a['capacity_type']}",
+                f"{a['from_step']} to {a['to_step']}" if a["from_step"] is not None else "-",
+                str(a["steps_lost"]),
+                str(a["cause"] or "-"),
+                str(a["detail"] or a["why"]),
+            ]
+            for a in attempts
+        ]
+        print_table(columns, rows, right=(0, 3))
+    if not driven:
+        say(f"no controller is at work; start one with: spotweld watch {known.run}")

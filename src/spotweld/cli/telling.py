@@ -1,0 +1,127 @@
+"""What happens in a run, told in lines for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from spotweld.checkpoint import events as told
+from spotweld.preemption.notices import Kind
+from spotweld.runs import events as logged
+from spotweld.runs.following import Told
+from spotweld.runs.states import RunState, apply, fold
+from spotweld.values.durations import format_duration
+from spotweld.values.money import format_money
+from spotweld.values.sizes import format_size
+
+if TYPE_CHECKING:
+    from spotweld.runs.following import Happening
+
+
+class Teller:
+    """Follows a run's happenings and keeps what a progress line shows.
+
+    Attributes:
+        state: the run, as far as it has been told; None before the first entry.
+        step: steps finished, as far as is known.
+        total: steps to do; 0: not known yet.
+        metrics: the newest value of each metric.
+        saves: checkpoints published.
+        lost: steps that had to be done again.
+    """
+
+    def __init__(self) -> None:
+        self.state: RunState | None = None
+        self.step = 0
+        self.total = 0
+        self.metrics: dict[str, float] = {}
+        self.saves = 0
+        self.lost = 0
+
+    def tell(self, happening: Happening) -> str | None:
+        """The line for this happening; None: it only moves the progress line."""
+        if isinstance(happening, Told):
+            text = self._process(happening.event)
+            number = happening.attempt
+        else:
+            self.state = fold([happening]) if self.state is None else apply(self.state, happening)
+            text = self._controller(happening.event)
+            number = getattr(happening.event, "attempt", 0)
+        if text is None:
+            return None
+        since = happening.time - self.state.opened if self.state is not None else 0.0
+        return f"{since:7.1f} s  {f'#{number}' if number else '':<3} {text}"
+
+    def _controller(self, event: logged.Event) -> str | None:
+        match event:
+            case logged.Opened(job=job):
+                return f"run opened: {job.command}"
+            case logged.AttemptOpened(offer=offer, why=why):
+                return f"renting {offer.zone} {offer.capacity_type} at {format_money(offer.hourly)}/h: {why}"
+            case logged.MachineStarted(machine=machine):
+                return f"machine {machine} is starting"
+            case logged.Running():
+                return "the machine is up"
+            case logged.AttemptEnded(cause=cause, detail=detail):
+                return f"ended: {cause}{f' ({detail})' if detail else ''}"
+            case logged.Waiting(why=why):
+                return f"waiting: {why}"
+            case logged.CancelRequested():
+                return "somebody asked to cancel the run"
+            case logged.Ended(outcome=outcome, why=why):
+                return f"run ended: {outcome}{f' ({why})' if why else ''}"
+            case _:
+                return None
+
+    def _process(self, event: told.Event) -> str | None:
+        match event:
+            case told.Start(total=total):
+                self.total = total
+                return None
+            case told.Fresh():
+                return "starts from the beginning: there is no checkpoint yet"
+            case told.Restored():
+                return self._restored(event)
+            case told.Step(step=step) | told.Finished(step=step):
+                self.step = step
+                return None
+            case told.Metrics(step=step, values=values):
+                self.step = max(self.step, step)
+                self.metrics |= {name: value for name, value in values.items() if value is not None}
+                return None
+            case told.Saved():
+                self.saves += 1
+                return (
+                    f"step {event.step} is durable: {format_size(event.size)} in {format_duration(event.seconds)}, "
+                    f"training stood still for {format_duration(event.stall)} ({event.reason})"
+                )
+            case told.SaveFailed(step=step, why=why):
+                return f"the save of step {step} failed and will be tried again: {why}"
+            case told.Noticed(notice=notice):
+                if notice.kind is Kind.REBALANCE:
+                    return f"{notice.source} says that this machine is at risk"
+                left = "" if notice.deadline is None else f" in {format_duration(max(0, notice.deadline - event.t))}"
+                return f"notice from {notice.source}: this machine goes{left}"
+            case told.Withdrawn():
+                return "the notice was withdrawn"
+            case told.Emergency(decision=decision, predicted=predicted, remaining=remaining):
+                figures = ", ".join(
+                    f"{format_duration(seconds)} {what}"
+                    for seconds, what in ((predicted, "needed"), (remaining, "left"))
+                    if seconds is not None
+                )
+                what = "a last checkpoint" if decision == "full" else "no last checkpoint: the newest one stands"
+                return f"{what}{f' ({figures})' if figures else ''}"
+            case told.Fenced():
+                return "a later attempt owns the run; this one stops"
+            case told.Leaving(step=step, why=why):
+                return f"left at step {step}: {why}"
+            case _:
+                return None
+
+    def _restored(self, event: told.Restored) -> str:
+        lost = max(0, self.step - event.step)
+        self.lost += lost
+        self.step = event.step
+        passed = "".join(f"; passed over step {d.step}: {d.why}" for d in event.damaged)
+        again = f"{lost} steps to do again" if lost else "nothing lost"
+        return f"resumed from step {event.step} in {format_duration(event.seconds)}: {again}{passed}"

@@ -1,0 +1,210 @@
+"""Drills: losses fired at a real run, at the moments that hurt most.
+
+A drill waits until the run has something to lose (steps since its newest checkpoint), strikes, and waits until the
+attempt has ended. The run does not know that it is a drill: the provider takes the machine as it would on a bad day.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from spotweld.checkpoint import events as told
+from spotweld.runs.following import Follower, Told
+from spotweld.runs.history import Progress, progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from spotweld.providers.provider import Provider
+    from spotweld.runs.following import Happening
+    from spotweld.runs.log import EventLog
+    from spotweld.runs.states import Attempt, RunState
+    from spotweld.store.objects import Objects
+    from spotweld.values.clocks import Clock
+
+NOTICE = 4.0
+"""Seconds of warning that are enough for a last checkpoint."""
+SHORT_NOTICE = 0.02
+"""Seconds of warning in which nothing can be done."""
+_LOOK = 0.05
+_TRIES = 5
+
+
+class Drill(StrEnum):
+    """A way to lose a machine."""
+
+    NOTICE = "notice"
+    """With enough warning for a last checkpoint."""
+    SHORT_NOTICE = "short-notice"
+    """With a warning too short for anything."""
+    KILL = "kill"
+    """Without any warning."""
+    KILL_IN_SAVE = "kill-in-save"
+    """Without any warning, while a checkpoint is being written."""
+    DAMAGE = "damage"
+    """Without any warning, and with one bit of the newest checkpoint flipped in the store."""
+
+
+class Struck(msgspec.Struct, frozen=True):
+    """What a drill did."""
+
+    drill: Drill
+    attempt: int
+    step: int
+    """Steps that were finished then, as far as was known."""
+    detail: str = ""
+
+
+class Range:
+    """The run under fire, and what is needed to strike it.
+
+    Args:
+        run: its id.
+        log: the event log.
+        objects: the run's store.
+        provider: where its machines are.
+        events_file: where a machine's process appends its events, by the machine's id; None: out of reach.
+        clock: time.
+    """
+
+    def __init__(
+        self,
+        run: str,
+        log: EventLog,
+        objects: Objects,
+        provider: Provider,
+        events_file: Callable[[str], Path | None],
+        clock: Clock,
+    ) -> None:
+        self.run = run
+        self.log = log
+        self.objects = objects
+        self.provider = provider
+        self.events_file = events_file
+        self.clock = clock
+        self._follower = Follower(run, log, objects)
+        self._seen: list[Happening] = []
+
+    def look(self) -> tuple[RunState, dict[int, Progress]]:
+        """The run's state and every attempt's progress, now."""
+        self._seen += self._follower.poll()
+        return self.log.state(self.run), progress(self._seen)
+
+    def saves(self, attempt: int) -> tuple[set[int], set[int]]:
+        """The steps whose save this attempt began, and those that it published."""
+        events = [happening.event for happening in self._seen if isinstance(happening, Told) and happening.attempt == attempt]
+        began = {event.step for event in events if isinstance(event, told.Saving)}
+        published = {event.step for event in events if isinstance(event, told.Saved)}
+        return began, published
+
+
+def rehearse(under_fire: Range, drills: list[Drill]) -> Iterator[Struck]:
+    """Fire the drills one after the other, each at an attempt of its own. Ends early if the run ends."""
+    for drill in drills:
+        for _ in range(_TRIES):
+            target = _wait_for_target(under_fire)
+            if target is None:
+                return
+            struck = _strike(under_fire, drill, *target)
+            hit = struck is not None and _wait_for_end(under_fire, struck)
+            if struck is not None and hit:
+                yield struck
+                break
+
+
+def _wait_for_target(under_fire: Range) -> tuple[Attempt, Progress] | None:
+    """An attempt that has published a checkpoint and worked on since; None: the run has ended."""
+    while True:
+        state, history = under_fire.look()
+        if state.outcome is not None:
+            return None
+        attempt = state.current
+        here = history.get(attempt.number) if attempt is not None else None
+        if (
+            attempt is not None
+            and attempt.noticed is None
+            and here is not None
+            and here.durable is not None
+            and (here.last or 0) > here.durable
+        ):
+            return attempt, here
+        under_fire.clock.sleep(_LOOK)
+
+
+def _strike(under_fire: Range, drill: Drill, attempt: Attempt, here: Progress) -> Struck | None:
+    """Take the machine; None if the moment passed."""
+    machine = attempt.machine or ""
+    detail = ""
+    match drill:
+        case Drill.NOTICE:
+            under_fire.provider.interrupt(machine, notice=NOTICE)
+        case Drill.SHORT_NOTICE:
+            under_fire.provider.interrupt(machine, notice=SHORT_NOTICE)
+        case Drill.KILL:
+            under_fire.provider.interrupt(machine, notice=None)
+        case Drill.KILL_IN_SAVE:
+            step = _wait_for_save(under_fire, machine)
+            if step is None:
+                return None
+            under_fire.provider.interrupt(machine, notice=None)
+            detail = f"while step {step} was being written"
+        case Drill.DAMAGE:
+            detail = damage_newest(under_fire.objects, under_fire.run)
+            under_fire.provider.interrupt(machine, notice=None)
+    return Struck(drill, attempt.number, here.last or 0, detail)
+
+
+def _wait_for_save(under_fire: Range, machine: str) -> int | None:
+    """The step of the next save that begins, seen within a millisecond or two; None: the machine went before."""
+    path = under_fire.events_file(machine)
+    if path is None:
+        return None
+    try:
+        with path.open("rb") as file:
+            file.seek(0, 2)
+            line = b""
+            while path.exists():
+                line += file.readline()
+                if not line.endswith(b"\n"):
+                    under_fire.clock.sleep(0.001)
+                    continue
+                event = told.parse_event(line)
+                if isinstance(event, told.Saving):
+                    return event.step
+                line = b""
+    except OSError:
+        return None
+    return None
+
+
+def _wait_for_end(under_fire: Range, struck: Struck) -> bool:
+    """Wait until the struck attempt is over; whether the drill did what it says."""
+    while True:
+        state, _ = under_fire.look()
+        attempt = state.attempts[struck.attempt - 1]
+        if attempt.cause is not None:
+            break
+        under_fire.clock.sleep(_LOOK)
+    if not attempt.cause.interruption:
+        return False
+    if struck.drill is not Drill.KILL_IN_SAVE:
+        return True
+    head = read_head(under_fire.objects, under_fire.run)
+    return head is not None and f"step {max(kept.step for kept in head.kept)} " not in struck.detail
+
+
+def damage_newest(objects: Objects, run: str) -> str:
+    """Flip one bit in the largest pack of the run's newest checkpoint, as a dying disk would; what was done."""
+    head = read_head(objects, run)
+    if head is None or not head.kept:
+        raise RunError(f"{run} has no checkpoint that could be damaged")
+    newest = head.kept[0]
+    pack = max(read_manifest(objects, newest).packs, key=lambda pack: pack.size)
+    data = bytearray(objects.get(pack.key))
+    data[len(data) // 2] ^= 0x10
+    objects.put(pack.key, data)
+    return f"one bit of step {newest.step} flipped in {pack.key}"

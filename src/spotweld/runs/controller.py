@@ -1,0 +1,212 @@
+"""The controller: one process that drives one run, and that may be killed at any instant.
+
+Each turn it folds the log, observes the provider and the store, asks ``decisions.decide`` for the one next thing, and
+does it. Every outside effect is logged as an intention before and as a result after, and repeating it is harmless: that
+is all a restart needs.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from spotweld.errors import NoCapacity, NotFound, ProviderError, SpotweldError, Unavailable
+from spotweld.providers.provider import Boot, Machine, MachineState
+from spotweld.runs import boots
+from spotweld.runs.accounts import hazard, spent
+from spotweld.runs.decisions import (
+    LOOK_AGAIN,
+    Action,
+    EndAttempt,
+    Finish,
+    NoteNotice,
+    NoteRunning,
+    Observed,
+    OpenAttempt,
+    Pause,
+    StartMachine,
+    Watch,
+    decide,
+)
+from spotweld.runs.events import AttemptEnded, AttemptOpened, Cause, Ended, MachineStarted, Noticed, Running, Waiting
+from spotweld.runs.reports import Result, Spec, Status, result_key, spec_key, status_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from spotweld.placement.policy import Policy
+    from spotweld.providers.provider import Provider
+    from spotweld.runs.events import Event
+    from spotweld.runs.log import EventLog
+    from spotweld.runs.states import Attempt, RunState
+    from spotweld.store.objects import Objects
+    from spotweld.values.clocks import Clock
+
+T = TypeVar("T")
+
+
+class Controller:
+    """Drives one run to its end.
+
+    Args:
+        run: its id.
+        log: where intentions are kept.
+        objects: the run's store.
+        provider: where machines come from.
+        policy: which to rent.
+        clock: time.
+        complain: told, in one line, what went wrong outside and will be tried again.
+    """
+
+    def __init__(
+        self,
+        run: str,
+        log: EventLog,
+        objects: Objects,
+        provider: Provider,
+        policy: Policy,
+        clock: Clock,
+        complain: Callable[[str], None],
+    ) -> None:
+        self._run = run
+        self._log = log
+        self._objects = objects
+        self._provider = provider
+        self._policy = policy
+        self._clock = clock
+        self._complain = complain
+        self._generation = log.take_over(run)
+        self._beat: tuple[int, int] | None = None
+        self._heard = clock.monotonic()
+        self._trouble = ""
+
+    def drive(self) -> RunState:
+        """Turn until the run has ended; its last state.
+
+        Raises:
+            StaleWriter: another controller has taken over.
+        """
+        while True:
+            state = self._log.state(self._run)
+            if state.outcome is not None:
+                return state
+            self._clock.sleep(self._turn(state))
+
+    def _turn(self, state: RunState) -> float:
+        """One step; the seconds until the next."""
+        try:
+            action = decide(state, self._observe(state), self._policy)
+            return self._do(action, state)
+        except (ProviderError, Unavailable) as error:
+            # The world outside is down: nothing is concluded from that, least of all that a machine is gone.
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                self._complain(f"{error}; trying again")
+            return LOOK_AGAIN * 5
+
+    def _observe(self, state: RunState) -> Observed:
+        attempt = state.current
+        now = self._clock.now()
+        if attempt is None:
+            return Observed(now, offers=tuple(self._provider.offers()), spent=spent(state, now))
+        if attempt.machine is None:
+            return Observed(now, spent=spent(state, now))
+        # The machine is looked at before the result: an agent that ends writes its result first, so a machine that has
+        # ended and left no result never will.
+        machine = self._find(attempt)
+        result = self._read(result_key(self._run, attempt.number), Result)
+        status = self._read(status_key(self._run, attempt.number), Status)
+        if status is not None and self._beat != (attempt.number, status.beat):
+            self._beat = (attempt.number, status.beat)
+            self._heard = self._clock.monotonic()
+        silent = self._clock.monotonic() - self._heard
+        return Observed(now, (), machine, status, result, silent, spent(state, now))
+
+    def _do(self, action: Action, state: RunState) -> float:
+        match action:
+            case OpenAttempt():
+                self._open_attempt(action, state)
+            case StartMachine():
+                self._start_machine(state)
+            case NoteRunning():
+                self._append(Running(_current(state).number))
+            case NoteNotice():
+                self._append(Noticed(_current(state).number, action.source, action.deadline))
+            case EndAttempt():
+                self._end_attempt(action, _current(state))
+            case Pause():
+                self._append(Waiting(action.until, action.why))
+            case Finish():
+                self._sweep()
+                self._append(Ended(action.outcome, action.why))
+            case Watch():
+                return action.seconds
+        return 0.0
+
+    def _open_attempt(self, action: OpenAttempt, state: RunState) -> None:
+        number = len(state.attempts) + 1
+        token = f"{self._run}-{number}-{secrets.token_hex(4)}"
+        self._append(AttemptOpened(number, action.offer, action.on_demand_hourly, token, action.why))
+
+    def _start_machine(self, state: RunState) -> None:
+        attempt = _current(state)
+        spec = Spec(
+            run=self._run,
+            attempt=attempt.number,
+            source=state.source,
+            command=state.job.command,
+            setup=state.job.setup,
+            env=state.job.env,
+            checkpoint=state.job.checkpoint,
+            hazard=hazard(state, self._clock.now()),
+        )
+        self._objects.put(spec_key(self._run, attempt.number), msgspec.json.encode(spec))
+        boot: Boot = boots.boot(state, attempt)
+        self._heard = self._clock.monotonic()
+        try:
+            machine = self._provider.start(attempt.offer, boot, token=attempt.token, labels=self._labels())
+        except NoCapacity as error:
+            self._append(AttemptEnded(attempt.number, Cause.NO_CAPACITY, str(error), self._clock.now()))
+            return
+        self._append(MachineStarted(attempt.number, machine.id, machine.started))
+
+    def _end_attempt(self, action: EndAttempt, attempt: Attempt) -> None:
+        ended = self._clock.now()
+        if attempt.machine is not None:
+            self._provider.stop(attempt.machine)
+            machine = self._find(attempt)
+            if machine is not None and machine.ended is not None:
+                ended = machine.ended
+        self._append(AttemptEnded(attempt.number, action.cause, action.detail, ended, action.exit_code))
+
+    def _sweep(self) -> None:
+        """End whatever still carries this run's label: a machine whose start was logged but whose answer was lost."""
+        for machine in self._provider.machines(self._labels()):
+            if machine.state is not MachineState.ENDED:
+                self._provider.stop(machine.id)
+
+    def _find(self, attempt: Attempt) -> Machine | None:
+        return next((m for m in self._provider.machines(self._labels()) if m.id == attempt.machine), None)
+
+    def _labels(self) -> Mapping[str, str]:
+        return {"managed-by": "spotweld", "run": self._run}
+
+    def _append(self, event: Event) -> None:
+        self._log.append(self._run, self._generation, event)
+
+    def _read(self, key: str, kind: type[T]) -> T | None:
+        try:
+            return msgspec.json.decode(self._objects.get(key), type=kind)
+        except NotFound:
+            return None
+        except msgspec.DecodeError as error:
+            self._complain(f"{key} cannot be read: {error}")
+            return None
+
+
+def _current(state: RunState) -> Attempt:
+    if state.current is None:
+        raise SpotweldError("the run has no attempt that is going on", "this is a fault in Spotweld")
+    return state.current

@@ -1,0 +1,264 @@
+"""What a run's controller does next: a pure function of the run's state and of what was observed.
+
+Nothing here acts. That makes every crash harmless: a restarted controller folds the same log, observes anew, and
+decides the same.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+import msgspec
+
+from spotweld.placement.policy import Ending, Observation, Placement, Rent
+from spotweld.project.nouns import RetryOn
+from spotweld.providers.provider import Machine, MachineEnd, MachineState
+from spotweld.runs.events import Cause, Outcome
+from spotweld.runs.reports import Result, Stage, Status
+from spotweld.values.durations import format_duration
+from spotweld.values.money import Money, format_money
+from spotweld.values.offers import CapacityType, Offer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from spotweld.placement.policy import Policy
+    from spotweld.runs.states import Attempt, RunState
+
+EX_TEMPFAIL = 75
+LOOK_AGAIN = 0.2
+"""Seconds between two looks at a machine."""
+LONGEST_LOOK_AGAIN = 5.0
+"""Seconds between two looks while nothing is rented, so that a request to cancel is heard soon."""
+FAILURE_PAUSE = 5.0
+"""Seconds before a failing program is tried again; doubled with each failure in a row."""
+LONGEST_PAUSE = 300.0
+SILENCE = 120.0
+"""Seconds without a sign of life from a running agent after which its machine is given up."""
+SILENCE_BEFORE_FIRST_SIGN = 900.0
+"""The same for a machine that has not reported at all: booting and pulling take time."""
+
+
+class Observed(msgspec.Struct, frozen=True):
+    """What the controller sees around the attempt that is going on."""
+
+    now: float
+    offers: tuple[Offer, ...] = ()
+    machine: Machine | None = None
+    status: Status | None = None
+    result: Result | None = None
+    silent: float = 0.0
+    """Seconds since the last new sign of life, by the controller's monotonic clock."""
+    spent: Money | None = None
+    """What the run has cost so far; None: nothing yet."""
+
+
+class OpenAttempt(msgspec.Struct, frozen=True):
+    """Log the intention to rent this."""
+
+    offer: Offer
+    on_demand_hourly: Money
+    """What the same machine costs on demand in the same zone."""
+    why: str
+
+
+class StartMachine(msgspec.Struct, frozen=True):
+    """Call the provider with the logged intention; harmless when repeated."""
+
+
+class NoteRunning(msgspec.Struct, frozen=True):
+    """Log the agent's first sign of life."""
+
+
+class NoteNotice(msgspec.Struct, frozen=True):
+    """Log that the machine was told that it will be taken."""
+
+    source: str
+    deadline: float | None
+
+
+class EndAttempt(msgspec.Struct, frozen=True):
+    """End the machine if it has not ended, then log why the attempt is over."""
+
+    cause: Cause
+    detail: str
+    exit_code: int | None = None
+
+
+class Pause(msgspec.Struct, frozen=True):
+    """Log that nothing is rented until then."""
+
+    until: float
+    why: str
+
+
+class Finish(msgspec.Struct, frozen=True):
+    """Log that the run is over."""
+
+    outcome: Outcome
+    why: str
+
+
+class Watch(msgspec.Struct, frozen=True):
+    """Nothing to do now; look again after ``seconds``."""
+
+    seconds: float = LOOK_AGAIN
+
+
+Action: TypeAlias = OpenAttempt | StartMachine | NoteRunning | NoteNotice | EndAttempt | Pause | Finish | Watch
+
+
+def decide(state: RunState, seen: Observed, policy: Policy) -> Action:
+    """The one next thing to do."""
+    attempt = state.current
+    if attempt is None:
+        return _between_attempts(state, seen, policy)
+    stop = _reason_to_stop(state, seen)
+    if attempt.machine is None:
+        return EndAttempt(*stop) if stop else StartMachine()
+    if seen.result is not None:
+        return judge_result(seen.result, seen.machine)
+    if seen.machine is None or seen.machine.state is MachineState.ENDED:
+        return judge_silent_end(attempt, seen.machine, seen.status)
+    if stop:
+        return EndAttempt(*stop)
+    if seen.status is not None and attempt.running is None:
+        return NoteRunning()
+    if seen.status is not None and seen.status.notice is not None and attempt.noticed is None:
+        return NoteNotice(seen.status.notice.source, seen.status.notice.deadline)
+    if seen.silent > (SILENCE if attempt.running is not None else SILENCE_BEFORE_FIRST_SIGN):
+        return EndAttempt(
+            Cause.PREEMPTED_UNNOTICED, f"the machine has not given a sign of life for {format_duration(seen.silent)}"
+        )
+    return Watch()
+
+
+def judge_result(result: Result, machine: Machine | None) -> EndAttempt:
+    """Why an attempt ended whose agent lived to tell how the process did."""
+    code = result.exit_code
+    if result.stage is not Stage.RUNNING:
+        return EndAttempt(Cause.SETUP_FAILED, result.detail or f"the set-up ended with exit status {code}", code)
+    if code == 0:
+        return EndAttempt(Cause.DONE, "", code)
+    taken = machine is not None and machine.end is MachineEnd.INTERRUPTED
+    if result.notice is not None:
+        return EndAttempt(Cause.PREEMPTED, f"notice from {result.notice.source}, exit status {code}", code)
+    if taken:
+        return EndAttempt(Cause.PREEMPTED_UNNOTICED, f"the provider took the machine, exit status {code}", code)
+    if code == EX_TEMPFAIL:
+        return EndAttempt(
+            Cause.FAILED, "it left with exit status 75 (interrupted) although nobody had interrupted it", code
+        )
+    return EndAttempt(Cause.FAILED, result.detail or f"exit status {code}", code)
+
+
+def judge_silent_end(attempt: Attempt, machine: Machine | None, status: Status | None) -> EndAttempt:
+    """Why an attempt ended whose agent had no time to tell."""
+    if machine is None:
+        return EndAttempt(Cause.PREEMPTED_UNNOTICED, "the provider does not know the machine any more")
+    if machine.end is MachineEnd.EXITED and status is None:
+        return EndAttempt(Cause.SETUP_FAILED, "the machine shut down before its agent reported; see its console log")
+    if machine.noticed is not None or attempt.noticed is not None:
+        return EndAttempt(Cause.PREEMPTED, "taken after a notice")
+    if machine.end is MachineEnd.INTERRUPTED:
+        return EndAttempt(Cause.PREEMPTED_UNNOTICED, "taken without a notice")
+    return EndAttempt(Cause.PREEMPTED_UNNOTICED, f"the machine is gone ({machine.end})")
+
+
+def _reason_to_stop(state: RunState, seen: Observed) -> tuple[Cause, str] | None:
+    job = state.job
+    if state.cancel_requested:
+        return Cause.CANCELLED, "cancelled by hand"
+    if job.budget is not None and seen.spent is not None and seen.spent >= job.budget:
+        return Cause.BUDGET, f"{format_money(seen.spent)} of {format_money(job.budget)} are spent"
+    if job.max_duration is not None and seen.now - state.opened >= job.max_duration:
+        return Cause.TIMED_OUT, f"max_duration of {format_duration(job.max_duration)} is over"
+    return None
+
+
+def _between_attempts(state: RunState, seen: Observed, policy: Policy) -> Action:
+    over = _reason_to_finish(state, seen)
+    if over:
+        return over
+    last = state.attempts[-1] if state.attempts else None
+    if last is not None and last.cause is not None and last.cause.failure:
+        pause = min(LONGEST_PAUSE, FAILURE_PAUSE * 2 ** (failures_in_a_row(state.attempts) - 1))
+        until = (last.ended or seen.now) + pause
+        if seen.now < until:
+            return _pause(
+                state, seen.now, until, f"the program failed ({last.detail}); next try in {format_duration(pause)}"
+            )
+    decision = policy.decide(
+        Observation(
+            seen.now, state.job.spot_policy, seen.offers, tuple(_placement(a, seen.now) for a in state.attempts)
+        )
+    )
+    if isinstance(decision, Rent):
+        return OpenAttempt(decision.offer, _on_demand_price(decision.offer, seen.offers), decision.why)
+    if RetryOn.NO_CAPACITY not in state.job.retry.on_events:
+        return Finish(Outcome.NO_CAPACITY, decision.why)
+    return _pause(state, seen.now, seen.now + decision.seconds, decision.why)
+
+
+def _pause(state: RunState, now: float, until: float, why: str) -> Action:
+    """A pause is logged when it begins, not at every look."""
+    if state.waiting is None or now >= state.waiting.until:
+        return Pause(max(until, now + 1), why)
+    return Watch(min(max(state.waiting.until - now, LOOK_AGAIN), LONGEST_LOOK_AGAIN))
+
+
+def _reason_to_finish(state: RunState, seen: Observed) -> Finish | None:
+    last = state.attempts[-1] if state.attempts else None
+    retry = state.job.retry
+    match last.cause if last else None:
+        case Cause.DONE:
+            return Finish(Outcome.DONE, "")
+        case Cause.PREEMPTED | Cause.PREEMPTED_UNNOTICED if RetryOn.INTERRUPTION not in retry.on_events:
+            return Finish(Outcome.INTERRUPTED, "the job's `retry.on_events` does not name interruption")
+        case Cause.NO_CAPACITY if RetryOn.NO_CAPACITY not in retry.on_events:
+            return Finish(Outcome.NO_CAPACITY, last.detail if last else "")
+        case Cause.FAILED | Cause.SETUP_FAILED:
+            failures = sum(1 for attempt in state.attempts if attempt.cause is not None and attempt.cause.failure)
+            if RetryOn.ERROR not in retry.on_events or failures > retry.failures:
+                return Finish(
+                    Outcome.FAILED, f"{last.detail if last else ''} (failure {failures}, {retry.failures} retries)"
+                )
+    stop = _reason_to_stop(state, seen)
+    if stop:
+        outcome = {Cause.CANCELLED: Outcome.CANCELLED, Cause.BUDGET: Outcome.BUDGET}.get(stop[0], Outcome.TIMED_OUT)
+        return Finish(outcome, stop[1])
+    return None
+
+
+def failures_in_a_row(attempts: Sequence[Attempt]) -> int:
+    """How many of the last attempts failed by their own doing, one after the other."""
+    count = 0
+    for attempt in reversed(attempts):
+        if attempt.cause is None or not attempt.cause.failure:
+            break
+        count += 1
+    return count
+
+
+def _placement(attempt: Attempt, now: float) -> Placement:
+    if attempt.cause is Cause.NO_CAPACITY:
+        ending = Ending.REFUSED
+    elif attempt.cause is not None and attempt.cause.interruption:
+        ending = Ending.INTERRUPTED
+    else:
+        ending = Ending.OTHER
+    started = attempt.started if attempt.started is not None else attempt.opened
+    return Placement(
+        attempt.offer.zone,
+        attempt.offer.capacity_type,
+        started,
+        attempt.ended if attempt.ended is not None else now,
+        ending,
+    )
+
+
+def _on_demand_price(offer: Offer, offers: Sequence[Offer]) -> Money:
+    """Its own price if the machine is not sold on demand there."""
+    same = (CapacityType.ON_DEMAND, offer.zone, offer.machine_type)
+    prices = (o.hourly for o in offers if (o.capacity_type, o.zone, o.machine_type) == same)
+    return next(prices, offer.hourly)

@@ -1,0 +1,169 @@
+"""What can happen to a run, as the event log keeps it.
+
+The log is append-only; everything else that is known of a run is folded from it (``runs.states``). Times are seconds
+since 1970 UTC by the controller's clock and are for people and prices only: order comes from the log's sequence.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+
+from spotweld.project.nouns import Job, LocalProvider
+from spotweld.values.money import Money
+from spotweld.values.offers import Offer
+
+
+class Cause(StrEnum):
+    """Why an attempt ended."""
+
+    DONE = "done"
+    FAILED = "failed"
+    PREEMPTED = "preempted-with-notice"
+    PREEMPTED_UNNOTICED = "preempted-without-notice"
+    NO_CAPACITY = "no-capacity"
+    SETUP_FAILED = "setup-failed"
+    CANCELLED = "cancelled"
+    BUDGET = "budget"
+    TIMED_OUT = "timed-out"
+
+    @property
+    def interruption(self) -> bool:
+        """The machine was taken: nothing that the job did."""
+        return self in {Cause.PREEMPTED, Cause.PREEMPTED_UNNOTICED}
+
+    @property
+    def failure(self) -> bool:
+        """The job's own doing: uses up the retries meant for failures."""
+        return self in {Cause.FAILED, Cause.SETUP_FAILED}
+
+
+class Outcome(StrEnum):
+    """How a run ended."""
+
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    BUDGET = "stopped by budget"
+    TIMED_OUT = "timed out"
+    NO_CAPACITY = "no capacity"
+    INTERRUPTED = "interrupted"
+    """Its machine was taken and the job asks not to be retried for that; it can be resumed by hand."""
+
+    @property
+    def exit_status(self) -> int:
+        """What ``launch`` and ``watch`` exit with (architecture: exit codes)."""
+        return {
+            Outcome.DONE: 0,
+            Outcome.BUDGET: 3,
+            Outcome.NO_CAPACITY: 5,
+            Outcome.INTERRUPTED: 75,
+            Outcome.CANCELLED: 130,
+        }.get(self, 1)
+
+
+class Opened(msgspec.Struct, frozen=True, tag="opened"):
+    """The run exists from here on."""
+
+    project: str
+    job: Job
+    store: str
+    source: str
+    """Key of the frozen source tree in the store."""
+    local: LocalProvider
+    """Frozen as well: a project file that is being edited must not stop a controller from starting again."""
+
+
+class AttemptOpened(msgspec.Struct, frozen=True, tag="attempt-opened"):
+    """The intention to rent. Logged before the provider is called; the token makes the call repeatable."""
+
+    attempt: int
+    offer: Offer
+    on_demand_hourly: Money
+    token: str
+    why: str
+
+
+class MachineStarted(msgspec.Struct, frozen=True, tag="machine-started"):
+    """The provider gave a machine."""
+
+    attempt: int
+    machine: str
+    started: float
+
+
+class Running(msgspec.Struct, frozen=True, tag="running"):
+    """The agent on the machine reported for the first time."""
+
+    attempt: int
+
+
+class Noticed(msgspec.Struct, frozen=True, tag="noticed"):
+    """The machine was told that it will be taken."""
+
+    attempt: int
+    source: str
+    deadline: float | None
+
+
+class AttemptEnded(msgspec.Struct, frozen=True, tag="attempt-ended"):
+    """The attempt is over and its machine does not cost any more."""
+
+    attempt: int
+    cause: Cause
+    detail: str
+    ended: float
+    exit_code: int | None = None
+
+
+class Waiting(msgspec.Struct, frozen=True, tag="waiting"):
+    """Nothing is rented now."""
+
+    until: float
+    why: str
+
+
+class CancelRequested(msgspec.Struct, frozen=True, tag="cancel-requested"):
+    """Somebody wants the run to stop."""
+
+
+class Ended(msgspec.Struct, frozen=True, tag="ended"):
+    """The run is over. Nothing follows."""
+
+    outcome: Outcome
+    why: str
+
+
+Event = Opened | AttemptOpened | MachineStarted | Running | Noticed | AttemptEnded | Waiting | CancelRequested | Ended
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """An event in its place in the log."""
+
+    run: str
+    seq: int
+    time: float
+    event: Event
+
+
+def encode(event: Event) -> bytes:
+    """An event as JSON."""
+    return msgspec.json.encode(event, enc_hook=str)
+
+
+def decode(data: bytes) -> Event:
+    """What ``encode`` made.
+
+    Raises:
+        msgspec.DecodeError: it is no event.
+    """
+    event: Event = msgspec.json.decode(data, type=Event, dec_hook=_path)
+    return event
+
+
+def _path(kind: type, text: str) -> Path:
+    if kind is not Path:
+        raise NotImplementedError(kind)
+    return Path(text)

@@ -1,0 +1,129 @@
+"""What each attempt did, step by step, folded from what its process told; and from that, what was done in vain."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from spotweld.checkpoint import events as told
+from spotweld.costs.usage import Usage
+from spotweld.runs.following import Told
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from spotweld.runs.states import RunState
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """The steps of one attempt."""
+
+    attempt: int
+    first: int | None = None
+    """The step from which it went on; 0: from the beginning; None: it never came so far."""
+    since: float | None = None
+    """When that was."""
+    marks: tuple[tuple[int, float], ...] = ()
+    """(steps finished, when), rising."""
+    durable: int | None = None
+    """The newest step that it published."""
+
+    @property
+    def last(self) -> int | None:
+        """The furthest step that it is known to have finished."""
+        return self.marks[-1][0] if self.marks else self.first
+
+
+class Loss(msgspec.Struct, frozen=True):
+    """What of an attempt's work had to be done again."""
+
+    steps: int
+    seconds: float
+
+
+def progress(happenings: Iterable[object]) -> dict[int, Progress]:
+    """Each attempt's steps, from everything that was told."""
+    first: dict[int, tuple[int, float]] = {}
+    marks: dict[int, list[tuple[int, float]]] = {}
+    durable: dict[int, int] = {}
+    for happening in happenings:
+        if not isinstance(happening, Told):
+            continue
+        number, event = happening.attempt, happening.event
+        match event:
+            case told.Restored():
+                first[number] = (event.step, event.t)
+            case told.Fresh():
+                first[number] = (0, event.t)
+            case told.Step() | told.Finished():
+                marks.setdefault(number, []).append((event.step, event.t))
+            case told.Metrics():
+                marks.setdefault(number, []).append((event.step + 1, event.t))
+            case told.Saved():
+                durable[number] = max(event.step, durable.get(number, 0))
+            case _:
+                pass
+    return {
+        number: Progress(
+            number,
+            first[number][0] if number in first else None,
+            first[number][1] if number in first else None,
+            tuple(_rising(marks.get(number, []))),
+            durable.get(number),
+        )
+        for number in sorted(first.keys() | marks.keys())
+    }
+
+
+def losses(history: dict[int, Progress]) -> dict[int, Loss]:
+    """What was done in vain: every step beyond the earliest point from which a later attempt went on."""
+    found: dict[int, Loss] = {}
+    resumed: int | None = None
+    for number in sorted(history, reverse=True):
+        attempt = history[number]
+        if resumed is not None and attempt.first is not None and attempt.last is not None:
+            kept_until = max(resumed, attempt.first)
+            steps = max(0, attempt.last - kept_until)
+            if steps:
+                began = max((t for step, t in attempt.marks if step <= kept_until), default=attempt.since or 0.0)
+                found[number] = Loss(steps, max(0.0, attempt.marks[-1][1] - began))
+        if attempt.first is not None:
+            resumed = attempt.first if resumed is None else min(resumed, attempt.first)
+    return found
+
+
+def usages(state: RunState, lost: dict[int, Loss], now: float) -> list[Usage]:
+    """The run's machine time, as the ledger takes it.
+
+    Args:
+        state: the run.
+        lost: what ``losses`` found.
+        now: the end of what still runs.
+    """
+    return [
+        Usage(
+            project=state.project,
+            run=state.run,
+            attempt=attempt.number,
+            machine=attempt.machine or "",
+            offer=attempt.offer,
+            on_demand_hourly=attempt.on_demand_hourly,
+            started=attempt.started,
+            ended=attempt.ended if attempt.ended is not None else max(now, attempt.started),
+            closed=attempt.ended is not None,
+            lost_seconds=lost[attempt.number].seconds if attempt.number in lost else 0.0,
+            labels=state.job.labels,
+        )
+        for attempt in state.attempts
+        if attempt.started is not None
+    ]
+
+
+def _rising(marks: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """One mark a step, the first time it was reached."""
+    kept: list[tuple[int, float]] = []
+    for step, t in sorted(marks):
+        if not kept or step > kept[-1][0]:
+            kept.append((step, t))
+    return kept

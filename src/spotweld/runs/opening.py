@@ -1,0 +1,80 @@
+"""From a job to a run: first a plan, which is a value; then the plan is carried out, not made again."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from spotweld.errors import UsageError
+from spotweld.placement.policy import Observation, Rent, Wait
+from spotweld.project.nouns import Job, LocalProvider
+from spotweld.runs.events import Opened
+from spotweld.runs.source import Source, freeze, scan
+from spotweld.store.heads import read_head
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from spotweld.placement.policy import Policy
+    from spotweld.project.nouns import Project
+    from spotweld.providers.provider import Provider
+    from spotweld.runs.log import EventLog
+    from spotweld.store.objects import Objects
+
+_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What launching a job would do now."""
+
+    project: str
+    run: str
+    job: Job
+    store: str
+    folder: str
+    source: Source
+    local: LocalProvider
+    first: Rent | Wait
+    """What would be rented first, and why."""
+
+
+def make_plan(project: Project, job: Job, run: str | None, *, provider: Provider, policy: Policy) -> Plan:
+    """What would be done to run ``job``. Reads the job's folder; changes nothing.
+
+    Args:
+        project: the project.
+        job: one of its jobs, perhaps with flags applied.
+        run: the run's name; None: drawn.
+        provider: asked for its offers.
+        policy: asked what it would rent.
+
+    Raises:
+        UsageError: the job's folder cannot be frozen.
+    """
+    name = run or f"{job.name}-{''.join(secrets.choice(_LETTERS) for _ in range(6))}"
+    first = policy.decide(Observation(time.time(), job.spot_policy, tuple(provider.offers()), ()))
+    source = scan(job.workdir)
+    return Plan(project.name, name, job, project.store, str(job.workdir), source, project.local, first)
+
+
+def open_run(plan: Plan, log: EventLog, objects: Objects, folder: Path, progress: Callable[[int], None]) -> bool:
+    """Freeze the job's files and begin the run. False if this project has a run of that name already.
+
+    Raises:
+        UsageError: the store holds a run of that name that is not this project's, or a file changed meanwhile.
+        StoreError: the store failed; nothing has begun, and doing it again is harmless.
+    """
+    if plan.run in log.runs():
+        return False
+    if read_head(objects, plan.run) is not None:
+        raise UsageError(
+            f"the store already holds a run {plan.run!r} that this project does not know",
+            "two projects share the store, or the event log was removed",
+            "choose another name",
+        )
+    freeze(folder, plan.source, objects, progress)
+    return log.open_run(plan.run, Opened(plan.project, plan.job, plan.store, plan.source.key, plan.local))

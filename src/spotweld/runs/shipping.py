@@ -1,0 +1,107 @@
+"""A growing file on a machine, shipped to the store piece by piece, and put together again by whoever reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from spotweld.errors import Conflict, NotFound, StoreError
+from spotweld.runs.reports import segment_key
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from spotweld.store.objects import Objects
+
+_LARGEST_SEGMENT = 4 * 1024 * 1024
+
+
+class Shipper:
+    """Sends what is new in a file as segments numbered from 1.
+
+    Args:
+        path: the file; it may not exist yet.
+        objects: where to.
+        run: whose.
+        attempt: which.
+        stream: ``log`` or ``events``.
+        whole_lines: never cut a line in two (a line without its end waits).
+    """
+
+    def __init__(
+        self, path: Path, objects: Objects, run: str, attempt: int, stream: str, *, whole_lines: bool = False
+    ) -> None:
+        self._path = path
+        self._objects = objects
+        self._run = run
+        self._attempt = attempt
+        self._stream = stream
+        self._whole_lines = whole_lines
+        self._offset = 0
+        self._number = 1
+
+    def ship(self) -> bool:
+        """Send one segment if there is something new; whether it did.
+
+        Raises:
+            StoreError: the store failed; the same bytes go with the next call.
+        """
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read(_LARGEST_SEGMENT)
+        except FileNotFoundError:
+            return False
+        if self._whole_lines and not data.endswith(b"\n"):
+            data = data[: data.rfind(b"\n") + 1]
+        if not data:
+            return False
+        key = segment_key(self._run, self._attempt, self._stream, self._number)
+        try:
+            self._objects.create(key, data)
+        except Conflict:
+            # An earlier try of ours whose answer was lost; the file may have grown since.
+            data = self._objects.get(key)
+        self._offset += len(data)
+        self._number += 1
+        return True
+
+    def ship_all(self) -> None:
+        """Send until nothing is new."""
+        while self.ship():
+            pass
+
+
+class Reader:
+    """Reads a stream's segments as they come.
+
+    Args:
+        objects: where from.
+        run: whose.
+        attempt: which.
+        stream: ``log`` or ``events``.
+    """
+
+    def __init__(self, objects: Objects, run: str, attempt: int, stream: str) -> None:
+        self._objects = objects
+        self._run = run
+        self._attempt = attempt
+        self._stream = stream
+        self._number = 1
+
+    def read(self) -> bytes:
+        """All that has come since the last call, as far as the store gives it.
+
+        Raises:
+            StoreError: the store failed before it gave anything; the next call continues at the same place.
+        """
+        pieces: list[bytes] = []
+        try:
+            while True:
+                pieces.append(self._objects.get(segment_key(self._run, self._attempt, self._stream, self._number)))
+                self._number += 1
+        except NotFound:
+            pass
+        except StoreError:
+            if not pieces:
+                raise
+        return b"".join(pieces)

@@ -1,0 +1,153 @@
+"""What is known of a run: folded from its events, and nothing else."""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
+
+from spotweld.errors import IllegalTransition
+from spotweld.project.nouns import Job, LocalProvider
+from spotweld.runs.events import (
+    AttemptEnded,
+    AttemptOpened,
+    CancelRequested,
+    Cause,
+    Ended,
+    Entry,
+    MachineStarted,
+    Noticed,
+    Opened,
+    Outcome,
+    Running,
+    Waiting,
+)
+from spotweld.values.money import Money
+from spotweld.values.offers import Offer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """One placement of the run on a machine."""
+
+    number: int
+    offer: Offer
+    on_demand_hourly: Money
+    token: str
+    why: str
+    opened: float
+    machine: str | None = None
+    started: float | None = None
+    """When the machine began to cost; None: it never did."""
+    running: float | None = None
+    """When the agent reported first."""
+    noticed: Noticed | None = None
+    ended: float | None = None
+    cause: Cause | None = None
+    detail: str = ""
+    exit_code: int | None = None
+
+    @property
+    def open(self) -> bool:
+        """Not over yet."""
+        return self.cause is None
+
+
+class RunState(msgspec.Struct, frozen=True):
+    """A run, at one moment of its log."""
+
+    run: str
+    project: str
+    job: Job
+    store: str
+    source: str
+    local: LocalProvider
+    opened: float
+    attempts: tuple[Attempt, ...] = ()
+    waiting: Waiting | None = None
+    cancel_requested: bool = False
+    outcome: Outcome | None = None
+    why: str = ""
+    ended: float | None = None
+
+    @property
+    def current(self) -> Attempt | None:
+        """The attempt that is going on."""
+        return self.attempts[-1] if self.attempts and self.attempts[-1].open else None
+
+    @property
+    def phase(self) -> str:
+        """One word for people."""
+        if self.outcome is not None:
+            return str(self.outcome)
+        if self.cancel_requested:
+            return "cancelling"
+        if self.current is None:
+            return "waiting" if self.waiting else "placing"
+        return "running" if self.current.running is not None else "starting"
+
+
+def fold(entries: Sequence[Entry]) -> RunState:
+    """The state after these entries; the first one opens the run.
+
+    Raises:
+        IllegalTransition: an entry does not fit what came before it.
+    """
+    first = entries[0]
+    if not isinstance(first.event, Opened):
+        raise IllegalTransition(f"the log of {first.run} begins with {type(first.event).__name__}")
+    opened = first.event
+    state = RunState(first.run, opened.project, opened.job, opened.store, opened.source, opened.local, first.time)
+    return reduce(apply, entries[1:], state)
+
+
+def apply(state: RunState, entry: Entry) -> RunState:
+    """The state after one more entry.
+
+    Raises:
+        IllegalTransition: it does not fit the state.
+    """
+    event = entry.event
+    if state.outcome is not None:
+        raise _illegal(state, entry)
+    match event:
+        case CancelRequested():
+            return replace(state, cancel_requested=True)
+        case Waiting() if state.current is None:
+            return replace(state, waiting=event)
+        case Ended() if state.current is None:
+            return replace(state, outcome=event.outcome, why=event.why, ended=entry.time, waiting=None)
+        case AttemptOpened() if state.current is None and event.attempt == len(state.attempts) + 1:
+            attempt = Attempt(event.attempt, event.offer, event.on_demand_hourly, event.token, event.why, entry.time)
+            return replace(state, attempts=(*state.attempts, attempt), waiting=None)
+        case MachineStarted() | Running() | Noticed() | AttemptEnded() if (
+            state.current is not None and event.attempt == state.current.number
+        ):
+            return replace(state, attempts=(*state.attempts[:-1], _advance(state, entry, state.current)))
+        case _:
+            raise _illegal(state, entry)
+
+
+def _advance(state: RunState, entry: Entry, attempt: Attempt) -> Attempt:
+    match entry.event:
+        case MachineStarted(machine=machine, started=started) if attempt.machine is None:
+            return replace(attempt, machine=machine, started=started)
+        case Running() if attempt.machine is not None and attempt.running is None:
+            return replace(attempt, running=entry.time)
+        case Noticed() as noticed if attempt.machine is not None:
+            return replace(attempt, noticed=noticed)
+        case AttemptEnded(cause=cause, detail=detail, ended=ended, exit_code=exit_code):
+            # A clock that was set back must not make a machine's time negative: the ledger would pay us for it.
+            return replace(
+                attempt, cause=cause, detail=detail, ended=max(ended, attempt.started or ended), exit_code=exit_code
+            )
+        case _:
+            raise _illegal(state, entry)
+
+
+def _illegal(state: RunState, entry: Entry) -> IllegalTransition:
+    return IllegalTransition(f"{type(entry.event).__name__} does not fit run {state.run}, which is {state.phase}")

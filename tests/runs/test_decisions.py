@@ -1,0 +1,211 @@
+"""The controller's decisions, as a table of situations and as laws over random ones."""
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.runs.samples import OFFER, OFFERS, ON_DEMAND_PRICE, attempt_opened, opened
+
+from spotweld.placement.policy import Observation, Policy, Rent, Wait
+from spotweld.project.nouns import Retry, RetryOn
+from spotweld.providers.provider import Machine, MachineEnd, MachineState
+from spotweld.runs import decisions
+from spotweld.runs.decisions import (
+    EndAttempt,
+    Finish,
+    NoteNotice,
+    NoteRunning,
+    Observed,
+    OpenAttempt,
+    Pause,
+    StartMachine,
+    Watch,
+    decide,
+)
+from spotweld.runs.events import AttemptEnded, Cause, Entry, Event, MachineStarted, Outcome, Running, Waiting
+from spotweld.runs.reports import Heard, Result, Stage, Status
+from spotweld.runs.states import RunState, apply, fold
+from spotweld.values.money import Money
+
+
+class First(Policy):
+    """Rents the first offer, or waits if there is none."""
+
+    name = "first"
+
+    def decide(self, observation: Observation) -> Rent | Wait:
+        return Rent(observation.offers[0], "first") if observation.offers else Wait(7.0, "nothing is offered")
+
+
+def state_after(*events: Event, **job: object) -> RunState:
+    entries = [Entry("r", i + 1, float(i), event) for i, event in enumerate((opened(**job), *events))]
+    return fold(entries)
+
+
+def ended(attempt: int, cause: Cause, at: float = 10.0) -> AttemptEnded:
+    return AttemptEnded(attempt, cause, "because", at)
+
+
+def machine(state: MachineState, end: MachineEnd | None = None, noticed: float | None = None) -> Machine:
+    return Machine("m-1", "t", OFFER, {}, state, 1.0, None if end is None else 9.0, end, noticed)
+
+
+RUNNING = (attempt_opened(1), MachineStarted(1, "m-1", 1.0), Running(1))
+UP = machine(MachineState.RUNNING)
+ALIVE = Status(5, Stage.RUNNING)
+
+
+def test_a_new_run_rents_what_the_policy_says_with_the_on_demand_price_beside_it() -> None:
+    action = decide(state_after(), Observed(0.0, OFFERS), First())
+    assert action == OpenAttempt(OFFERS[0], ON_DEMAND_PRICE, "first")
+
+
+def test_an_opened_attempt_starts_its_machine_however_often_it_is_asked() -> None:
+    state = state_after(attempt_opened(1))
+    assert decide(state, Observed(5.0), First()) == StartMachine()
+    assert decide(state, Observed(500.0), First()) == StartMachine()
+
+
+def test_the_first_sign_of_life_is_noted_and_then_watched() -> None:
+    state = state_after(attempt_opened(1), MachineStarted(1, "m-1", 1.0))
+    assert decide(state, Observed(2.0, machine=UP), First()) == Watch()
+    assert decide(state, Observed(2.0, machine=UP, status=ALIVE), First()) == NoteRunning()
+    assert decide(state_after(*RUNNING), Observed(2.0, machine=UP, status=ALIVE), First()) == Watch()
+
+
+def test_a_notice_is_noted_once() -> None:
+    heard = Status(6, Stage.RUNNING, Heard("aws", 30.0, 2.0))
+    action = decide(state_after(*RUNNING), Observed(2.0, machine=UP, status=heard), First())
+    assert action == NoteNotice("aws", 30.0)
+
+
+@pytest.mark.parametrize(
+    ("code", "stage", "notice", "end", "cause"),
+    [
+        (0, Stage.RUNNING, None, None, Cause.DONE),
+        (0, Stage.RUNNING, Heard("aws", 1.0, 0.5), MachineEnd.INTERRUPTED, Cause.DONE),
+        (1, Stage.RUNNING, None, None, Cause.FAILED),
+        (75, Stage.RUNNING, None, None, Cause.FAILED),
+        (75, Stage.RUNNING, Heard("aws", 1.0, 0.5), None, Cause.PREEMPTED),
+        (143, Stage.RUNNING, Heard("signal", None, 0.5), None, Cause.PREEMPTED),
+        (137, Stage.RUNNING, None, MachineEnd.INTERRUPTED, Cause.PREEMPTED_UNNOTICED),
+        (1, Stage.SETTING_UP, None, None, Cause.SETUP_FAILED),
+        (1, Stage.PREPARING, None, None, Cause.SETUP_FAILED),
+    ],
+)
+def test_causes_from_results(
+    code: int, stage: Stage, notice: Heard | None, end: MachineEnd | None, cause: Cause
+) -> None:
+    up = machine(MachineState.ENDED if end else MachineState.RUNNING, end)
+    action = decide(state_after(*RUNNING), Observed(9.0, machine=up, result=Result(stage, code, notice, 8.0)), First())
+    assert isinstance(action, EndAttempt)
+    assert action.cause is cause
+
+
+@pytest.mark.parametrize(
+    ("gone", "status", "cause"),
+    [
+        (None, ALIVE, Cause.PREEMPTED_UNNOTICED),
+        (machine(MachineState.ENDED, MachineEnd.INTERRUPTED), ALIVE, Cause.PREEMPTED_UNNOTICED),
+        (machine(MachineState.ENDED, MachineEnd.INTERRUPTED, noticed=3.0), ALIVE, Cause.PREEMPTED),
+        (machine(MachineState.ENDED, MachineEnd.LOST), ALIVE, Cause.PREEMPTED_UNNOTICED),
+        (machine(MachineState.ENDED, MachineEnd.EXITED), ALIVE, Cause.PREEMPTED_UNNOTICED),
+        (machine(MachineState.ENDED, MachineEnd.EXITED), None, Cause.SETUP_FAILED),
+    ],
+)
+def test_causes_without_a_result(gone: Machine | None, status: Status | None, cause: Cause) -> None:
+    action = decide(state_after(*RUNNING), Observed(9.0, machine=gone, status=status), First())
+    assert isinstance(action, EndAttempt)
+    assert action.cause is cause
+
+
+def test_silence_ends_an_attempt_only_after_patience() -> None:
+    state = state_after(*RUNNING)
+    quiet = Observed(9.0, machine=UP, status=ALIVE, silent=decisions.SILENCE - 1)
+    assert decide(state, quiet, First()) == Watch()
+    dead = Observed(9.0, machine=UP, status=ALIVE, silent=decisions.SILENCE + 1)
+    action = decide(state, dead, First())
+    assert isinstance(action, EndAttempt)
+    assert action.cause is Cause.PREEMPTED_UNNOTICED
+
+
+def test_preemptions_never_use_up_retries() -> None:
+    events: list[Event] = []
+    for number in range(1, 51):
+        events += [attempt_opened(number), ended(number, Cause.PREEMPTED_UNNOTICED)]
+    action = decide(state_after(*events, retry=Retry(failures=0)), Observed(99.0, OFFERS), First())
+    assert isinstance(action, OpenAttempt)
+
+
+def test_a_failing_program_is_tried_again_after_a_pause_and_not_for_ever() -> None:
+    once = [attempt_opened(1), ended(1, Cause.FAILED)]
+    retry = Retry(failures=1)
+    paused = decide(state_after(*once, retry=retry), Observed(11.0, OFFERS), First())
+    assert isinstance(paused, Pause)
+    assert isinstance(decide(state_after(*once, retry=retry), Observed(paused.until, OFFERS), First()), OpenAttempt)
+    twice = [*once, attempt_opened(2), ended(2, Cause.SETUP_FAILED)]
+    over = decide(state_after(*twice, retry=retry), Observed(999.0, OFFERS), First())
+    assert isinstance(over, Finish)
+    assert over.outcome is Outcome.FAILED
+
+
+def test_retry_events_are_obeyed() -> None:
+    only_errors = Retry(on_events=(RetryOn.ERROR,))
+    gone = state_after(attempt_opened(1), ended(1, Cause.PREEMPTED), retry=only_errors)
+    assert decide(gone, Observed(99.0, OFFERS), First()).outcome is Outcome.INTERRUPTED  # type: ignore[union-attr]
+    assert decide(state_after(retry=only_errors), Observed(0.0), First()).outcome is Outcome.NO_CAPACITY  # type: ignore[union-attr]
+    refused = state_after(attempt_opened(1), ended(1, Cause.NO_CAPACITY), retry=only_errors)
+    assert decide(refused, Observed(99.0, OFFERS), First()).outcome is Outcome.NO_CAPACITY  # type: ignore[union-attr]
+
+
+def test_a_pause_is_logged_once_for_each_reason() -> None:
+    state = state_after()
+    pause = decide(state, Observed(100.0), First())
+    assert pause == Pause(107.0, "nothing is offered")
+    waiting = apply(state, Entry("r", 2, 100.0, decisions_event(pause)))
+    assert isinstance(decide(waiting, Observed(101.0), First()), Watch)
+
+
+def decisions_event(pause: object) -> Event:
+    assert isinstance(pause, Pause)
+    return Waiting(pause.until, pause.why)
+
+
+@pytest.mark.parametrize(
+    ("job", "seen", "cause", "outcome"),
+    [
+        ({"budget": Money(Decimal(1))}, {"spent": Money(Decimal("1.01"))}, Cause.BUDGET, Outcome.BUDGET),
+        ({"max_duration": 60.0}, {"now": 61.0}, Cause.TIMED_OUT, Outcome.TIMED_OUT),
+    ],
+)
+def test_limits_stop_the_attempt_and_then_the_run(
+    job: dict[str, object], seen: dict[str, object], cause: Cause, outcome: Outcome
+) -> None:
+    observed = Observed(**({"now": 5.0, "machine": UP, "status": ALIVE} | seen))  # type: ignore[arg-type]
+    action = decide(state_after(*RUNNING, **job), observed, First())
+    assert isinstance(action, EndAttempt)
+    assert action.cause is cause
+    after = decide(state_after(*RUNNING, ended(1, cause), **job), observed, First())
+    assert isinstance(after, Finish)
+    assert after.outcome is outcome
+
+
+def test_a_finished_program_is_done_even_if_it_overdrew_its_budget() -> None:
+    state = state_after(*RUNNING, ended(1, Cause.DONE), budget=Money(Decimal(1)))
+    assert decide(state, Observed(99.0, spent=Money(Decimal(9))), First()) == Finish(Outcome.DONE, "")
+
+
+causes = st.sampled_from([c for c in Cause if c is not Cause.DONE])
+
+
+@given(st.lists(causes, max_size=12), st.integers(0, 3))
+def test_failures_end_a_run_exactly_when_the_retries_are_used_up(history: list[Cause], failures: int) -> None:
+    history = [c for c in history if c not in {Cause.CANCELLED, Cause.BUDGET, Cause.TIMED_OUT}]
+    events: list[Event] = []
+    for number, cause in enumerate(history, 1):
+        events += [attempt_opened(number), ended(number, cause)]
+    action = decide(state_after(*events, retry=Retry(failures=failures)), Observed(1e6, OFFERS), First())
+    failed = sum(cause.failure for cause in history)
+    last_failed = bool(history) and history[-1].failure
+    assert isinstance(action, Finish) == (last_failed and failed > failures)

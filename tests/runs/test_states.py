@@ -1,0 +1,96 @@
+import pytest
+from tests.runs.samples import attempt_opened, opened
+
+from spotweld.errors import IllegalTransition
+from spotweld.runs.events import (
+    AttemptEnded,
+    CancelRequested,
+    Cause,
+    Ended,
+    Entry,
+    Event,
+    MachineStarted,
+    Noticed,
+    Outcome,
+    Running,
+    Waiting,
+    decode,
+    encode,
+)
+from spotweld.runs.states import RunState, fold
+
+
+def run(*events: Event) -> RunState:
+    return fold([Entry("r", i + 1, float(i), event) for i, event in enumerate(events)])
+
+
+LIFE: tuple[Event, ...] = (
+    opened(),
+    attempt_opened(1),
+    MachineStarted(1, "m-1", 1.5),
+    Running(1),
+    Noticed(1, "aws", 9.0),
+    AttemptEnded(1, Cause.PREEMPTED, "taken", 8.0, 75),
+    Waiting(12.0, "no capacity"),
+    attempt_opened(2),
+    AttemptEnded(2, Cause.NO_CAPACITY, "refused", 9.0),
+    attempt_opened(3),
+    MachineStarted(3, "m-3", 10.0),
+    CancelRequested(),
+    AttemptEnded(3, Cause.CANCELLED, "by hand", 11.0),
+    Ended(Outcome.CANCELLED, "by hand"),
+)
+
+
+def test_phases_of_a_life() -> None:
+    phases = [run(*LIFE[: n + 1]).phase for n in range(len(LIFE))]
+    assert phases == [
+        "placing", "starting", "starting", "running", "running", "placing", "waiting",
+        "starting", "placing", "starting", "starting", "cancelling", "cancelling", "cancelled",
+    ]  # fmt: skip
+
+
+def test_an_attempt_keeps_what_happened_to_it() -> None:
+    first, second, third = run(*LIFE).attempts
+    assert (first.machine, first.started, first.ended, first.cause, first.exit_code) == (
+        "m-1", 1.5, 8.0, Cause.PREEMPTED, 75,
+    )  # fmt: skip
+    assert first.noticed == Noticed(1, "aws", 9.0)
+    assert (second.machine, second.started, second.cause) == (None, None, Cause.NO_CAPACITY)
+    assert not third.open
+
+
+@pytest.mark.parametrize("event", LIFE, ids=lambda event: type(event).__name__)
+def test_nothing_follows_the_end(event: Event) -> None:
+    with pytest.raises(IllegalTransition):
+        run(opened(), Ended(Outcome.FAILED, ""), event)
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        (attempt_opened(1),),
+        (opened(), attempt_opened(2)),
+        (opened(), attempt_opened(1), attempt_opened(2)),
+        (opened(), Running(1)),
+        (opened(), attempt_opened(1), Running(1)),
+        (opened(), attempt_opened(1), MachineStarted(2, "m", 0.0)),
+        (opened(), attempt_opened(1), Ended(Outcome.DONE, "")),
+        (opened(), attempt_opened(1), Waiting(1.0, "")),
+        (opened(), *LIFE[1:3], MachineStarted(1, "other", 0.0)),
+        (opened(), opened()),
+    ],
+)
+def test_illegal_transitions(events: tuple[Event, ...]) -> None:
+    with pytest.raises(IllegalTransition):
+        run(*events)
+
+
+def test_a_clock_that_was_set_back_makes_no_negative_machine_time() -> None:
+    state = run(opened(), attempt_opened(1), MachineStarted(1, "m", 100.0), AttemptEnded(1, Cause.DONE, "", 40.0))
+    assert state.attempts[0].ended == 100.0
+
+
+@pytest.mark.parametrize("event", LIFE, ids=lambda event: type(event).__name__)
+def test_events_survive_encoding(event: Event) -> None:
+    assert decode(encode(event)) == event
