@@ -11,7 +11,7 @@ import math
 import re
 import sys
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -32,7 +32,9 @@ _TORCH: dict[str, int] = {
     **dict.fromkeys(("int64", "uint64", "float64", "complex64"), 8),
     "complex128": 16,
 }
-_NUMPY = re.compile(r"\|b1|\|[iu]1|[<>][iu][248]|[<>]f[248]|[<>]c(?:8|16)|\|S\d{1,9}|[<>]U\d{1,9}|[<>][mM]8(?:\[\w+\])?")
+_NUMPY = re.compile(
+    r"\|b1|\|[iu]1|[<>][iu][248]|[<>]f[248]|[<>]c(?:8|16)|\|S\d{1,9}|[<>]U\d{1,9}|[<>][mM]8(?:\[\w+\])?"
+)
 
 
 class Kind(StrEnum):
@@ -54,7 +56,7 @@ class Leaf(msgspec.Struct, frozen=True):
     shape: tuple[int, ...]
     size: int
     """Bytes."""
-    source: object
+    source: Any
     """The value itself; not yet copied."""
 
 
@@ -99,11 +101,11 @@ def fill(leaf: Leaf, into: memoryview) -> None:
     if leaf.kind is Kind.TORCH:
         import torch  # noqa: PLC0415
 
-        tensor: torch.Tensor = leaf.source  # type: ignore[assignment]
+        tensor: torch.Tensor = leaf.source
         flat = torch.frombuffer(into, dtype=torch.uint8).view(tensor.dtype)
         flat.view(tensor.shape).copy_(tensor.detach())
     elif leaf.kind is Kind.BYTES:
-        into[:] = leaf.source  # type: ignore[assignment]
+        into[:] = leaf.source
     else:
         import numpy as np  # noqa: PLC0415
 

@@ -1,8 +1,8 @@
 """How often to save: pure decisions from what saves cost and how long machines live.
 
 ``auto`` takes the interval that minimizes expected lost time, the higher-order estimate of J. T. Daly, "A higher order
-estimate of the optimum checkpoint interval for restart dumps", FGCS 22(3), 2006, equation 37, which refines J. W. Young,
-CACM 17(9), 1974: with the cost ``c`` of a save and the mean time ``m`` between interruptions,
+estimate of the optimum checkpoint interval for restart dumps", FGCS 22(3), 2006, equation 37, which refines J. W.
+Young, CACM 17(9), 1974: with the cost ``c`` of a save and the mean time ``m`` between interruptions,
 ``sqrt(2cm) * (1 + sqrt(c / 2m) / 3 + (c / 2m) / 9) - c`` for ``c < 2m``, else ``m``.
 """
 
@@ -70,7 +70,7 @@ def due(every: Every, now: Situation) -> bool:
         return False
     match every:
         case EverySteps(steps):
-            # Multiples, so that runs with other interruptions save at the same steps; one that was missed is made up for.
+            # Multiples, so that a run saves at the same steps whatever happens to it; a missed one is made up for.
             asked = now.step // steps > now.saved_step // steps
         case EverySeconds(seconds):
             asked = now.since >= seconds

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import statistics
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 import msgspec
 
-if TYPE_CHECKING:
-    from spotweld.checkpoint.cadence import Cost
+from spotweld.checkpoint.cadence import Cost
 
 SAFETY = 1.5
 """The slowest of the latest saves times this is how long the last one is allowed to take."""

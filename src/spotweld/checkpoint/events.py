@@ -14,13 +14,13 @@ from spotweld.preemption.notices import Notice
 log = logging.getLogger("spotweld")
 
 
-class _Event(msgspec.Struct, frozen=True, tag_field="kind", tag=lambda name: _snake(name)):
-    t: float
-    """Seconds since 1970 UTC."""
-
-
 def _snake(name: str) -> str:
     return "".join("_" + letter.lower() if letter.isupper() else letter for letter in name).lstrip("_")
+
+
+class _Event(msgspec.Struct, frozen=True, tag_field="kind", tag=_snake):
+    t: float
+    """Seconds since 1970 UTC."""
 
 
 class Start(_Event, frozen=True):
@@ -156,7 +156,7 @@ Event: TypeAlias = (
     | Leaving
 )
 
-_decoder = msgspec.json.Decoder(Event)
+_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
 
 def parse_event(line: bytes | str) -> Event:

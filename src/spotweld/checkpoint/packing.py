@@ -46,7 +46,12 @@ class Layout(msgspec.Struct, frozen=True):
 
 
 def plan(
-    sizes: Sequence[int], parts: Collection[int] = (), *, limit: int = PACK_LIMIT, large: int = _LARGE, part: int = _PART
+    sizes: Sequence[int],
+    parts: Collection[int] = (),
+    *,
+    limit: int = PACK_LIMIT,
+    large: int = _LARGE,
+    part: int = _PART,
 ) -> Layout:
     """Lay leaves of these sizes (bytes) into packs, in order.
 

@@ -49,7 +49,9 @@ def find_newest(objects: Objects, run: str, kept: Sequence[Kept]) -> Found | Non
         try:
             manifest = read_manifest(objects, run, one)
             leaves = _read_leaves(objects, manifest)
-            return Found(one, manifest, unflatten(manifest.state, leaves), unflatten(manifest.rng, leaves), tuple(damaged))
+            return Found(
+                one, manifest, unflatten(manifest.state, leaves), unflatten(manifest.rng, leaves), tuple(damaged)
+            )
         except (Corrupt, NotFound) as error:
             damaged.append((one, str(error)))
     if damaged:

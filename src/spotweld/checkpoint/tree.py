@@ -12,11 +12,11 @@ float                         ``{"float": "3ff0000000000000"}``: IEEE 754, big-e
 bytes, tensor, array          ``{"leaf": 7}``: index into the manifest's leaves
 list, tuple                   ``{"list": [...]}``, ``{"tuple": [...]}``
 dict                          ``{"dict": [[key, value], ...]}`` in order
-OrderedDict                   ``{"ordered": [...]}``, and ``"metadata"`` if it carries PyTorch's ``_metadata``
+OrderedDict                   ``{"ordered": [...]}``, plus ``"metadata"`` if it has PyTorch's ``_metadata``
 ============================  ==================================================
 
-Everything else is refused, subclasses (named tuples, enums, default dicts) among them: restored as their base class they
-would no longer be what the program put in.
+Everything else is refused, subclasses (named tuples, enums, default dicts) among them: restored as their base class
+they would no longer be what the program put in.
 """
 
 from __future__ import annotations
@@ -72,16 +72,16 @@ def step_into(path: str, key: object) -> str:
     return f"{path}.{key}" if isinstance(key, str) and _PLAIN.fullmatch(key) else f"{path}[{key!r}]"
 
 
-def _encode(value: object, path: str, leaves: list[Leaf], above: list[int]) -> Node:
+def _encode(value: Any, path: str, leaves: list[Leaf], above: list[int]) -> Node:  # noqa: ANN401
     kind = type(value)
     if value is None or kind is bool:
         return value
     if kind is int:
-        return value if abs(value) < _SHORT else {"int": hex(value)}  # type: ignore[operator]
+        return value if abs(value) < _SHORT else {"int": hex(value)}
     if kind is float:
         return {"float": struct.pack(">d", value).hex()}
     if kind is str:
-        return _encode_text(value, path)  # type: ignore[arg-type]
+        return _encode_text(value, path)
     leaf = leaf_of(value, path)
     if leaf is not None:
         leaves.append(leaf)
