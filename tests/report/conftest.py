@@ -71,6 +71,24 @@ def by_cadence(
     return saves, max((one.step for one in saves if one.outcome is Outcome.SAVED), default=0)
 
 
+def bill(attempt: Attempt, pace: float) -> Usage:
+    end = attempt.running_since + (attempt.last_step - attempt.first_step) / pace
+    one = (attempt.zone, attempt.machine_type, attempt.capacity_type, attempt.hourly, "spotweld.yaml")
+    return Usage(
+        project="examples",
+        run="r-5f2k9q",
+        attempt=attempt.number,
+        machine=f"m{attempt.number}",
+        offer=Offer("local", "here", *one),
+        on_demand_hourly=Money(Decimal("1.00")),
+        started=attempt.started,
+        ended=end,
+        closed=attempt.ended is not None,
+        lost_seconds=attempt.steps_lost / pace,
+        labels={"team": "vision"},
+    )
+
+
 def make_story(
     *,
     interruptions: int = 6,
@@ -87,7 +105,6 @@ def make_story(
     attempts: list[Attempt] = []
     saves: list[Checkpoint] = []
     samples: list[tuple[int, int, float]] = []
-    usages: list[Usage] = []
     now, at, durable = OPENED + 0.4, 0, 0
     zone = 0
     for index, cut in enumerate([*cuts, total]):
@@ -107,7 +124,6 @@ def make_story(
         lead = (8.0, 0.0, 0.8)[index % 3]
         ending = running + (cut - at) / pace
         samples += [(step, number, value(step)) for step in range(at + 1, cut + 1)]
-        first = at
         regular, durable = by_cadence(rng, range(at - at % every + every, cut, every), (running, at, pace), number)
         durable = max(durable, at)
         saves += regular
@@ -125,15 +141,14 @@ def make_story(
                 saves.append(Checkpoint(cut, ending, number, "notice", 0.006, 0.8, 0, Outcome.CUT, "too late"))
         else:
             cause, detail = Cause.UNNOTICED, "the machine vanished: SIGKILL"
-            if index == 4 and durable > first:
+            if index == 4 and durable > at:
                 damaged = max(i for i, one in enumerate(saves) if one.outcome is Outcome.SAVED)
                 saves[damaged] = msgspec.structs.replace(
                     saves[damaged],
                     outcome=Outcome.DAMAGED,
                     detail="digest differs in 1 of 3 packs",
                 )
-                durable = max(first, durable - every)
-        lost = cut - durable
+                durable = max(at, durable - every)
         attempts.append(
             Attempt(
                 number,
@@ -150,26 +165,10 @@ def make_story(
                 first_step=at,
                 last_step=cut,
                 durable_step=durable,
-                steps_lost=lost,
-                seconds_lost=lost / pace + (0.2 if lost else 0.0),
+                steps_lost=cut - durable,
+                seconds_lost=(cut - durable) / pace,
                 noticed=ending + 0.2 - min(lead, ending - running) if noticed and not last else None,
                 notice_lead=lead if noticed and not last else None,
-            )
-        )
-        offer = Offer("local", "here", name, "m-small", capacity, hourly, "spotweld.yaml")
-        usages.append(
-            Usage(
-                "digits",
-                "r-5f2k9q",
-                number,
-                f"m{number}",
-                offer,
-                Money(Decimal("1.00")),
-                start,
-                ending + 0.2,
-                cause is not None,
-                lost / pace,
-                {"team": "vision"},
             )
         )
         now, at = ending + 0.9 + rng.random(), durable
@@ -188,7 +187,7 @@ def make_story(
         attempts=tuple(attempts),
         checkpoints=tuple(sorted(saves, key=lambda one: one.time)),
         curves=(curve("loss", samples), curve("accuracy", ((s, a, accuracy(s)) for s, a, _ in samples))),
-        rows=tuple(ledger(usages)),
+        rows=tuple(ledger(bill(one, pace) for one in attempts if one.booted)),
         undisturbed=Comparison(True, True, total / pace + 1.9) if finished else None,
     )
 

@@ -43,7 +43,7 @@ def chart(story: Story, curve: Curve, height: int = 260) -> Markup:
     def y(value: float) -> float:
         return _HEAD + (1 - scale.share(value)) * height
 
-    ticks = value_ticks(scale, max(3, height // 42))
+    ticks = value_ticks(scale, max(4, height // 42))
     shown = spread((-y(tick) for tick in ticks), 14.0)
     labels = [(tick, y(tick)) for tick, fits in zip(ticks, shown, strict=True) if fits]
     axis = el(
@@ -87,8 +87,9 @@ def chart(story: Story, curve: Curve, height: int = 260) -> Markup:
 
 def _caption(points: list[Point], thrown: list[Point], scale: Scale) -> str:
     words = ["by step" + (", logarithmic" if scale.log else ""), f"last {figure(points[-1].value)}"]
-    if not scale.log and not any(math.isfinite(point.value) for point in points):
-        words.append("no finite value")
+    odd = sum(not math.isfinite(point.value) for point in points)
+    if odd:
+        words.append(f"{count(odd, 'value')} not finite, marked at the top")
     if thrown:
         steps = {point.step for point in thrown}
         differ = len({point.step for point in points if point.same is False})

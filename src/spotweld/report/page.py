@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ from spotweld.values.durations import format_duration
 from spotweld.version import VERSION
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from spotweld.report.figures import Figures, Verdict
     from spotweld.report.story import Story
 
@@ -54,12 +57,14 @@ def render(story: Story) -> str:
 
 
 def _top(story: Story, known: Figures, ending: Verdict) -> Markup:
+    cells = _key_figures(story, known)
+    columns = len(cells) if len(cells) <= 6 else math.ceil(len(cells) / 2)
     return el(
         "header",
         el("p", "Spotweld ", el("span", f"{story.project} / {story.run}"), class_="eyebrow"),
         el("h1", story.job),
         el("p", el("strong", ending.text), " ", el("span", ending.detail), class_=f"verdict {ending.tone}"),
-        el("dl", _key_figures(story, known), class_="keys"),
+        el("dl", cells, class_="keys", style=f"--columns:{columns}"),
     )
 
 
@@ -71,23 +76,23 @@ def _key_figures(story: Story, known: Figures) -> list[Markup]:
     lost = f"{share(known.steps_lost, whole)} of {whole:,}" if known.steps_lost and whole else ""
     cells = [
         ("Interruptions", f"{known.interruptions:,}", notices or count(known.attempts, "attempt")),
-        ("Steps done again", f"{known.steps_lost:,}", lost or f"of {whole:,}"),
+        ("Steps done again", f"{known.steps_lost:,}", lost or (f"of {whole:,}" if whole else "")),
     ]
     if not known.totals:
         cells.append(("Cost", "unknown", "no machine time in the ledger"))
     for total in known.totals:
-        wasted = share(float(total.lost.amount), float(total.billed.amount)) if total.billed.amount else ""
+        wasted = share(float(total.lost.amount), float(total.billed.amount)) if total.lost.amount else ""
         ratio = total.saved_share
         against = "" if ratio is None else f"{share(abs(ratio), 1)} {'below' if ratio >= 0 else 'above'} on-demand"
         paid = brief(total.billed) + (" so far" if total.estimated else "")
         cells += [
-            ("Lost work", brief(total.lost), f"{wasted} of the cost" if wasted else ""),
+            ("Lost work", brief(total.lost), f"{wasted} of the cost" if wasted else "nothing"),
             ("Cost", paid, against),
         ]
     other = story.undisturbed.seconds if story.undisturbed else None
-    beside = (
-        f"undisturbed {format_duration(other)}" if other is not None else f"{format_duration(known.seconds_lost)} lost"
-    )
+    beside = f"{format_duration(known.seconds_lost)} of work lost" if known.seconds_lost else ""
+    if other is not None:
+        beside = f"undisturbed {format_duration(other)}"
     cells.append(("Time", format_duration(known.seconds), beside))
     cells += [(name, value, "") for name, value in story.results.items()]
     return [
@@ -108,25 +113,32 @@ def _parts(story: Story, known: Figures) -> list[Markup]:
     signs = [el("span", inline_mark(cause), CAUSES[cause]) for cause in Cause if cause in shown]
     if any(attempt.noticed is not None for attempt in story.attempts):
         signs.append(el("span", el("i", class_="swatch warned"), "notice standing"))
-    legend = [el("span", el("i", class_=f"swatch {kind}"), words) for kind, words in _SEGMENTS.items()]
     parts = [
-        _part("Timeline", timeline(story), el("p", legend, signs, class_="legend") if story.attempts else None),
+        _part("Timeline", timeline(story), _legend(_SEGMENTS.items(), signs) if story.attempts else None),
     ]
     if curves:
         rest = el("div", (chart(story, one, 120) for one in curves[1:]), class_="small-charts")
         hidden = len(story.curves) - _MOST_CURVES
         note = el("p", f"{count(hidden, 'more metric')} in the JSON.", class_="note") if hidden > 0 else None
-        parts.append(_part("Metrics", chart(story, curves[0]), rest if curves[1:] else None, note))
+        keys = (
+            ("redone", "steps done again"),
+            ("thrown", "their values of before"),
+            ("saved", "checkpoint"),
+        )
+        parts.append(_part("Metrics", chart(story, curves[0]), rest if curves[1:] else None, note, _legend(keys)))
     if story.attempts:
         parts.append(_part("Attempts", attempts_table(story)))
     parts.append(_part("Checkpoints", checkpoints_part(story, known)))
     if known.totals:
         bars = [cost_bars(total, story.undisturbed) for total in known.totals]
         keys = (("spot", "spot"), ("firm", "on-demand"), ("lost", "lost work"))
-        colours = el("p", (el("span", el("i", class_=f"swatch {kind}"), name) for kind, name in keys), class_="legend")
-        parts.append(_part("Cost", bars, colours, ledger_table(story)))
+        parts.append(_part("Cost", bars, _legend(keys), ledger_table(story)))
     parts.append(_part("Run", facts(story)))
     return parts
+
+
+def _legend(keys: Iterable[tuple[str, str]], *more: Child) -> Markup:
+    return el("p", (el("span", el("i", class_=f"swatch {kind}"), name) for kind, name in keys), more, class_="legend")
 
 
 def _part(title: str, *children: Child) -> Markup:

@@ -29,7 +29,8 @@ class Scale(msgspec.Struct, frozen=True):
         """Where ``value`` lies between the ends, 0 to 1; values outside lie at the nearer end."""
         low, high, value = (math.log(v) if self.log else v for v in (self.low, self.high, max(value, self.low)))
         # Halves, so that the difference of two huge values does not overflow.
-        return min(1.0, (value / 2 - low / 2) / (high / 2 - low / 2)) if high > low else 0.5
+        width = high / 2 - low / 2
+        return min(1.0, (value / 2 - low / 2) / width) if width > 0 else 0.5
 
 
 def value_scale(values: Iterable[float]) -> Scale:
@@ -48,7 +49,7 @@ def value_scale(values: Iterable[float]) -> Scale:
 
 
 def value_ticks(scale: Scale, most: int = 5) -> list[float]:
-    """Round values on the axis: 1, 2 and 5 times a power of ten, or the powers alone on a long logarithmic one."""
+    """Round values on the axis: 1, 2, 2.5 and 5 times a power of ten, or the powers alone on a long logarithmic one."""
     if scale.log:
         first, last = math.floor(math.log10(scale.low)), math.ceil(math.log10(scale.high))
         every = max(1, math.ceil((last - first) / most))
@@ -59,7 +60,7 @@ def value_ticks(scale: Scale, most: int = 5) -> list[float]:
     if not 1e-300 < raw < 1e300:
         return [scale.low, scale.high]
     power = 10.0 ** math.floor(math.log10(raw))
-    step = next(power * digit for digit in (1, 2, 5, 10) if power * digit >= raw * 0.999)
+    step = next(power * digit for digit in (1, 2, 2.5, 5, 10) if power * digit >= raw * 0.999)
     first = math.ceil(scale.low / step)
     ticks = [index * step for index in range(first, first + most + 2)]
     return [tick for tick in ticks if scale.low <= tick <= scale.high]

@@ -195,7 +195,7 @@ def curve(name: str, samples: Iterable[tuple[int, int, float]]) -> Curve:
     points = []
     for step, attempt, value in samples:
         bits = struct.pack("<d", value)
-        before = first.setdefault(step, bits)
-        redone = before is not bits
-        points.append(Point(step, attempt, value, redone, before == bits if redone else None))
+        redone = step in first
+        same = first.setdefault(step, bits) == bits
+        points.append(Point(step, attempt, value, redone, same if redone else None))
     return Curve(name, tuple(points))

@@ -14,6 +14,7 @@ from spotweld.values.durations import format_duration
 from spotweld.values.money import format_money
 
 if TYPE_CHECKING:
+    from spotweld.costs.totals import Total
     from spotweld.report.figures import Figures
     from spotweld.report.story import Attempt, Story
 
@@ -54,27 +55,28 @@ def _row(one: Attempt) -> tuple[str, ...]:
 
 def _sums(story: Story, known: Figures) -> list[str]:
     whole = story.total_steps or known.step
-    steps = f"steps      {known.step:,}" + (f" of {story.total_steps:,}" if story.total_steps else "")
+    steps = f"{known.step:,}" + (f" of {story.total_steps:,}" if story.total_steps else "")
     if whole:
         steps += f", {known.steps_lost:,} done again ({share(known.steps_lost, whole)})"
-    lines = [
-        steps,
-        f"time       {format_duration(known.seconds)}, {format_duration(known.seconds_lost)} of work lost"
-        + _beside(story),
-        f"saves      {count(known.saved, 'checkpoint')}"
-        + (f", {known.unsaved:,} failed, cut off or damaged" if known.unsaved else ""),
-    ]
-    for total in known.totals:
-        paid = format_money(total.billed) + (" so far" if total.estimated else "")
-        line = f"cost       {paid}, {format_money(total.lost)} of it for lost work"
-        ratio = total.saved_share
-        if ratio is not None:
-            line += f"; on-demand {format_money(total.on_demand)}"
-            line += f" ({share(abs(ratio), 1)} {'saved' if ratio >= 0 else 'more paid'})"
-        lines.append(line)
-    if not known.totals:
-        lines.append("cost       unknown")
-    return lines + [clean(f"{_cut(name):<10} {value}") for name, value in story.results.items()]
+    time = f"{format_duration(known.seconds)}, {format_duration(known.seconds_lost)} of work lost{_beside(story)}"
+    saves = count(known.saved, "checkpoint")
+    if known.unsaved:
+        saves += f", {known.unsaved:,} failed, cut off or damaged"
+    costs = [("cost", _cost(total)) for total in known.totals] or [("cost", "unknown")]
+    results = [(_cut(name), _cut(value)) for name, value in story.results.items()]
+    terms = [("steps", steps), ("time", time), ("saves", saves), *costs, *results]
+    width = max(len(term) for term, _ in terms)
+    return [f"{term.ljust(width)}  {text}" for term, text in terms]
+
+
+def _cost(total: Total) -> str:
+    paid = format_money(total.billed) + (" so far" if total.estimated else "")
+    text = f"{paid}, {format_money(total.lost)} of it for lost work"
+    ratio = total.saved_share
+    if ratio is None:
+        return text
+    less = "saved" if ratio >= 0 else "more paid"
+    return f"{text}; on-demand {format_money(total.on_demand)} ({share(abs(ratio), 1)} {less})"
 
 
 def _beside(story: Story) -> str:

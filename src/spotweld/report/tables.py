@@ -130,9 +130,10 @@ def _table(
 ) -> Markup:
     aligned = ["number" if column in numbers else None for column in range(len(head))]
     titles = [el("th", title, scope="col", class_=align) for title, align in zip(head, aligned, strict=True)]
+    # A narrow screen shows each row as a card, with the column's title beside the value.
+    labels = head if kind == "cards" else [None] * len(head)
     body = [
-        # A narrow screen shows each row as a card, with the column's title beside the value.
-        el("tr", (el("td", c, class_=a, data_label=h) for c, a, h in zip(row, aligned, head, strict=True)))
+        el("tr", (el("td", c, class_=a, data_label=h) for c, a, h in zip(row, aligned, labels, strict=True)))
         for row in rows
     ]
     caption = el("caption", name, class_="hidden")

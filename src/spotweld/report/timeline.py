@@ -10,7 +10,7 @@ from spotweld.report.markup import Markup, el, percent
 from spotweld.report.scale import tick_words, time_ticks
 from spotweld.report.segments import segments, span, tell
 from spotweld.report.story import Outcome
-from spotweld.report.words import OUTCOMES
+from spotweld.report.words import OUTCOMES, middle
 from spotweld.values.durations import format_duration
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def timeline(story: Story) -> Markup:
     drawn = [
         el(
             "div",
-            el("div", el("b", zone, title=zone), " ", el("span", capacity), class_="lane-name"),
+            el("div", el("b", middle(zone, 17), title=zone), " ", el("span", capacity), class_="lane-name"),
             _lane(story, lanes[zone, capacity], window, [place for _, place in ticks], small=small),
             class_="lane",
         )

@@ -44,6 +44,14 @@ def moment(seconds: float) -> str:
     return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+def middle(text: str, most: int) -> str:
+    """Text without its middle when it is too long: names of zones differ at their ends."""
+    if len(text) <= most:
+        return text
+    tail = (most - 1) * 2 // 3
+    return f"{text[: most - 1 - tail]}\N{HORIZONTAL ELLIPSIS}{text[-tail:]}"
+
+
 def count(number: int, noun: str) -> str:
     """``1 step``, ``1,200 steps``."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
@@ -56,9 +64,9 @@ def price(money: Money) -> str:
 
 
 def brief(money: Money) -> str:
-    """An amount to be read at a glance: two decimals, or three digits that mean something."""
+    """An amount to be read at a glance: two decimals, or two digits that mean something."""
     amount = money.amount
-    places = 2 if not amount or abs(amount) >= 1 else max(2, 2 - amount.adjusted())
+    places = 2 if not amount or abs(amount) >= 1 else max(2, 1 - amount.adjusted())
     return f"{amount:,.{places}f} {money.currency}"
 
 
