@@ -122,7 +122,7 @@ def _parts(story: Story, known: Figures) -> list[Markup]:
         note = el("p", f"{count(hidden, 'more metric')} in the JSON.", class_="note") if hidden > 0 else None
         keys = (
             ("redone", "steps done again"),
-            ("thrown", "their values of before"),
+            ("thrown", "values that were thrown away"),
             ("saved", "checkpoint"),
         )
         parts.append(_part("Metrics", chart(story, curves[0]), rest if curves[1:] else None, note, _legend(keys)))
