@@ -12,16 +12,8 @@ import pytest
 
 from spotweld.costs.ledger import ledger
 from spotweld.costs.usage import Usage
-from spotweld.report.story import (
-    Attempt,
-    Cause,
-    Checkpoint,
-    Comparison,
-    Outcome,
-    State,
-    Story,
-    curve,
-)
+from spotweld.report.story import Attempt, Checkpoint, Comparison, Outcome, State, Story, curve
+from spotweld.runs.events import Cause
 from spotweld.values.money import Money
 from spotweld.values.offers import CapacityType, Offer
 
@@ -133,14 +125,14 @@ def make_story(
             if finished:
                 saves.append(Checkpoint(cut, ending + 0.1, number, "finished", 0.005, 0.08, 412_345))
         elif noticed:
-            cause, detail = Cause.NOTICED, f"the provider took the machine back with {lead:g} s of notice"
+            cause, detail = Cause.PREEMPTED, f"the provider took the machine back with {lead:g} s of notice"
             if lead > 1:
                 saves.append(Checkpoint(cut, ending, number, "notice", 0.006, 0.07, 412_345))
                 durable = cut
             else:
                 saves.append(Checkpoint(cut, ending, number, "notice", 0.006, 0.8, 0, Outcome.CUT, "too late"))
         else:
-            cause, detail = Cause.UNNOTICED, "the machine vanished: SIGKILL"
+            cause, detail = Cause.PREEMPTED_UNNOTICED, "the machine vanished: SIGKILL"
             if index == 4 and durable > at:
                 damaged = max(i for i, one in enumerate(saves) if one.outcome is Outcome.SAVED)
                 saves[damaged] = msgspec.structs.replace(

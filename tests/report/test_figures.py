@@ -13,9 +13,10 @@ import pytest
 from spotweld.report.bars import savings
 from spotweld.report.figures import Tone, figures, verdict
 from spotweld.report.segments import Segment, segments
-from spotweld.report.story import Attempt, Cause, Comparison, State, Story, curve
+from spotweld.report.story import Attempt, Comparison, State, Story, curve
 from spotweld.report.summary import summary, to_json
 from spotweld.report.words import brief, ended_by, figure, middle, price, share
+from spotweld.runs.events import Cause
 from spotweld.values.money import Money
 from spotweld.values.offers import CapacityType
 
@@ -179,5 +180,5 @@ def test_words() -> None:
     assert middle("europe-west4-a", 16) == "europe-west4-a"
     assert middle("projects/zones/europe-west4-a", 16) == "proje\N{HORIZONTAL ELLIPSIS}pe-west4-a"
     assert ended_by(attempt()) == "running"
-    assert ended_by(attempt(cause=Cause.NOTICED)) == "interrupted, with notice"
-    assert ended_by(attempt(cause=Cause.NOTICED, notice_lead=30.0)) == "interrupted, 30.0 s notice"
+    assert ended_by(attempt(cause=Cause.PREEMPTED)) == "interrupted, with notice"
+    assert ended_by(attempt(cause=Cause.PREEMPTED, notice_lead=30.0)) == "interrupted, 30.0 s notice"

@@ -13,17 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spotweld.report.page import render
-from spotweld.report.story import (
-    Attempt,
-    Cause,
-    Checkpoint,
-    Comparison,
-    Outcome,
-    State,
-    Story,
-    curve,
-)
+from spotweld.report.story import Attempt, Checkpoint, Comparison, Outcome, State, Story, curve
 from spotweld.report.summary import summary, to_json
+from spotweld.runs.events import Cause
 
 if TYPE_CHECKING:
     from collections.abc import Callable

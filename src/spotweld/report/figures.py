@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from spotweld.costs.totals import Total, total
-from spotweld.report.story import Cause, Outcome, State
+from spotweld.report.story import Outcome, State
 from spotweld.report.words import count
+from spotweld.runs.events import Cause
 
 if TYPE_CHECKING:
     from spotweld.report.story import Story
@@ -65,7 +66,7 @@ def figures(story: Story) -> Figures:
     causes = [attempt.cause for attempt in story.attempts]
     redone = [point for one in story.curves for point in one.points if point.redone]
     saved = [one for one in story.checkpoints if one.outcome is Outcome.SAVED]
-    with_notice, without_notice = causes.count(Cause.NOTICED), causes.count(Cause.UNNOTICED)
+    with_notice, without_notice = causes.count(Cause.PREEMPTED), causes.count(Cause.PREEMPTED_UNNOTICED)
     return Figures(
         attempts=len(causes),
         interruptions=with_notice + without_notice,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from spotweld.report.markup import Markup, el, percent
-from spotweld.report.story import Cause, Outcome
+from spotweld.report.story import Outcome
+from spotweld.runs.events import Cause
 
 # Drawn around 0,0 within a circle of radius 4.
 _SHAPES = {
     Cause.DONE: "M-3 .2 -.9 2.4 3.2 -2.2",
     Cause.FAILED: "M0 -3.2V.9M0 2.9V3",
-    Cause.NOTICED: "M0 -3V2.6M-2.4 .4 0 3 2.4 .4",
-    Cause.UNNOTICED: "M-2.4 -2.4 2.4 2.4M2.4 -2.4 -2.4 2.4",
+    Cause.PREEMPTED: "M0 -3V2.6M-2.4 .4 0 3 2.4 .4",
+    Cause.PREEMPTED_UNNOTICED: "M-2.4 -2.4 2.4 2.4M2.4 -2.4 -2.4 2.4",
     Cause.NO_CAPACITY: "M-2.6 0H2.6",
     Cause.SETUP_FAILED: "M0 -3.2V.9M0 2.9V3",
     Cause.CANCELLED: "M-2 -2H2V2H-2Z",
@@ -18,7 +19,7 @@ _SHAPES = {
 }
 _TONES = {
     Cause.DONE: "good",
-    Cause.NOTICED: "notice",
+    Cause.PREEMPTED: "notice",
     Cause.NO_CAPACITY: "quiet",
     Cause.CANCELLED: "quiet",
     Cause.BUDGET: "quiet",

@@ -12,10 +12,10 @@ from spotweld.report.figures import figures, verdict
 from spotweld.report.marks import inline_mark
 from spotweld.report.markup import Child, Markup, el
 from spotweld.report.segments import Segment
-from spotweld.report.story import Cause
 from spotweld.report.tables import attempts_table, checkpoints_part, facts, ledger_table
 from spotweld.report.timeline import timeline
 from spotweld.report.words import CAUSES, brief, count, share
+from spotweld.runs.events import Cause
 from spotweld.values.durations import format_duration
 from spotweld.version import VERSION
 

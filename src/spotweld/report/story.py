@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from spotweld.costs.focus import Row
+from spotweld.runs.events import Cause
 from spotweld.values.money import Money
 from spotweld.values.offers import CapacityType
 
@@ -32,22 +33,6 @@ class State(StrEnum):
     CANCELLED = "cancelled"
     BUDGET = "budget"
     """Stopped because its budget is spent."""
-
-
-class Cause(StrEnum):
-    """Why an attempt ended."""
-
-    DONE = "done"
-    FAILED = "failed"
-    NOTICED = "preempted-with-notice"
-    UNNOTICED = "preempted-without-notice"
-    NO_CAPACITY = "no-capacity"
-    SETUP_FAILED = "setup-failed"
-    CANCELLED = "cancelled"
-    BUDGET = "budget"
-
-
-INTERRUPTIONS = frozenset({Cause.NOTICED, Cause.UNNOTICED})
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -87,7 +72,7 @@ class Attempt(msgspec.Struct, frozen=True):
     @property
     def interrupted(self) -> bool:
         """Whether the machine was taken away."""
-        return self.cause in INTERRUPTIONS
+        return self.cause is not None and self.cause.interruption
 
 
 class Outcome(StrEnum):

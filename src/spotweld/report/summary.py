@@ -8,8 +8,8 @@ import msgspec
 
 from spotweld.report.figures import figures, verdict
 from spotweld.report.markup import clean
-from spotweld.report.story import Cause
 from spotweld.report.words import count, ended_by, share
+from spotweld.runs.events import Cause
 from spotweld.values.durations import format_duration
 from spotweld.values.money import format_money
 

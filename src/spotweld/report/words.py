@@ -6,7 +6,8 @@ import math
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, cast
 
-from spotweld.report.story import Cause, Outcome
+from spotweld.report.story import Outcome
+from spotweld.runs.events import Cause
 from spotweld.values.durations import format_duration
 
 if TYPE_CHECKING:
@@ -16,12 +17,13 @@ if TYPE_CHECKING:
 CAUSES = {
     Cause.DONE: "done",
     Cause.FAILED: "failed",
-    Cause.NOTICED: "interrupted, with notice",
-    Cause.UNNOTICED: "interrupted, no notice",
+    Cause.PREEMPTED: "interrupted, with notice",
+    Cause.PREEMPTED_UNNOTICED: "interrupted, no notice",
     Cause.NO_CAPACITY: "no capacity",
     Cause.SETUP_FAILED: "set-up failed",
     Cause.CANCELLED: "cancelled",
     Cause.BUDGET: "budget spent",
+    Cause.TIMED_OUT: "timed out",
 }
 OUTCOMES = {
     Outcome.SAVED: "saved",
@@ -34,7 +36,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def ended_by(attempt: Attempt) -> str:
     """What ended an attempt; one that has not ended is running."""
-    if attempt.cause is Cause.NOTICED and attempt.notice_lead is not None:
+    if attempt.cause is Cause.PREEMPTED and attempt.notice_lead is not None:
         return f"interrupted, {format_duration(attempt.notice_lead)} notice"
     return "running" if attempt.cause is None else CAUSES[attempt.cause]
 
