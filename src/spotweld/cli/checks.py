@@ -136,7 +136,7 @@ def _fsync(folder: Path) -> Check:
 
 def _provider(project: Project) -> Iterator[Check]:
     try:
-        provider = import_module("spotweld.providers.opening").open_provider(project)
+        provider = import_module("spotweld.providers.opening").open_provider(project.state, project.local)
         findings = list(provider.health())
     except Exception as error:  # noqa: BLE001 - as above
         yield Check("provider", ok=False, required=True, what=f"cannot be used: {error!r}")

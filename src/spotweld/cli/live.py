@@ -17,7 +17,7 @@ from spotweld.runs.following import Follower
 from spotweld.values.money import format_money
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from spotweld.cli.parts import Known
     from spotweld.runs.events import Outcome
@@ -36,16 +36,20 @@ class Show(Protocol):
     def happened(self, happening: Happening, line: str | None) -> None:
         """Something happened; ``line`` tells it to people."""
 
+    def aside(self, line: str) -> None:
+        """Something else to say."""
+
     def refresh(self, teller: Teller) -> None:
         """Called several times a second."""
 
 
-def follow(known: Known, progress: str) -> Outcome:
+def follow(known: Known, progress: str, asides: Callable[[], list[str]] = list) -> Outcome:
     """Show what happens in the run until it ends; keeps a controller at work on it.
 
     Args:
         known: the run.
         progress: how to show it (``project.settings.Progress``).
+        asides: gives lines that are to be shown between those of the run.
     """
     follower = Follower(known.run, known.log, known.objects())
     teller = Teller()
@@ -70,6 +74,8 @@ def follow(known: Known, progress: str) -> Outcome:
             starts = starts if not happenings else 0
             for happening in happenings:
                 show.happened(happening, teller.tell(happening))
+            for line in asides():
+                show.aside(line)
             show.refresh(teller)
             if teller.state is not None and teller.state.outcome is not None:
                 return teller.state.outcome
@@ -107,6 +113,9 @@ class _Plain:
         if line is not None:
             say(line)
 
+    def aside(self, line: str) -> None:
+        say(line)
+
     def refresh(self, teller: Teller) -> None:
         if time.monotonic() >= self._next and teller.total and teller.step != self._step:
             self._next = time.monotonic() + _PLAIN_EVERY
@@ -118,12 +127,18 @@ class _RawJson:
     def happened(self, happening: Happening, line: str | None) -> None:  # noqa: ARG002 - one of several shows
         say(json_bytes(happening).decode())
 
+    def aside(self, line: str) -> None:
+        pass
+
     def refresh(self, teller: Teller) -> None:
         pass
 
 
 class _Quiet:
     def happened(self, happening: Happening, line: str | None) -> None:
+        pass
+
+    def aside(self, line: str) -> None:
         pass
 
     def refresh(self, teller: Teller) -> None:
@@ -161,6 +176,9 @@ def _terminal() -> Iterator[Show]:
             def happened(self, happening: Happening, line: str | None) -> None:  # noqa: ARG002 - one of several shows
                 if line is not None:
                     console.print(Text(line, style=_style(line)))
+
+            def aside(self, line: str) -> None:
+                console.print(Text(line, style="bold magenta"))
 
             def refresh(self, teller: Teller) -> None:
                 status = Text(status_line(teller)).markup

@@ -30,6 +30,7 @@ VERBS = {
     "status": "List runs and how they stand.",
     "logs": "Print what a run's program wrote.",
     "preempt": "Take a run's machine away, as its provider would: a drill.",
+    "rehearse": "Fire drills at a run, and follow it: does it survive?",
     "cancel": "Stop a run for good.",
     "report": "Write a run's story as one HTML file.",
     "explain": "Explain an error code.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from spotweld.runs.comparing import compare, final_state, metrics
 from spotweld.runs.following import Follower
 
 if TYPE_CHECKING:
+    from spotweld.report.story import Story
     from spotweld.runs.following import Happening
 
 
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
 def command(name: str | None, against: str | None, output: Path | None, *, as_json: bool) -> None:
     """Write a run's story as one HTML file, and its figures on the terminal.
 
-    With --json: the whole story as JSON on stdout, and no page unless --output asks for one.
+    With --json: the whole story as JSON on stdout, and no page unless --output asks for one. With --against: exits
+    with 1 if a bit differs.
     """
     known = known_run(name)
     happenings = _happenings(known)
@@ -41,9 +44,13 @@ def command(name: str | None, against: str | None, output: Path | None, *, as_js
         click.echo(to_json(story))
     else:
         click.echo("\n".join(summary(story)))
-    if output is None and as_json:
-        return
-    path = output or known.project.state / "runs" / known.run / "report.html"
+    if output is not None or not as_json:
+        _write(story, output or known.project.state / "runs" / known.run / "report.html")
+    if comparison is not None and not (comparison.weights_identical and comparison.curves_identical):
+        sys.exit(1)
+
+
+def _write(story: Story, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(render(story), encoding="utf-8")
     say_changed(f"the report is written: {path}", f"xdg-open {path}")

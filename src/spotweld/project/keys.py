@@ -17,6 +17,7 @@ from spotweld.project.nouns import (
     Job,
     LocalProvider,
     LocalZone,
+    PlacementRules,
     Retry,
     RetryOn,
     SpotUse,
@@ -188,6 +189,17 @@ _LOCAL = Table(
     LocalProvider,
 )
 
+_PLACEMENT = Table(
+    "placement",
+    {
+        "interruptions": Key(Whole(1, 1000), "So many interruptions within the window send a run to on-demand."),
+        "window": Key(_duration(_positive, "1h"), "The window; spot is tried again when it has passed."),
+        "avoid": Key(_duration(parse_duration, "5m"), "How long a zone that interrupted the run comes last."),
+        "back_off": Key(_duration(_positive, "30s"), "How long a zone that refused is left alone; doubles."),
+    },
+    PlacementRules,
+)
+
 PROJECT = Table(
     "a project file",
     {
@@ -197,6 +209,7 @@ PROJECT = Table(
             Table("providers", {"local": Key(_LOCAL, "A spot cloud in small, on this machine.")}, dict),
             "Who rents machines.",
         ),
+        "placement": Key(_PLACEMENT, "How machines are chosen."),
         "jobs": Key(Named(NAME, _JOB, least=1), "What to run.", required=True),
     },
     dict,

@@ -10,7 +10,7 @@ from spotweld.errors import ProjectError
 from spotweld.project.checking import Sheet, check
 from spotweld.project.keys import PROJECT
 from spotweld.project.nodes import Pairs
-from spotweld.project.nouns import LocalProvider, Project
+from spotweld.project.nouns import LocalProvider, PlacementRules, Project
 from spotweld.project.parsing import parse
 from spotweld.project.urls import DEFAULT_STORE, absolute_store
 from spotweld.project.words import quoted
@@ -78,7 +78,9 @@ def load_with_lines(path: Path) -> tuple[Project, dict[str, int]]:
         for name, job in values["jobs"].items()
     }
     store = absolute_store(values.get("store", DEFAULT_STORE), file.parent)
-    return Project(file=file, name=values["name"], store=store, local=local, jobs=jobs), lines
+    placement = values.get("placement", PlacementRules())
+    project = Project(file=file, name=values["name"], store=store, local=local, jobs=jobs, placement=placement)
+    return project, lines
 
 
 def read_file(file: Path, shape: Table) -> tuple[dict[str, Any], dict[str, int], Sheet]:

@@ -17,6 +17,7 @@ from spotweld.errors import RunError
 from spotweld.runs.following import Follower, Told
 from spotweld.runs.history import Progress, progress
 from spotweld.store.heads import read_head
+from spotweld.values.offers import CapacityType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -131,6 +132,7 @@ def _wait_for_target(under_fire: Range) -> tuple[Attempt, Progress] | None:
         here = history.get(attempt.number) if attempt is not None else None
         if (
             attempt is not None
+            and attempt.offer.capacity_type is CapacityType.SPOT
             and attempt.noticed is None
             and here is not None
             and here.durable is not None

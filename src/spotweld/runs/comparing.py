@@ -38,8 +38,8 @@ class Difference(msgspec.Struct, frozen=True):
 def final_state(objects: Objects, run: str) -> dict[str, Digest]:
     """A digest of every top-level entry of a run's newest checkpoint.
 
-    The entry ``rng`` stands for the random generators. Two runs whose digests are equal went the same way: the sampler's
-    position and the optimizer's moments are in them as well as the weights.
+    The entry ``rng`` stands for the random generators. Two runs whose digests are equal went the same way: the
+    sampler's position and the optimizer's moments are in them as well as the weights.
 
     Raises:
         UsageError: the run has no checkpoint.

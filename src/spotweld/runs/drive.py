@@ -12,29 +12,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from spotweld.errors import StaleWriter
 from spotweld.placement.cheapest import CheapestSpot
-from spotweld.providers.local.cloud import LocalCloud
+from spotweld.providers.opening import open_provider
 from spotweld.runs.controller import Controller
 from spotweld.runs.log import EventLog
 from spotweld.store.opening import open_store
 from spotweld.values.clocks import SystemClock, iso
 
-if TYPE_CHECKING:
-    from spotweld.project.nouns import LocalProvider
-    from spotweld.providers.provider import Provider
-
 
 def log_path(state: Path) -> Path:
     """The event log of a project whose state folder this is."""
     return state / "events.db"
-
-
-def provider_of(state: Path, local: LocalProvider) -> Provider:
-    """The provider of a project whose state folder this is."""
-    return LocalCloud(state / "cloud", local)
 
 
 def controller_log(state: Path, run: str) -> Path:
@@ -72,9 +62,10 @@ def main(state: Path, run: str) -> None:
         _say(f"controller {os.getpid()} drives {run}")
         log = EventLog(log_path(state))
         opened = log.state(run)
-        provider = provider_of(state, opened.local)
+        provider = open_provider(state, opened.local)
         objects = open_store(opened.store)
-        controller = Controller(run, log, objects, provider, CheapestSpot(), SystemClock(), _say)
+        policy = CheapestSpot.of(opened.placement)
+        controller = Controller(run, log, objects, provider, policy, SystemClock(), _say)
         try:
             _say(f"ended: {controller.drive().outcome}")
         except StaleWriter as error:
