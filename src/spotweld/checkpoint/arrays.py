@@ -6,12 +6,11 @@ PyTorch and NumPy are used only if the program has imported them already, or if 
 
 from __future__ import annotations
 
-import ctypes
 import math
 import re
 import sys
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -56,7 +55,7 @@ class Leaf(msgspec.Struct, frozen=True):
     shape: tuple[int, ...]
     size: int
     """Bytes."""
-    source: object
+    source: Any
     """The value itself; not yet copied."""
 
 
@@ -101,11 +100,11 @@ def fill(leaf: Leaf, into: memoryview) -> None:
     if leaf.kind is Kind.TORCH:
         import torch  # noqa: PLC0415
 
-        tensor: torch.Tensor = leaf.source  # type: ignore[assignment]
+        tensor: torch.Tensor = leaf.source
         flat = torch.frombuffer(into, dtype=torch.uint8).view(tensor.dtype)
         flat.view(tensor.shape).copy_(tensor.detach())
     elif leaf.kind is Kind.BYTES:
-        into[:] = leaf.source  # type: ignore[assignment]
+        into[:] = leaf.source
     else:
         import numpy as np  # noqa: PLC0415
 
@@ -133,6 +132,8 @@ def build(kind: Kind, dtype: str, shape: tuple[int, ...], data: memoryview) -> o
 
 def allocate(size: int) -> memoryview:
     """``size`` writable bytes, zero, aligned to ``ALIGNMENT``."""
+    import ctypes  # noqa: PLC0415 - not before it is needed
+
     raw = bytearray(size + ALIGNMENT)
     ahead = -ctypes.addressof(ctypes.c_char.from_buffer(raw)) % ALIGNMENT
     return memoryview(raw)[ahead : ahead + size]

@@ -1,15 +1,14 @@
 """How often to save: pure decisions from what saves cost and how long machines live.
 
 ``auto`` takes the interval that minimizes expected lost time, the higher-order estimate of J. T. Daly, "A higher order
-estimate of the optimum checkpoint interval for restart dumps", FGCS 22(3), 2006, equation 37, which refines J. W. Young,
-CACM 17(9), 1974: with the cost ``c`` of a save and the mean time ``m`` between interruptions,
+estimate of the optimum checkpoint interval for restart dumps", FGCS 22(3), 2006, equation 37, which refines J. W.
+Young, CACM 17(9), 1974: with the cost ``c`` of a save and the mean time ``m`` between interruptions,
 ``sqrt(2cm) * (1 + sqrt(c / 2m) / 3 + (c / 2m) / 9) - c`` for ``c < 2m``, else ``m``.
 """
 
 from __future__ import annotations
 
 import math
-import statistics
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -70,7 +69,7 @@ def due(every: Every, now: Situation) -> bool:
         return False
     match every:
         case EverySteps(steps):
-            # Multiples, so that runs with other interruptions save at the same steps; one that was missed is made up for.
+            # Multiples, so that a run saves at the same steps whatever happens to it; a missed one is made up for.
             asked = now.step // steps > now.saved_step // steps
         case EverySeconds(seconds):
             asked = now.since >= seconds
@@ -86,7 +85,7 @@ def interval(now: Situation) -> float:
     mean_life = 3600 / now.hazard if now.hazard else MEAN_LIFE
     if now.risky:
         mean_life = min(mean_life, RISKY_LIFE)
-    charge = statistics.median(cost.charge for cost in now.costs)
+    charge = median([cost.charge for cost in now.costs])
     return min(max(young_daly(charge, mean_life), SHORTEST), LONGEST)
 
 
@@ -101,6 +100,12 @@ def young_daly(cost: float, mean_life: float) -> float:
         return mean_life
     share = cost / (2 * mean_life)
     return math.sqrt(2 * cost * mean_life) * (1 + math.sqrt(share) / 3 + share / 9) - cost
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle one, or the larger of the two in the middle."""
+    # The standard library's takes 10 ms to import.
+    return sorted(values)[len(values) // 2]
 
 
 def retry_after(failures: int) -> float:

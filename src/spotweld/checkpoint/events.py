@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 from typing import TypeAlias
 
 import msgspec
 
+from spotweld.checkpoint.voice import warn
 from spotweld.preemption.notices import Notice
-
-log = logging.getLogger("spotweld")
-
-
-class _Event(msgspec.Struct, frozen=True, tag_field="kind", tag=lambda name: _snake(name)):
-    t: float
-    """Seconds since 1970 UTC."""
 
 
 def _snake(name: str) -> str:
     return "".join("_" + letter.lower() if letter.isupper() else letter for letter in name).lstrip("_")
+
+
+class _Event(msgspec.Struct, frozen=True, tag_field="kind", tag=_snake):
+    t: float
+    """Seconds since 1970 UTC."""
 
 
 class Start(_Event, frozen=True):
@@ -156,7 +154,7 @@ Event: TypeAlias = (
     | Leaving
 )
 
-_decoder = msgspec.json.Decoder(Event)
+_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
 
 def parse_event(line: bytes | str) -> Event:
@@ -181,7 +179,7 @@ class EventFile:
             try:
                 self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
             except OSError as error:
-                log.warning("spotweld: no events are recorded: %s", error)
+                warn(f"no events are recorded: {error}")
 
     def write(self, event: Event) -> None:
         """Append one line, in one write."""
@@ -190,7 +188,7 @@ class EventFile:
         try:
             os.write(self._file, msgspec.json.encode(event) + b"\n")
         except OSError as error:
-            log.warning("spotweld: no more events are recorded: %s", error)
+            warn(f"no more events are recorded: {error}")
             self.close()
 
     def close(self) -> None:

@@ -178,7 +178,7 @@ def _check_leaf(leaf: LeafRecord, packs: tuple[Pack, ...]) -> None:
         _require(segment.codec == RAW and segment.stored == segment.raw, f"the codec {segment.codec[:40]!r}")
         end = segment.offset + segment.stored
         _require(
-            segment.raw > 0 and 0 <= segment.offset and end <= packs[segment.pack].size, "a segment outside its pack"
+            segment.raw > 0 and segment.offset >= 0 and end <= packs[segment.pack].size, "a segment outside its pack"
         )
         # A leaf's pieces lie one after another, so a short pack cannot be made to stand for a huge leaf.
         _require(segment.offset >= seen.get(segment.pack, 0), "segments that overlap")

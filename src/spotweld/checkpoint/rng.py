@@ -23,12 +23,12 @@ def capture_rng() -> dict[str, Any]:
     if "numpy.random" in sys.modules:
         import numpy as np  # noqa: PLC0415
 
-        states["numpy"] = dict(np.random.get_state(legacy=False))
+        states["numpy"] = dict(np.random.get_state(legacy=False))  # noqa: NPY002 - the generator that programs use
     if "torch" in sys.modules:
         import torch  # noqa: PLC0415
 
         states["torch"] = torch.get_rng_state()
-        if torch.cuda.is_initialized():
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             states["cuda"] = torch.cuda.get_rng_state_all()
     return states
 
@@ -47,7 +47,7 @@ def restore_rng(states: Any) -> None:  # noqa: ANN401
         if "numpy" in states:
             import numpy as np  # noqa: PLC0415
 
-            np.random.set_state(states["numpy"])
+            np.random.set_state(states["numpy"])  # noqa: NPY002
         if "torch" in states:
             import torch  # noqa: PLC0415
 

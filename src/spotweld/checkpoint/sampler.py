@@ -1,10 +1,10 @@
 """Which samples come next: a pure function of the seed and of how many batches were taken.
 
-The permutation of epoch ``e`` is a Fisher-Yates shuffle driven by BLAKE3's extendable output, so that it is the same on
-every machine, in every version of Python, and in any language: let ``x[0], x[1], ...`` be the 64-bit little-endian words
-of ``BLAKE3("spotweld sampler 1 SEED e")`` (decimal numbers, one blank between), ``p = [0, 1, ..., n - 1]``; for
-``i = n - 1`` down to 1 swap ``p[i]`` and ``p[(x[i] * (i + 1)) >> 64]``. (Taking the high word of the product is Lemire's
-multiply-shift, ACM TOMACS 29(1), 2019, without the rejection step: an index is off by at most n / 2**64 in probability.)
+The permutation of epoch ``e`` is a Fisher-Yates shuffle driven by BLAKE3's extendable output, so that it is the same
+on every machine, in every version of Python, and in any language: let ``x[0], x[1], ...`` be the 64-bit little-endian
+words of ``BLAKE3("spotweld sampler 1 SEED e")`` (decimal numbers, one blank between), ``p = [0, 1, ..., n - 1]``; for
+``i = n - 1`` down to 1 swap ``p[i]`` and ``p[(x[i] * (i + 1)) >> 64]``. (The high word of the product is Lemire's
+multiply-shift, ACM TOMACS 29(1), 2019, without the rejection: a probability is off by at most n / 2**64.)
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ def permutation(length: int, seed: int, epoch: int) -> Sequence[int]:
 
 
 class Sampler:
-    """Hands out batches of sample indices and knows exactly how far it is; put it into the ``Checkpointer``'s state.
+    """Hands out batches of sample indices and knows how far it is. Put it into the ``Checkpointer``'s state.
 
     Three ways to use it, each of which repeats and skips nothing after a resume:
 
     - ``sampler.next()`` gives the next batch's indices, over all epochs.
     - ``for batch in sampler`` gives the batches that the current epoch has left.
-    - ``batches = sampler.batches(DataLoader(dataset, batch_sampler=sampler, num_workers=4))`` and then ``next(batches)``
-      in the loop gives the loader's batches, over all epochs.
+    - ``batches = sampler.batches(DataLoader(dataset, batch_sampler=sampler, num_workers=4))`` and ``next(batches)`` in
+      the loop gives the loader's batches, over all epochs.
 
     With a ``DataLoader`` use the third way only. A loader's workers draw batches *ahead* of the loop, so the number of
     batches drawn is more than what was trained on, and a resume from it would skip some; ``batches`` counts what
-    reaches the loop. It also keeps the loader from drawing from PyTorch's global generator, which a loader does whenever
-    its iteration starts: after a resume in the middle of an epoch that would be once too often.
+    reaches the loop. It also keeps the loader from drawing from PyTorch's global generator, which a loader does
+    whenever its iteration starts: after a resume in the middle of an epoch that would be once too often.
 
     Args:
         length: number of samples.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Stateful(Protocol):
-    """A module, an optimizer, a scheduler, a ``Sampler``, a ``GradScaler``, or anything of the user's with both methods."""
+    """A module, an optimizer, a scheduler, a ``Sampler``, a ``GradScaler``, or anything else with both methods."""
 
     def state_dict(self) -> Any:  # noqa: ANN401
         """Its state in plain values and arrays."""
@@ -32,9 +32,10 @@ def check_parts(state: Mapping[str, object]) -> None:
     Raises:
         UsageError: a part is something that cannot be changed in place; the message names it.
     """
-    for name, part in state.items():
+    for name in list[object](state):
         if not isinstance(name, str) or not name:
             raise UsageError("The parts of a state are named by strings", f"not by {name!r}")
+    for name, part in state.items():
         if isinstance(part, Stateful) or type(part) in {dict, list}:
             continue
         leaf = _array(part, name)
@@ -77,12 +78,7 @@ def put_back(state: Mapping[str, object], saved: object) -> None:
 
 def _compare(now: object, then: object, path: str) -> None:
     if isinstance(now, Stateful):
-        torch = sys.modules.get("torch")
-        if torch is not None and isinstance(now, torch.nn.Module) and isinstance(then, dict):
-            # A module would cast another dtype silently, so its tensors are compared here; its keys it checks itself.
-            for key, value in now.state_dict().items():
-                if key in then:
-                    _compare_arrays(value, then[key], step_into(path, key))
+        _compare_module(now, then, path)
     elif isinstance(now, dict) and isinstance(then, dict):
         for key in now.keys() & then.keys():
             _compare(now[key], then[key], step_into(path, key))
@@ -93,6 +89,15 @@ def _compare(now: object, then: object, path: str) -> None:
         _compare_arrays(now, then, path)
     elif isinstance(now, (dict, list)):
         raise StateMismatch(f"{path} does not fit", f"it was a {type(then).__name__} and is a {type(now).__name__} now")
+
+
+def _compare_module(part: Stateful, then: object, path: str) -> None:
+    """A module casts another dtype silently, so its tensors are compared here; that its keys agree it checks itself."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(part, torch.nn.Module) and isinstance(then, dict):
+        for key, value in part.state_dict().items():
+            if key in then:
+                _compare_arrays(value, then[key], step_into(path, key))
 
 
 def _compare_arrays(now: object, then: object, path: str) -> None:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from spotweld.cli.output import is_coloured, json_bytes, progress_mode, say
 from spotweld.cli.telling import Teller
-from spotweld.errors import StoreError
+from spotweld.errors import RunError, StoreError
 from spotweld.project.settings import Progress
 from spotweld.runs.accounts import spent
-from spotweld.runs.drive import ensure_driven
+from spotweld.runs.drive import controller_log, ensure_driven
 from spotweld.runs.following import Follower
 from spotweld.values.money import format_money
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _LOOK = 0.1
 _DRIVEN_EVERY = 2.0
 _PLAIN_EVERY = 5.0
+_MOST_STARTS = 5
+"""Controllers in a row that died without having done anything, after which something is wrong for good."""
 
 
 class Show(Protocol):
@@ -47,18 +49,25 @@ def follow(known: Known, progress: str) -> Outcome:
     """
     follower = Follower(known.run, known.log, known.objects())
     teller = Teller()
-    driven = 0.0
+    looked, starts = 0.0, 0
     with _show(progress) as show:
         while True:
-            if time.monotonic() - driven > _DRIVEN_EVERY:
-                driven = time.monotonic()
-                ensure_driven(known.project.state, known.run)
+            if time.monotonic() - looked > _DRIVEN_EVERY:
+                looked = time.monotonic()
+                starts += ensure_driven(known.project.state, known.run)
+                if starts > _MOST_STARTS:
+                    raise RunError(
+                        f"the controller of {known.run} ends as soon as it is started",
+                        "",
+                        f"see {controller_log(known.project.state, known.run)}",
+                    )
             try:
                 happenings = follower.poll()
             except StoreError as error:
                 say(f"{error}; trying again")
                 time.sleep(1)
                 continue
+            starts = starts if not happenings else 0
             for happening in happenings:
                 show.happened(happening, teller.tell(happening))
             show.refresh(teller)

@@ -112,7 +112,9 @@ def _reader_is_gone() -> bool:
     return bool(poll.poll(0))
 
 
-@click.group(cls=Program, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    "spotweld", cls=Program, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.option(
     "-C",
     "--project",

@@ -68,10 +68,6 @@ def _money(read: Callable[[str], Money], example: str) -> Text:
     return Text("an amount of money", "it takes an amount and a currency of three letters", example, MONEY, read)
 
 
-def _plain(noun: str, longest: int, example: str) -> Text:
-    return Text(noun, "it takes text without control characters", example, _PRINTABLE + "*", longest=longest)
-
-
 def _command(example: str) -> Text:
     rule = "it takes a shell command line"
     return Text("a command", rule, example, rf"{_PRINTABLE}*[^\s\u0000-\u001f]{_PRINTABLE}*", longest=32_768)
@@ -82,6 +78,14 @@ NAME = Text(
     "names are lower-case letters, digits, - and _, at most 63, and begin with a letter or a digit",
     "digits-2",
     "[a-z0-9][a-z0-9_-]{0,62}",
+)
+_VALUE = Text(
+    "text",
+    "it takes text without control characters",
+    '"30"',
+    _PRINTABLE + "*",
+    longest=32_768,
+    secret=True,
 )
 _LABEL_KEY = Text(
     "a label's key",
@@ -139,7 +143,7 @@ _JOB = Table(
         "command": Key(_command("python train.py"), "A shell command line, run in the job's folder.", required=True),
         "setup": Key(_command("pip install -r requirements.txt"), "Run before the command on every machine."),
         "workdir": Key(Path(folder=True), "The folder that is copied to every machine; by default the project's own."),
-        "env": Key(Named(_VARIABLE, _plain("text", 32_768, "30")), "Environment variables of both commands."),
+        "env": Key(Named(_VARIABLE, _VALUE), "Environment variables of both commands."),
         "spot_policy": Key(
             Choice(SpotUse), "Which capacity to use; auto: spot, and on-demand when spot keeps failing."
         ),

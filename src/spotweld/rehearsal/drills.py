@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from spotweld.checkpoint import events as told
+from spotweld.checkpoint.restoring import read_manifest
+from spotweld.errors import RunError
 from spotweld.runs.following import Follower, Told
 from spotweld.runs.history import Progress, progress
+from spotweld.store.heads import read_head
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -205,7 +208,7 @@ def damage_newest(objects: Objects, run: str) -> str:
     if head is None or not head.kept:
         raise RunError(f"{run} has no checkpoint that could be damaged")
     newest = head.kept[0]
-    pack = max(read_manifest(objects, newest).packs, key=lambda pack: pack.size)
+    pack = max(read_manifest(objects, run, newest).packs, key=lambda pack: pack.size)
     data = bytearray(objects.get(pack.key))
     data[len(data) // 2] ^= 0x10
     objects.put(pack.key, data)

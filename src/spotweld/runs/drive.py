@@ -37,6 +37,11 @@ def provider_of(state: Path, local: LocalProvider) -> Provider:
     return LocalCloud(state / "cloud", local)
 
 
+def controller_log(state: Path, run: str) -> Path:
+    """What the run's controllers say about themselves."""
+    return _folder(state, run) / "controller.log"
+
+
 def is_driven(state: Path, run: str) -> bool:
     """Whether a controller is at work on the run."""
     with (_folder(state, run) / "lock").open("a") as lock:
@@ -47,7 +52,7 @@ def ensure_driven(state: Path, run: str) -> bool:
     """Start a controller for the run unless one is at work; whether one was started. Returns at once."""
     if is_driven(state, run):
         return False
-    with (_folder(state, run) / "controller.log").open("ab") as output:
+    with controller_log(state, run).open("ab") as output:
         subprocess.Popen(
             [sys.executable, "-m", "spotweld.runs.drive", str(state), run],
             stdin=subprocess.DEVNULL,

@@ -1,0 +1,177 @@
+"""The engine's face: everything that a training loop needs in order to survive its machine."""
+
+from __future__ import annotations
+
+import atexit
+import math
+import os
+from typing import TYPE_CHECKING, Self, SupportsFloat
+
+from spotweld.checkpoint import events
+from spotweld.checkpoint.events import EventFile
+from spotweld.checkpoint.session import Session
+from spotweld.checkpoint.settings import settings
+from spotweld.checkpoint.state import check_parts
+from spotweld.errors import UsageError
+from spotweld.preemption.detect import sources_here
+from spotweld.preemption.watcher import Watcher
+from spotweld.store.opening import open_store
+from spotweld.values.clocks import SystemClock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from spotweld.preemption.notices import Source
+    from spotweld.project.nouns import Every
+    from spotweld.store.objects import Objects
+    from spotweld.values.clocks import Clock
+
+
+class Checkpointer:
+    """Makes a training loop resume where it was, bit for bit, whenever and however its machine goes.
+
+    ::
+
+        sampler = Sampler(len(data), batch_size=32, seed=1)
+        checkpointer = Checkpointer({"model": model, "optimizer": optimizer, "sampler": sampler})
+        for step in checkpointer.steps(1000):
+            loss = train(model, optimizer, data[sampler.next()])
+            checkpointer.log(loss=loss)
+
+    The state of all parts and of the random number generators (Python's, NumPy's, PyTorch's on CPU and GPUs) is saved
+    between steps, in the background. An argument that is left out comes from the environment that ``spotweld launch``
+    sets, else it has the default named here.
+
+    Args:
+        state: by name: objects with ``state_dict`` and ``load_state_dict`` (modules, optimizers, schedulers, a
+            ``Sampler``), tensors and arrays, dicts and lists of such and of plain values. All are restored in place.
+        store: URL of the store, or an opened one; ``file:.spotweld/store``.
+        run: the name under which the run resumes; ``default``.
+        every: ``"auto"`` (Young/Daly), a number of steps, or a duration such as ``"30s"``.
+        keep_last: how many of the newest checkpoints are kept; 3.
+        keep_every: of the older ones every so manieth is kept too; 0: none.
+        notices: where warnings come from; by default everything that can be heard on this machine.
+        clock: for tests.
+
+    Raises:
+        UsageError: an argument makes no sense, or a part of the state could not be restored in place.
+    """
+
+    def __init__(
+        self,
+        state: Mapping[str, object],
+        *,
+        store: str | Objects | None = None,
+        run: str | None = None,
+        every: Every | int | str | None = None,
+        keep_last: int | None = None,
+        keep_every: int | None = None,
+        notices: Sequence[Source] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        check_parts(state)
+        self._state = dict(state)
+        self._objects: Objects | None = None if store is None or isinstance(store, str) else store
+        self._settings = settings(
+            os.environ,
+            store=store if isinstance(store, str) else None,
+            run=run,
+            every=every,
+            keep_last=keep_last,
+            keep_every=keep_every,
+        )
+        self._sources = notices
+        self._clock = clock or SystemClock()
+        self._step = 0
+        self._tell = EventFile(None)
+        self._session: Session | None = None
+        self._watcher: Watcher | None = None
+        self._used = False
+        self._pid = os.getpid()
+
+    @property
+    def step(self) -> int:
+        """Steps finished. Inside the loop's body: the step that ``steps`` gave."""
+        return self._step
+
+    def steps(self, total: int) -> Iterator[int]:
+        """The steps that are still to do, counted from 0: restores first, then gives one after another.
+
+        When the loop ends by itself, the last state is durable. A loop that is left by ``break`` or by an exception
+        saves no more: in the middle of a step the state is torn. A run that is finished gives no step.
+
+        Args:
+            total: steps of the whole run.
+
+        Raises:
+            SystemExit: with status 75, after a step: the machine will be taken, or a later attempt owns the run.
+            UsageError: called twice, or ``total`` is negative.
+            SpotweldError: whatever ``Session.begin`` and ``Session.finish`` cannot get over.
+        """
+        if total < 0:
+            raise UsageError("A run has no negative number of steps", f"steps({total})")
+        if self._used:
+            raise UsageError("steps() was called twice", "", "Make a Checkpointer with another run name for each loop.")
+        self._used = True
+        try:
+            session = self._open(total)
+            self._step = session.begin()
+            while self._step < total:
+                yield self._step
+                self._step += 1
+                session.edge(self._step)
+            session.finish()
+        finally:
+            self.close()
+
+    def log(self, **metrics: SupportsFloat) -> None:
+        """Record figures of the current step, such as ``loss=0.1``; anything that ``float`` takes."""
+        values = {name: _plain(value) for name, value in metrics.items()}
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self._tell.write(events.Metrics(self._clock.now(), self._step, finite))
+
+    def save(self) -> None:
+        """Save when the current step has ended, whatever the cadence says. Does not wait for it."""
+        if self._session is not None:
+            self._session.want_save()
+
+    def close(self) -> None:
+        """Wait for a save that is running and stop listening. ``steps`` does it by itself; it may be called twice."""
+        atexit.unregister(self._at_exit)
+        session, self._session = self._session, None
+        watcher, self._watcher = self._watcher, None
+        if session is not None:
+            session.end()
+        if watcher is not None:
+            watcher.stop()
+        self._tell.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open(self, total: int) -> Session:
+        self._tell = EventFile(self._settings.events)
+        self._tell.write(events.Start(self._clock.now(), total, os.getpid()))
+        sources = sources_here(os.environ) if self._sources is None else self._sources
+        self._watcher = Watcher(sources, clock=self._clock)
+        self._watcher.start()
+        # An exception's traceback keeps the loop's frame alive, and with it this generator, until the interpreter ends.
+        self._pid = os.getpid()
+        atexit.register(self._at_exit)
+        if self._objects is None:
+            self._objects = open_store(self._settings.store)
+        self._session = Session(self._state, self._settings, self._objects, self._watcher, self._tell, self._clock)
+        return self._session
+
+    def _at_exit(self) -> None:
+        if os.getpid() == self._pid:
+            self.close()
+
+
+def _plain(value: SupportsFloat) -> float:
+    """A tensor that requires a gradient warns when it is made a float directly."""
+    item = getattr(value, "item", None)
+    return float(item() if item else value)

@@ -1,0 +1,123 @@
+"""What a ``Checkpointer`` was asked for: its arguments, else the environment, else the defaults."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from spotweld.checkpoint.format import RUN_NAME
+from spotweld.errors import UsageError
+from spotweld.project.nouns import CheckpointPolicy, Every, EveryAuto, EverySeconds, EverySteps
+from spotweld.values.durations import parse_duration
+from spotweld.values.environment import ATTEMPT, CHECKPOINT, EVENTS_FILE, HAZARD, RUN_ID, STORE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEFAULT_STORE = "file:.spotweld/store"
+DEFAULT_RUN = "default"
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """Checked."""
+
+    store: str
+    run: str
+    attempt: int
+    """0: nobody counts attempts."""
+    policy: CheckpointPolicy
+    hazard: float | None
+    """Interruptions per machine-hour; None: not observed."""
+    events: str | None
+    """Where events are appended."""
+
+
+def settings(
+    environ: Mapping[str, str],
+    *,
+    store: str | None = None,
+    run: str | None = None,
+    every: Every | int | str | None = None,
+    keep_last: int | None = None,
+    keep_every: int | None = None,
+) -> Settings:
+    """Join what the caller said with what the environment says.
+
+    Raises:
+        UsageError: a value makes no sense; the message says whose.
+    """
+    given = _policy(environ.get(CHECKPOINT))
+    policy = CheckpointPolicy(
+        every=given.every if every is None else _every(every),
+        keep_last=given.keep_last if keep_last is None else keep_last,
+        keep_every=given.keep_every if keep_every is None else keep_every,
+    )
+    _check(policy)
+    name = run or environ.get(RUN_ID) or DEFAULT_RUN
+    if not RUN_NAME.fullmatch(name):
+        raise UsageError(f"{name[:80]!r} cannot be a run's name", "letters, digits and ._- only, 128 at most")
+    return Settings(
+        store or environ.get(STORE) or DEFAULT_STORE,
+        name,
+        _attempt(environ.get(ATTEMPT)),
+        policy,
+        _hazard(environ.get(HAZARD)),
+        environ.get(EVENTS_FILE) or None,
+    )
+
+
+def _policy(text: str | None) -> CheckpointPolicy:
+    if not text:
+        return CheckpointPolicy()
+    try:
+        return msgspec.json.decode(text, type=CheckpointPolicy)
+    except msgspec.MsgspecError as error:
+        raise UsageError(f"{CHECKPOINT} cannot be read", str(error)) from None
+
+
+def _every(text: Every | int | str) -> Every:
+    if text == "auto":
+        return EveryAuto()
+    if isinstance(text, int):
+        return EverySteps(text)
+    if not isinstance(text, str):
+        return text
+    try:
+        return EverySeconds(parse_duration(text))
+    except ValueError as error:
+        raise UsageError(
+            f"every={text!r} cannot be read", str(error), "Give 'auto', a number of steps, or '30s'."
+        ) from None
+
+
+def _check(policy: CheckpointPolicy) -> None:
+    match policy.every:
+        case EverySteps(steps) if steps < 1:
+            raise UsageError("Saves are at least one step apart", f"{steps} steps were asked for")
+        case EverySeconds(seconds) if not 0 <= seconds < math.inf:
+            raise UsageError("Saves are some seconds apart", f"{seconds} were asked for")
+        case _:
+            pass
+    if policy.keep_last < 1 or policy.keep_every < 0:
+        raise UsageError(
+            "At least the newest checkpoint is kept", f"keep_last={policy.keep_last}, keep_every={policy.keep_every}"
+        )
+
+
+def _attempt(text: str | None) -> int:
+    if not text:
+        return 0
+    if not text.isascii() or not text.isdigit():
+        raise UsageError(f"{ATTEMPT} is no number", repr(text[:40]))
+    return int(text)
+
+
+def _hazard(text: str | None) -> float | None:
+    # Advice only: what cannot be read is as good as nothing observed.
+    try:
+        hazard = float(text or "")
+    except ValueError:
+        return None
+    return hazard if 0 < hazard < math.inf else None
