@@ -72,6 +72,13 @@ def test_verdicts_of_finished_runs(sample: Callable[..., Story], usual: Story) -
     assert say(replace(sample(interruptions=0), undisturbed=None)) == (Tone.GOOD, "Finished without an interruption")
 
 
+def test_failures_are_owned_up_to(sample: Callable[..., Story]) -> None:
+    story = replace(sample(interruptions=0), undisturbed=None)
+    failed = replace(story.attempts[0], cause=Cause.FAILED, steps_lost=3)
+    ending = verdict(story, figures(replace(story, attempts=(failed, *story.attempts))))
+    assert ending.detail == "1 failed attempt cost 3 steps, done again from the last durable checkpoint."
+
+
 @pytest.mark.parametrize(("weights", "curves"), [(False, True), (True, False), (False, None), (None, False)])
 def test_a_difference_is_never_called_good(usual: Story, weights: bool | None, curves: bool | None) -> None:
     tone, text = say(replace(usual, undisturbed=Comparison(weights, curves)))

@@ -40,6 +40,8 @@ class Figures(msgspec.Struct, frozen=True):
     interruptions: int
     with_notice: int
     without_notice: int
+    failures: int
+    """Attempts that failed by themselves, set-up included."""
     refusals: int
     """Tries that found no capacity."""
     step: int
@@ -72,6 +74,7 @@ def figures(story: Story) -> Figures:
         interruptions=with_notice + without_notice,
         with_notice=with_notice,
         without_notice=without_notice,
+        failures=causes.count(Cause.FAILED) + causes.count(Cause.SETUP_FAILED),
         refusals=causes.count(Cause.NO_CAPACITY),
         step=max((attempt.last_step or 0 for attempt in story.attempts), default=0),
         steps_lost=sum(attempt.steps_lost for attempt in story.attempts),
@@ -130,12 +133,13 @@ def _finished(story: Story, known: Figures) -> Verdict:
 
 
 def _losses(known: Figures) -> str:
-    if not known.interruptions:
+    ends = [(known.interruptions, "interruption"), (known.failures, "failed attempt")]
+    what = " and ".join(count(number, noun) for number, noun in ends if number)
+    if not what:
         return ""
     if not known.steps_lost:
-        return f"{count(known.interruptions, 'interruption')}, and not one step had to be done again."
-    cost = f"{count(known.interruptions, 'interruption')} cost {count(known.steps_lost, 'step')}"
-    return f"{cost}, done again from the last durable checkpoint."
+        return f"{what}, and not one step had to be done again."
+    return f"{what} cost {count(known.steps_lost, 'step')}, done again from the last durable checkpoint."
 
 
 def _so_far(known: Figures) -> str:
