@@ -38,7 +38,7 @@ def open_fake(url: str) -> SimpleNamespace:
 
 
 def provider_with(*findings: Finding) -> object:
-    return lambda _project: SimpleNamespace(health=lambda: findings)
+    return lambda *_: SimpleNamespace(health=lambda: findings)
 
 
 def raising(error: Exception) -> Any:  # noqa: ANN401 - stands for any function

@@ -24,6 +24,7 @@ CAUSES = {
     Cause.CANCELLED: "cancelled",
     Cause.BUDGET: "budget spent",
     Cause.TIMED_OUT: "timed out",
+    Cause.MOVED: "moved to a cheaper machine",
 }
 OUTCOMES = {
     Outcome.SAVED: "saved",

@@ -28,6 +28,8 @@ class Cause(StrEnum):
     CANCELLED = "cancelled"
     BUDGET = "budget"
     TIMED_OUT = "timed-out"
+    MOVED = "moved"
+    """Ended by us, with time for a checkpoint, to go on where it is cheaper."""
 
     @property
     def interruption(self) -> bool:
