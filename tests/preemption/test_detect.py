@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from signal import SIGTERM
 from typing import TYPE_CHECKING
 
 import pytest
@@ -64,6 +65,11 @@ def test_who_is_heard(here: Here, environ: dict[str, str], vendor: str, names: l
 def test_old_ec2_machines_are_known_by_their_bios(here: Here) -> None:
     assert [source.name for source in here({}, "Xen", "4.11.amazon")] == ["aws", "signal"]
     assert [source.name for source in here({}, "Xen", "4.11")] == ["signal"]
+
+
+def test_a_gke_spot_node_leaves_pods_less_time(here: Here) -> None:
+    leads = [here(KUBERNETES, vendor)[-1]._rules.leads[SIGTERM] for vendor in ("", "Google")]
+    assert leads == [30.0, 15.0]
 
 
 def test_a_machine_without_that_file_has_signals(tmp_path: Path) -> None:
