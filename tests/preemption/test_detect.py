@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from spotweld.preemption.aws import AwsSource
 from spotweld.preemption.detect import sources_here
 
 if TYPE_CHECKING:
@@ -70,6 +71,13 @@ def test_old_ec2_machines_are_known_by_their_bios(here: Here) -> None:
 def test_a_gke_spot_node_leaves_pods_less_time(here: Here) -> None:
     leads = [here(KUBERNETES, vendor)[-1]._rules.leads[SIGTERM] for vendor in ("", "Google")]
     assert leads == [30.0, 15.0]
+
+
+def test_a_service_of_the_machines_own_is_asked_more_often(here: Here) -> None:
+    own, clouds = here(METADATA)[0], here({}, "Amazon EC2")[0]
+    assert isinstance(own, AwsSource)
+    assert isinstance(clouds, AwsSource)
+    assert own.interval < 0.5 < clouds.interval <= 5
 
 
 def test_a_machine_without_that_file_has_signals(tmp_path: Path) -> None:
