@@ -21,7 +21,7 @@ $(READY): pyproject.toml scripts/setup
 	scripts/setup
 
 demo: setup  ## train on machines that keep being taken away, and compare with an undisturbed run
-	$(BIN)/python -m spotweld.rehearsal.demo examples/digits
+	scripts/demo digits
 
 test: setup  ## the tests that take under a minute together
 	$(BIN)/python -m pytest -q -m "not slow"

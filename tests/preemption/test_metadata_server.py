@@ -5,28 +5,16 @@ from __future__ import annotations
 import json
 import threading
 from http.client import HTTPConnection, HTTPResponse
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-
-import pytest
 
 from spotweld.preemption.metadata_server import Faults, MetadataServer
 from spotweld.preemption.notices import Kind
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 DEADLINE = 4_000_000_000.0
 ACTION = "/latest/meta-data/spot/instance-action"
 REBALANCE = "/latest/meta-data/events/recommendations/rebalance"
 PREEMPTED = "/computeMetadata/v1/instance/preempted"
 EVENTS = "/metadata/scheduledevents?api-version=2020-07-01"
-
-
-@pytest.fixture
-def server() -> Iterator[MetadataServer]:
-    with MetadataServer() as server:
-        yield server
 
 
 def ask(
@@ -103,7 +91,7 @@ def test_azure_wants_its_header_and_lists_events_until_they_vanish(server: Metad
     assert event["EventType"] == "Preempt"
     assert event["Resources"] == [server.machine]
     assert event["NotBefore"] == "Tue, 02 Oct 2096 07:06:40 GMT"
-    server.announce(Kind.TERMINATE, 0.0)
+    server.announce(Kind.TERMINATE, 0.0)  # long past
     (started,) = json.loads(ask(server, EVENTS, header)[2])["Events"]
     assert (started["EventStatus"], started["NotBefore"]) == ("Started", "")
     server.withdraw()

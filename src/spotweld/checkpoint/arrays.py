@@ -6,7 +6,6 @@ PyTorch and NumPy are used only if the program has imported them already, or if 
 
 from __future__ import annotations
 
-import ctypes
 import math
 import re
 import sys
@@ -133,6 +132,8 @@ def build(kind: Kind, dtype: str, shape: tuple[int, ...], data: memoryview) -> o
 
 def allocate(size: int) -> memoryview:
     """``size`` writable bytes, zero, aligned to ``ALIGNMENT``."""
+    import ctypes  # noqa: PLC0415 - not before it is needed
+
     raw = bytearray(size + ALIGNMENT)
     ahead = -ctypes.addressof(ctypes.c_char.from_buffer(raw)) % ALIGNMENT
     return memoryview(raw)[ahead : ahead + size]

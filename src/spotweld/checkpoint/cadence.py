@@ -9,7 +9,6 @@ Young, CACM 17(9), 1974: with the cost ``c`` of a save and the mean time ``m`` b
 from __future__ import annotations
 
 import math
-import statistics
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -86,7 +85,7 @@ def interval(now: Situation) -> float:
     mean_life = 3600 / now.hazard if now.hazard else MEAN_LIFE
     if now.risky:
         mean_life = min(mean_life, RISKY_LIFE)
-    charge = statistics.median(cost.charge for cost in now.costs)
+    charge = median([cost.charge for cost in now.costs])
     return min(max(young_daly(charge, mean_life), SHORTEST), LONGEST)
 
 
@@ -101,6 +100,12 @@ def young_daly(cost: float, mean_life: float) -> float:
         return mean_life
     share = cost / (2 * mean_life)
     return math.sqrt(2 * cost * mean_life) * (1 + math.sqrt(share) / 3 + share / 9) - cost
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle one, or the larger of the two in the middle."""
+    # The standard library's takes 10 ms to import.
+    return sorted(values)[len(values) // 2]
 
 
 def retry_after(failures: int) -> float:

@@ -7,12 +7,11 @@ that the machine goes early, which the clouds do not rule out.
 
 from __future__ import annotations
 
-import statistics
 from enum import StrEnum
 
 import msgspec
 
-from spotweld.checkpoint.cadence import Cost
+from spotweld.checkpoint.cadence import Cost, median
 
 SAFETY = 1.5
 """The slowest of the latest saves times this is how long the last one is allowed to take."""
@@ -69,7 +68,7 @@ def decide(now: Situation) -> Act:
 
 def typical(now: Situation) -> float:
     """Seconds that a save usually takes: below this none is tried. 0 if none has been measured: then one is tried."""
-    return statistics.median(cost.seconds for cost in now.costs) if now.costs else 0.0
+    return median([cost.seconds for cost in now.costs]) if now.costs else 0.0
 
 
 def predicted(now: Situation) -> float:

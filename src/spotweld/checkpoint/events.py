@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 from typing import TypeAlias
 
 import msgspec
 
+from spotweld.checkpoint.voice import warn
 from spotweld.preemption.notices import Notice
-
-log = logging.getLogger("spotweld")
 
 
 def _snake(name: str) -> str:
@@ -181,7 +179,7 @@ class EventFile:
             try:
                 self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
             except OSError as error:
-                log.warning("spotweld: no events are recorded: %s", error)
+                warn(f"no events are recorded: {error}")
 
     def write(self, event: Event) -> None:
         """Append one line, in one write."""
@@ -190,7 +188,7 @@ class EventFile:
         try:
             os.write(self._file, msgspec.json.encode(event) + b"\n")
         except OSError as error:
-            log.warning("spotweld: no more events are recorded: %s", error)
+            warn(f"no more events are recorded: {error}")
             self.close()
 
     def close(self) -> None:

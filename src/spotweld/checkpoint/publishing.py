@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from spotweld.checkpoint.events import log
 from spotweld.checkpoint.format import (
     FORMAT,
     RAW,
@@ -30,6 +29,7 @@ from spotweld.checkpoint.format import (
 )
 from spotweld.checkpoint.restoring import read_manifest
 from spotweld.checkpoint.retention import retain
+from spotweld.checkpoint.voice import warn
 from spotweld.errors import Corrupt, NotFound, StoreError
 from spotweld.store.blobs import put_blob
 from spotweld.store.heads import HeadWriter, Kept
@@ -43,6 +43,10 @@ if TYPE_CHECKING:
     from spotweld.store.objects import Objects
     from spotweld.values.clocks import Clock
     from spotweld.values.digests import Digest
+
+SHARED = 2**20
+"""Bytes: smaller packs are written again for every checkpoint. It costs little, and one damaged object then cannot harm
+several checkpoints at once."""
 
 
 class Publisher:
@@ -77,7 +81,7 @@ class Publisher:
         self._manifests: dict[str, Manifest] = {}
         self._packs: dict[tuple[Digest, int], Pack] = {}
         for pack in whole.packs if whole else ():
-            self._packs[pack.digest, pack.size] = pack
+            self._remember(pack)
         self._serial = 0
         self._names: set[str] = set()
         """What was ever written or met and may have to go; emptied by ``_sweep``."""
@@ -130,7 +134,7 @@ class Publisher:
                 if kept.key not in self._manifests:
                     self._manifests[kept.key] = read_manifest(self._objects, self._run, kept)
             except (Corrupt, NotFound) as error:
-                log.warning("spotweld: the checkpoint of step %d is damaged and dropped: %s", kept.step, error)
+                warn(f"the checkpoint of step {kept.step} is damaged and dropped: {error}")
                 self._damaged.add(kept.key)
             else:
                 whole.append(kept)
@@ -149,9 +153,15 @@ class Publisher:
                 self._serial += 1
                 self._names.add(key)
                 put_blob(self._objects, key, data)
-                pack = self._packs[name, end - start] = Pack(key, name, end - start)
+                pack = Pack(key, name, end - start)
+                self._remember(pack)
             packs.append(pack)
         return tuple(packs), pieces
+
+    def _remember(self, pack: Pack) -> None:
+        """Let later checkpoints refer to the pack, which is known to be whole."""
+        if pack.size >= SHARED:
+            self._packs[pack.digest, pack.size] = pack
 
     def _sweep(self) -> None:
         """Delete what the published head does not reach. What cannot be deleted now is tried again next time."""
@@ -172,7 +182,7 @@ class Publisher:
                     self._objects.delete(name)
                 self._names.discard(name)
         except StoreError as error:
-            log.warning("spotweld: old checkpoints are not deleted yet: %s", error)
+            warn(f"old checkpoints are not deleted yet: {error}")
 
 
 def _records(snapshot: Snapshot, known: dict[tuple[int, int, int], Digest]) -> tuple[LeafRecord, ...]:

@@ -42,7 +42,7 @@ class Sampler:
 
     - ``sampler.next()`` gives the next batch's indices, over all epochs.
     - ``for batch in sampler`` gives the batches that the current epoch has left.
-    - ``batches = sampler.batches(DataLoader(dataset, batch_sampler=sampler, num_workers=4))``, then ``next(batches)`` in
+    - ``batches = sampler.batches(DataLoader(dataset, batch_sampler=sampler, num_workers=4))`` and ``next(batches)`` in
       the loop gives the loader's batches, over all epochs.
 
     With a ``DataLoader`` use the third way only. A loader's workers draw batches *ahead* of the loop, so the number of

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 from spotweld.checkpoint import cadence, emergency, events
 from spotweld.checkpoint.cadence import Cost
 from spotweld.checkpoint.emergency import Act
-from spotweld.checkpoint.events import log
 from spotweld.checkpoint.publishing import Publisher
 from spotweld.checkpoint.restoring import find_newest
 from spotweld.checkpoint.rng import restore_rng
 from spotweld.checkpoint.saving import Saver
 from spotweld.checkpoint.snapshot import Staging, capture, describe
 from spotweld.checkpoint.state import put_back
+from spotweld.checkpoint.voice import warn
 from spotweld.errors import CheckpointError, Fenced, SpotweldError, Unavailable
 from spotweld.preemption.notices import Kind
 from spotweld.store.heads import take_over
@@ -105,7 +105,7 @@ class Session:
             self._tell.write(events.Fresh(self._clock.now()))
         else:
             for kept, why in found.damaged:
-                log.warning("spotweld: the checkpoint of step %d is damaged and passed over: %s", kept.step, why)
+                warn(f"the checkpoint of step {kept.step} is damaged and passed over: {why}")
             put_back(self._state, found.state)
             restore_rng(found.rng)
             self._step = self._durable = found.manifest.step
@@ -212,7 +212,7 @@ class Session:
                 if self._clock.monotonic() + wait > give_up:
                     raise
                 if failures == 1:
-                    log.warning("spotweld: the store does not answer, waiting for it: %s", error)
+                    warn(f"the store does not answer, waiting for it: {error}")
                 self._clock.sleep(wait)
         raise AssertionError
 
@@ -253,7 +253,7 @@ class Session:
                 self._fail(outcome.error)
             return
         if self._failures:
-            log.warning("spotweld: saving works again: step %d is durable", outcome.step)
+            warn(f"saving works again: step {outcome.step} is durable")
         self._failures, self._retry_at = 0, 0.0
         self._durable = outcome.step
         self._costs = cadence.latest(self._costs, Cost(outcome.stall, outcome.seconds))
@@ -274,7 +274,7 @@ class Session:
         self._retry_at = self._clock.monotonic() + cadence.retry_after(self._failures)
         why = str(error) if isinstance(error, SpotweldError) else f"{type(error).__name__}: {error}"
         if self._failures == 1:
-            log.warning("spotweld: a save failed, training goes on and it is tried again: %s", why)
+            warn(f"a save failed, training goes on and it is tried again: {why}")
         self._tell.write(events.SaveFailed(self._clock.now(), self._step, why, self._failures))
 
     def _listen(self) -> Notice | None:
@@ -359,6 +359,6 @@ class Session:
 
     def _leave(self, why: str) -> NoReturn:
         self._left = True
-        log.warning("spotweld: leaving after step %d: %s", self._step, why)
+        warn(f"leaving after step {self._step}: {why}")
         self._tell.write(events.Leaving(self._clock.now(), self._step, why))
         raise SystemExit(EX_TEMPFAIL)

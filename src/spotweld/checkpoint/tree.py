@@ -142,12 +142,10 @@ def _decode(node: Node, leaves: Sequence[object], depth: int) -> Any:  # noqa: A
     if depth > DEPTH:
         raise Corrupt("The checkpoint's tree is damaged", f"it is nested deeper than {DEPTH} levels")
     if isinstance(node, dict) and node:
-        tag, content = next(iter(node.items()))
-        if tag == "ordered":
-            return _decode_ordered(node, leaves, depth)
-        if len(node) == 1 and tag in _DECODERS:
+        tag = next(iter(node))
+        if tag in _DECODERS and set(node) <= {tag, "metadata" if tag == "ordered" else tag}:
             try:
-                return _DECODERS[tag](content, leaves, depth)
+                return _DECODERS[tag](node, leaves, depth)
             except (TypeError, ValueError, IndexError) as error:
                 raise Corrupt("The checkpoint's tree is damaged", f"{tag}: {error}") from None
     raise Corrupt("The checkpoint's tree is damaged", f"unexpected {str(node)[:60]}")
@@ -155,8 +153,6 @@ def _decode(node: Node, leaves: Sequence[object], depth: int) -> Any:  # noqa: A
 
 def _decode_ordered(node: Node, leaves: Sequence[object], depth: int) -> OrderedDict[Any, Any]:
     value = OrderedDict(_pairs(node["ordered"], leaves, depth))
-    if set(node) - {"ordered", "metadata"}:
-        raise Corrupt("The checkpoint's tree is damaged", f"unexpected {sorted(node)[:4]}")
     if "metadata" in node:
         value._metadata = _decode(node["metadata"], leaves, depth + 1)  # type: ignore[attr-defined]  # noqa: SLF001
     return value
@@ -190,10 +186,11 @@ def _decode_leaf(content: Node, leaves: Sequence[object]) -> object:
 
 
 _DECODERS: dict[str, Callable[[Node, Sequence[object], int], object]] = {
-    "int": lambda content, _leaves, _depth: _decode_int(content),
-    "float": lambda content, _leaves, _depth: _decode_float(content),
-    "leaf": lambda content, leaves, _depth: _decode_leaf(content, leaves),
-    "list": lambda content, leaves, depth: [_decode(item, leaves, depth + 1) for item in content],
-    "tuple": lambda content, leaves, depth: tuple(_decode(item, leaves, depth + 1) for item in content),
-    "dict": lambda content, leaves, depth: dict(_pairs(content, leaves, depth)),
+    "int": lambda node, _leaves, _depth: _decode_int(node["int"]),
+    "float": lambda node, _leaves, _depth: _decode_float(node["float"]),
+    "leaf": lambda node, leaves, _depth: _decode_leaf(node["leaf"], leaves),
+    "list": lambda node, leaves, depth: [_decode(item, leaves, depth + 1) for item in node["list"]],
+    "tuple": lambda node, leaves, depth: tuple(_decode(item, leaves, depth + 1) for item in node["tuple"]),
+    "dict": lambda node, leaves, depth: dict(_pairs(node["dict"], leaves, depth)),
+    "ordered": _decode_ordered,
 }

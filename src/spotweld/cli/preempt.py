@@ -12,7 +12,9 @@ from spotweld.values.durations import format_duration, parse_duration
 
 @click.command
 @run_argument
-@click.option("--notice", default="30s", metavar="TIME", help="How long before the end to warn (default 30s), or `none`.")
+@click.option(
+    "--notice", default="30s", metavar="TIME", help="How long before the end to warn (default 30s), or `none`."
+)
 def command(name: str | None, notice: str) -> None:
     """Take a run's machine away, as its provider would: a drill.
 
@@ -22,7 +24,9 @@ def command(name: str | None, notice: str) -> None:
     attempt = known.state.current
     if attempt is None or attempt.machine is None:
         raise UsageError(
-            f"the run {known.run} has no machine now", f"it is {known.state.phase}", "`spotweld status` tells when it has"
+            f"the run {known.run} has no machine now",
+            f"it is {known.state.phase}",
+            "`spotweld status` tells when it has",
         )
     known.provider().interrupt(attempt.machine, notice=_seconds(notice))
     when = "now" if notice == "none" else f"in {format_duration(_seconds(notice) or 0.0)}"

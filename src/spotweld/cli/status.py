@@ -100,7 +100,9 @@ def _one(known: Known, *, as_json: bool) -> None:
         print_json(_summary(state) | {"driven": driven, "placements": attempts})
         return
     summary = _summary(state)
-    for label, value in zip(("run", "job", "state", "attempts", "interruptions", "cost", "age"), _row(summary), strict=True):
+    for label, value in zip(
+        ("run", "job", "state", "attempts", "interruptions", "cost", "age"), _row(summary), strict=True
+    ):
         click.echo(f"{label:<14}{value}")
     if summary["why"]:
         click.echo(f"{'why':<14}{summary['why']}")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import time
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -52,14 +52,13 @@ class Client:
         # Not at the top: it pulls in email and ssl, which a process with no metadata service should not pay for.
         from http.client import HTTPConnection, HTTPException  # noqa: PLC0415
 
-        connection = HTTPConnection(self._host, timeout=patience)
         try:
-            return self._exchange(connection, method, path, headers, time.monotonic() + patience)
+            with closing(HTTPConnection(self._host, timeout=patience)) as connection:
+                return self._exchange(connection, method, path, headers, time.monotonic() + patience)
         except (OSError, HTTPException, ValueError):
             return None
         finally:
             self._socket = None
-            connection.close()
 
     def _exchange(
         self, connection: HTTPConnection, method: str, path: str, headers: Mapping[str, str], end: float
@@ -88,5 +87,5 @@ class Client:
         self._closed = True
         held = self._socket
         if held is not None:
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 held.shutdown(socket.SHUT_RDWR)

@@ -79,13 +79,12 @@ class HeadWriter:
         for _ in range(_TRIES):
             found, version = self._read_ours()
             if found.write_id == tried:
-                self._head = found
-                return found
+                return self._won(found)
             tried = ""
-            new = Head(self._head.epoch, self._head.attempt, found.seq + 1, _write_id(), kept)
+            new = Head(self._head.epoch, self._head.attempt, found.seq + 1, new_write_id(), kept)
             self._ours.add(new.write_id)
             try:
-                self._objects.replace(head_key(self._run), _seal(new), version)
+                self._objects.replace(head_key(self._run), seal(new), version)
             except Conflict:
                 # Ours may have won, and the client's own second try of it lost.
                 tried = new.write_id
@@ -95,10 +94,14 @@ class HeadWriter:
                 if doubts == _DOUBTS:
                     raise
             else:
-                self._ours = {new.write_id}
-                self._head = new
-                return new
+                return self._won(new)
         raise _contended(self._run)
+
+    def _won(self, head: Head) -> Head:
+        # No earlier write of ours can arrive any more: the version that it expects is gone.
+        self._ours = {head.write_id}
+        self._head = head
+        return head
 
     def _read_ours(self) -> tuple[Head, Version]:
         try:
@@ -131,7 +134,7 @@ def read_head(objects: Objects, run: str) -> Head | None:
         Unavailable: the store did not answer.
     """
     try:
-        return _unseal(run, objects.get(head_key(run)))
+        return unseal(run, objects.get(head_key(run)))
     except NotFound:
         return None
 
@@ -164,13 +167,13 @@ def take_over(objects: Objects, run: str, attempt: int) -> HeadWriter:
             why = f"this is attempt {attempt}, and attempt {found.attempt} has taken over"
             raise Fenced(f"Run {run} belongs to a later attempt", why, "Nothing is lost: the later attempt goes on.")
         # An attempt without a number keeps the highest one, so that a numbered zombie stays out.
-        new = Head(found.epoch + 1, max(attempt, found.attempt), found.seq + 1, _write_id(), found.kept)
+        new = Head(found.epoch + 1, max(attempt, found.attempt), found.seq + 1, new_write_id(), found.kept)
         tried = ""
         try:
             if version is None:
-                objects.create(key, _seal(new))
+                objects.create(key, seal(new))
             else:
-                objects.replace(key, _seal(new), version)
+                objects.replace(key, seal(new), version)
         except Conflict:
             tried = new.write_id
         except Unavailable:
@@ -182,21 +185,26 @@ def take_over(objects: Objects, run: str, attempt: int) -> HeadWriter:
     raise _contended(run)
 
 
-def _read(objects: Objects, run: str) -> tuple[Head, Version]:
-    raw, version = objects.read(head_key(run))
-    return _unseal(run, raw), version
-
-
-def _seal(head: Head) -> bytes:
+def seal(head: Head) -> bytes:
+    """The bytes of a head: one line with the digest of the JSON text that follows."""
     body = msgspec.json.encode(head)
     return f"{digest(body)}\n".encode() + body
 
 
-def _unseal(run: str, raw: bytes) -> Head:
+def unseal(run: str, raw: bytes) -> Head:
+    """The head that `seal` made ``raw`` of; the digest is checked before anything is parsed.
+
+    Raises:
+        Corrupt: the bytes are not what was written.
+        UnknownFormat: a newer Spotweld wrote it.
+    """
     line, _, body = raw.partition(b"\n")
     if line != digest(body).encode():
         what = f"The head of run {run} is damaged"
-        todo = f"Its manifests and packs are untouched. Stop its writers, then restore {head_key(run)} from a copy."
+        todo = (
+            "Its checkpoints are untouched. Stop its writers, then make the head anew from them with "
+            f"spotweld.store.mending.mend_head(store, {run!r}), or restore {head_key(run)} from a copy."
+        )
         raise Corrupt(what, "its bytes differ from its own digest", todo)
     try:
         return msgspec.json.decode(body, type=Head)
@@ -204,8 +212,14 @@ def _unseal(run: str, raw: bytes) -> Head:
         raise UnknownFormat(f"The head of run {run} was written by a newer Spotweld", str(error), "Upgrade.") from error
 
 
-def _write_id() -> str:
+def new_write_id() -> str:
+    """A name for one write that nobody else ever uses."""
     return secrets.token_hex(12)
+
+
+def _read(objects: Objects, run: str) -> tuple[Head, Version]:
+    raw, version = objects.read(head_key(run))
+    return unseal(run, raw), version
 
 
 def _contended(run: str) -> Unavailable:

@@ -62,8 +62,9 @@ class LocalObjects(Objects):
                 new = self._write(path.parent, data)
                 try:
                     new.rename(path)
-                finally:
+                except OSError:
                     new.unlink(missing_ok=True)
+                    raise
                 sync_folder(path.parent)
                 token = versions.current(versions.folder_of(path))
         while token is not None:

@@ -58,23 +58,29 @@ def self_test(objects: Objects) -> None:
     """
     key = f"selftest/{secrets.token_hex(16)}"
     try:
-        _wins(objects, key, "create", b"first")
-        try:
-            objects.create(key, b"second")
-        except Conflict:
-            pass
-        else:
-            raise _liar(objects, "it created the same object twice (If-None-Match is ignored)")
-        stale = objects.read(key)[1]
-        _wins(objects, key, "replace", b"third")
-        try:
-            objects.replace(key, b"fourth", stale)
-        except Conflict:
-            pass
-        else:
-            raise _liar(objects, "it replaced an object that had changed since it was read (If-Match is ignored)")
-    finally:
+        _probe(objects, key)
+    except StoreRefused:
         objects.delete(key)
+        raise
+    objects.delete(key)
+
+
+def _probe(objects: Objects, key: str) -> None:
+    _wins(objects, key, "create", b"first")
+    try:
+        objects.create(key, b"second")
+    except Conflict:
+        pass
+    else:
+        raise _liar(objects, "it created the same object twice (If-None-Match is ignored)")
+    stale = objects.read(key)[1]
+    _wins(objects, key, "replace", b"third")
+    try:
+        objects.replace(key, b"fourth", stale)
+    except Conflict:
+        pass
+    else:
+        raise _liar(objects, "it replaced an object that had changed since it was read (If-Match is ignored)")
 
 
 def _wins(objects: Objects, key: str, verb: str, data: bytes) -> None:

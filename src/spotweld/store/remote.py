@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -168,6 +169,11 @@ class RemoteObjects(Objects):
 
 
 _MEMORIES: dict[str, ObjectStore] = {}
+_KINDS: dict[str, tuple[Any, str]] = {
+    "s3": (S3Store, "AWS"),
+    "gs": (GCSStore, "GOOGLE"),
+    "az": (AzureStore, "AZURE"),
+}
 
 
 def memory(url: str, name: str) -> RemoteObjects:
@@ -182,10 +188,16 @@ def bucket(url: str, scheme: str, name: str, prefix: str) -> RemoteObjects:
     Raises:
         UsageError: the environment lacks something, or holds something that cannot be.
     """
-    kinds: dict[str, Any] = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}
+    kinds: dict[str, tuple[Any, str]] = {
+        "s3": (S3Store, "AWS"),
+        "gs": (GCSStore, "GOOGLE"),
+        "az": (AzureStore, "AZURE"),
+    }
+    kind, cloud = kinds[scheme]
+    # Options given here replace all that the environment says of the client, so this one is carried over by hand.
+    plain = os.environ.get(f"{cloud}_ALLOW_HTTP", "").lower() in {"1", "true", "yes", "on"}
     try:
-        # No retries hide in a second layer: obstore's are the only ones.
-        store = kinds[scheme](name, prefix=prefix or None, client_options=_CLIENT, retry_config=_RETRY)
+        store = kind(name, prefix=prefix or None, client_options={**_CLIENT, "allow_http": plain}, retry_config=_RETRY)
     except (refused.BaseError, ValueError, OSError) as error:
         todo = "Look at the variables AWS_*, GOOGLE_* or AZURE_* in the environment."
         raise UsageError(f"{url} cannot be opened", _short(error), todo) from error

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import math
+
+import msgspec
+import pytest
+
+from spotweld.checkpoint.settings import settings
+from spotweld.errors import UsageError
+from spotweld.project.nouns import CheckpointPolicy, EveryAuto, EverySeconds, EverySteps
+
+ENVIRON = {
+    "SPOTWELD_STORE": "file:/there",
+    "SPOTWELD_RUN_ID": "r-1",
+    "SPOTWELD_ATTEMPT": "4",
+    "SPOTWELD_CHECKPOINT": msgspec.json.encode(CheckpointPolicy(EverySteps(9), 7, 2)).decode(),
+    "SPOTWELD_HAZARD": "1.5",
+    "SPOTWELD_EVENTS_FILE": "/e",
+}
+
+
+def test_the_environment_is_used_where_the_caller_says_nothing() -> None:
+    found = settings(ENVIRON)
+    assert (found.store, found.run, found.attempt, found.hazard, found.events) == ("file:/there", "r-1", 4, 1.5, "/e")
+    assert found.policy == CheckpointPolicy(EverySteps(9), 7, 2)
+
+
+def test_the_caller_comes_first() -> None:
+    found = settings(ENVIRON, store="memory:", run="mine", every="30s", keep_last=1, keep_every=0)
+    assert (found.store, found.run) == ("memory:", "mine")
+    assert found.policy == CheckpointPolicy(EverySeconds(30.0), 1, 0)
+
+
+def test_there_are_defaults() -> None:
+    found = settings({})
+    assert (found.store, found.run, found.attempt) == ("file:.spotweld/store", "default", 0)
+    assert found.policy == CheckpointPolicy()
+    assert found.hazard is None
+
+
+def test_every_can_be_said_in_four_ways() -> None:
+    assert settings({}, every="auto").policy.every == EveryAuto()
+    assert settings({}, every=5).policy.every == EverySteps(5)
+    assert settings({}, every="1.5m").policy.every == EverySeconds(90.0)
+    assert settings({}, every=EverySteps(2)).policy.every == EverySteps(2)
+
+
+@pytest.mark.parametrize("text", ["", "x", "nan", "inf", "-1", "0"])
+def test_a_hazard_that_makes_no_sense_is_none(text: str) -> None:
+    assert settings({"SPOTWELD_HAZARD": text}).hazard is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"every": 0}, {"every": "soon"}, {"every": EverySeconds(math.nan)}, {"keep_last": 0}, {"keep_every": -1}]
+    + [{"run": name} for name in ("../x", "a/b", ".hidden", "a b", "x" * 129, "ä")],
+)
+def test_arguments_without_sense_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        settings({}, **wrong)
+
+
+@pytest.mark.parametrize(("name", "value"), [("SPOTWELD_CHECKPOINT", "{"), ("SPOTWELD_ATTEMPT", "two")])
+def test_an_environment_without_sense_is_refused(name: str, value: str) -> None:
+    with pytest.raises(UsageError, match=name):
+        settings({name: value})
