@@ -148,7 +148,7 @@ def link(source: Path, target: Path) -> None:
         if error.errno in {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}:
             what = f"The file system of {target.parent} has no hard links"
             why = "without them, a file cannot be created whole and only if its name is free"
-            raise StoreRefused(what, why, "Put the store on another disk (ext4, xfs, btrfs, tmpfs, NFS).") from error
+            raise StoreRefused(what, why, "Put the store on another disk (ext4, xfs, btrfs, tmpfs).") from error
         raise
 
 
