@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
 import stat
 import time
@@ -52,7 +51,7 @@ def explained(doing: str, path: Path) -> Iterator[None]:
 
 def scratch(folder: Path) -> Path:
     """A fresh name in ``folder`` that no object has."""
-    return folder / f"{RESERVED}{secrets.token_hex(8)}"
+    return folder / f"{RESERVED}{os.urandom(8).hex()}"
 
 
 def write_new(path: Path, data: Data) -> None:
