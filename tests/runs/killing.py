@@ -171,7 +171,7 @@ def kill_program(folder: Path, number: int) -> tuple[Field, bool]:
 
 
 def kill_everything(folder: Path, number: int) -> tuple[Field, bool]:
-    """Kill controller, supervisor, agent and program together, ``number`` sixtieths through a run on a quiet machine."""
+    """Kill controller, supervisor, agent and program together after ``number`` sixtieths of a quiet run."""
     field = prepare(folder)
     mark = secrets.token_hex(8)
     process = drive(field, [], os.environ | {MARK: mark})
