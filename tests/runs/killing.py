@@ -41,8 +41,9 @@ STEPS = 40
 EVERY = 8
 RUN = "drill"
 MARK = "SPOTWELD_TEST_TREE"
-SYSCALLS = "write,pwrite64,fsync,fdatasync,rename,link"
-"""What changes a disk. A kill before each of them is a kill between any two things that can be seen afterwards."""
+Point = tuple[str, int]
+"""A call that changes a disk, and its number among the calls of that name. A kill before each of them is a kill between
+any two things that can be seen afterwards."""
 PROGRAM = f"""
 import time
 import numpy as np
@@ -111,11 +112,12 @@ def prepare(folder: Path, prefix: str = "") -> Field:
     return field
 
 
-def strace(number: int, *, follow: bool) -> list[str]:
-    """A command that runs the next one and kills it at its ``number``-th call."""
+def strace(point: Point, *more: str) -> list[str]:
+    """A command that runs the next one and kills it at that call."""
+    call, number = point
     # The output goes nowhere: a line for each call would change the very files that are written.
-    inject = f"inject={SYSCALLS}:signal=KILL:when={number}"
-    return ["strace", "-qq", *(["-f"] if follow else []), "-o", "/dev/null", "-e", f"trace={SYSCALLS}", "-e", inject]
+    inject = f"inject={call}:signal=KILL:when={number}"
+    return ["strace", "-qq", *more, "-o", "/dev/null", "-e", f"trace={call}", "-e", inject]
 
 
 def drive(field: Field, prefix: list[str], environ: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -145,27 +147,28 @@ class PrefixedFirst(LocalCloud):
         return super().start(offer, boot, token=token, labels=labels)
 
 
-def kill_controller(folder: Path, number: int) -> tuple[Field, bool]:
-    """Kill the controller at its ``number``-th call; whether it lived so long as to be killed."""
+def kill_controller(folder: Path, point: Point) -> tuple[Field, bool]:
+    """Kill the controller at that call; whether it lived so long as to be killed."""
     field = prepare(folder)
-    process = drive(field, strace(number, follow=False), dict(os.environ))
+    process = drive(field, strace(point), dict(os.environ))
     killed = process.wait(120) != 0
     finish(field)
     return field, killed
 
 
-def kill_agent(folder: Path, number: int) -> tuple[Field, bool]:
-    """Kill the first attempt's agent at its ``number``-th call."""
+def kill_agent(folder: Path, point: Point) -> tuple[Field, bool]:
+    """Kill the first attempt's agent when one of its threads comes to that call. The program is not followed."""
     field = prepare(folder)
-    cloud = PrefixedFirst(field.state / "cloud", ["/usr/bin/env", *strace(number, follow=False)])
+    prefix = ["/usr/bin/env", *strace(point, "-f", "-b", "execve")]
+    cloud = PrefixedFirst(field.state / "cloud", prefix)
     policy = CheapestSpot.of(field.log().state(RUN).placement)
     Controller(RUN, field.log(), field.objects(), cloud, policy, SystemClock(), lambda _: None).drive()
     return field, len(field.log().state(RUN).attempts) > 1
 
 
-def kill_program(folder: Path, number: int) -> tuple[Field, bool]:
-    """Kill the first attempt's training process at the ``number``-th call of one of its threads."""
-    field = prepare(folder, " ".join(strace(number, follow=True)))
+def kill_program(folder: Path, point: Point) -> tuple[Field, bool]:
+    """Kill the first attempt's training process when one of its threads comes to that call."""
+    field = prepare(folder, " ".join(strace(point, "-f")))
     finish(field)
     return field, len(field.log().state(RUN).attempts) > 1
 
