@@ -37,7 +37,7 @@ VICTIMS: dict[str, tuple[Kill, Sequence[Point] | range]] = {
     "controller": (kill_controller, points(write=8, pwrite64=12, fsync=15, fdatasync=7, rename=5)),
     "agent": (kill_agent, points(write=7, fsync=18, rename=2, link=5)),
     "program": (kill_program, points(write=30, fsync=30, rename=6, link=9)),
-    "everything": (kill_everything, range(1, 60)),
+    "everything": (kill_everything, range(1, 46)),
 }
 """For each victim the points to be tried. Those beyond the end of its life kill nothing and are not counted."""
 
