@@ -67,7 +67,9 @@ def test_arrays_of_every_dtype_keep_every_bit(array: np.ndarray, fortran: bool) 
     assert back.flags.writeable
 
 
-@pytest.mark.parametrize("scalar", [np.float32(1.1), np.int64(-3), np.bool_(True), np.complex64(1j), np.datetime64(7, "D")])
+@pytest.mark.parametrize(
+    "scalar", [np.float32(1.1), np.int64(-3), np.bool_(True), np.complex64(1j), np.datetime64(7, "D")]
+)
 def test_numpy_scalars_stay_scalars(scalar: np.generic) -> None:
     back = round_trip(scalar)
     assert type(back) is type(scalar)

@@ -120,7 +120,9 @@ def test_exactly_what_the_policy_keeps_is_kept(
             assert stored(store) == reachable(store)
     head = read_head(store, RUN)
     numbers = list(range(step, 0, -1))
-    assert [kept.step for kept in head.kept] == [numbers[at] for at in retain(numbers, keep_last=last, keep_every=every)]
+    assert [kept.step for kept in head.kept] == [
+        numbers[at] for at in retain(numbers, keep_last=last, keep_every=every)
+    ]
 
 
 def test_leftovers_of_a_killed_attempt_are_swept_by_the_next(store: Watched, clock: HandClock) -> None:
