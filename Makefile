@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .SILENT:
 
 help:  ## list these targets
-	awk -F ':.*## ' '/^[a-zA-Z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
+	sed -n 's/%/NAME/; s/^\([a-zA-Z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}' 
 
 setup: $(READY)  ## create .venv with Spotweld, PyTorch and the tools; a second run does nothing
 
@@ -21,7 +21,7 @@ $(READY): pyproject.toml scripts/setup
 	scripts/setup
 
 demo: setup  ## train on machines that keep being taken away, and compare with an undisturbed run
-	$(BIN)/python -m spotweld.rehearsal.demo examples/digits
+	scripts/demo digits
 
 test: setup  ## the tests that take under a minute together
 	$(BIN)/python -m pytest -q -m "not slow"
@@ -41,12 +41,13 @@ format: setup  ## rewrite the source in the one format
 	$(BIN)/ruff check --quiet --fix $(SOURCES)
 
 bench: setup  ## every benchmark: a table on the screen and bench/results/NAME.json
-	set -e; for script in $$(ls bench/*.py | grep -v -e harness -e _leg); do $(BIN)/python $$script; done
+	failed=0; for script in $(filter-out bench/harness.py,$(wildcard bench/*.py)); do \
+		echo "== $$script"; $(BIN)/python $$script || failed=1; echo; done; exit $$failed
 
 bench-%: setup  ## one benchmark: bench-startup, bench-overhead
 	$(BIN)/python bench/$*.py
 
 clean:  ## remove what can be made again: .venv, caches, the examples' runs
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info
-	rm -rf .spotweld examples/*/.spotweld examples/*/result.json
+	rm -rf .spotweld examples/*/.spotweld
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

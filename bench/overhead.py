@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from harness import Figure, command_output, figure, in_turns, report
-from ruamel.yaml import YAML
 
 from spotweld.project.nouns import CheckpointPolicy, EverySteps
 from spotweld.store.opening import open_store
@@ -29,6 +28,15 @@ if TYPE_CHECKING:
 STEPS = 200
 SAVE_EVERY = 50
 RUNS = 3
+PROJECT = f"""
+name: overhead
+jobs:
+  train:
+    command: python train.py
+    env: {{STEPS: "{STEPS}"}}
+    spot_policy: on-demand
+    checkpoint: {{every: {SAVE_EVERY} steps}}
+"""
 EXAMPLE = Path(__file__).parents[1] / "examples" / "digits"
 
 
@@ -78,19 +86,11 @@ def alone(contender: str, **variables: str) -> float:
 def launched() -> float:
     """Seconds that the loop takes as a job on an on-demand machine of the local provider."""
     with tempfile.TemporaryDirectory() as folder:
-        project = Path(folder) / "digits"
-        shutil.copytree(EXAMPLE, project, ignore=shutil.ignore_patterns(".spotweld", "__pycache__"))
-        yaml = YAML()
-        file = project / "spotweld.yaml"
-        written = yaml.load(file.read_text())
-        job = written["jobs"]["train"]
-        job.setdefault("env", {})["STEPS"] = str(STEPS)
-        job["checkpoint"] = {"every": f"{SAVE_EVERY} steps"}
-        with file.open("w") as out:
-            yaml.dump(written, out)
+        shutil.copy(EXAMPLE / "train.py", folder)
+        Path(folder, "spotweld.yaml").write_text(PROJECT)
         spotweld = str(Path(sys.executable).with_name("spotweld"))
-        command_output([spotweld, "launch", "train", "--spot-policy", "on-demand", "-y", "--json"], cwd=project)
-        return loop_seconds(project / ".spotweld" / "store")
+        command_output([spotweld, "launch", "train", "-y", "--progress", "quiet"], cwd=folder)
+        return loop_seconds(Path(folder, ".spotweld", "store"))
 
 
 def loop_seconds(store: Path) -> float:

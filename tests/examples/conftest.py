@@ -32,25 +32,9 @@ class Trained(msgspec.Struct, frozen=True):
     """The steps from which processes resumed."""
 
 
-def train(script: Path, folder: Path, *, save_every: int, kills: tuple[int, ...] = (), **variables: str) -> Trained:
-    """Train in ``folder``, with a process killed after each of ``kills`` steps of its own."""
-    folder.mkdir()
-    events = folder / "events.jsonl"
-    events.touch()
-    ours = {
-        "SPOTWELD_CHECKPOINT": msgspec.json.encode(CheckpointPolicy(EverySteps(save_every))).decode(),
-        "SPOTWELD_EVENTS_FILE": str(events),
-    }
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("SPOTWELD_")}
-    for kill in (*kills, None):
-        argv = [sys.executable, str(DRIVER), str(script), *([] if kill is None else [str(kill)])]
-        done = subprocess.run(
-            argv, cwd=folder, env=environ | ours | variables, capture_output=True, text=True, timeout=240, check=False
-        )
-        expected = 0 if kill is None else -signal.SIGKILL
-        assert done.returncode == expected, done.stdout + done.stderr
-    told = [json.loads(line) for line in events.read_text().splitlines()]
-    printed, _, digest = done.stdout.strip().rpartition("\n")
+def trained(folder: Path, output: str) -> Trained:
+    told = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    printed, _, digest = output.strip().rpartition("\n")
     return Trained(
         digest=digest,
         printed=printed,
@@ -64,11 +48,30 @@ def in_peace_and_killed(tmp_path: Path) -> Callable[..., Trained]:
     """Trains a script in peace and with kills, insists that nothing differs, and gives the result of the second."""
 
     def both(script: Path, *, save_every: int, kills: tuple[int, ...], **variables: str) -> Trained:
-        peace = train(script, tmp_path / "peace", save_every=save_every, **variables)
-        killed = train(script, tmp_path / "killed", save_every=save_every, kills=kills, **variables)
-        assert peace.resumed == ()
-        assert len(killed.resumed) == len(kills)
-        assert killed == msgspec.structs.replace(peace, resumed=killed.resumed)
-        return killed
+        policy = msgspec.json.encode(CheckpointPolicy(EverySteps(save_every))).decode()
+        peace, killed = tmp_path / "peace", tmp_path / "killed"
+        runs = []
+        for folder, kill in ((peace, None), *((killed, kill) for kill in (*kills, None))):
+            folder.mkdir(exist_ok=True)
+            events = folder / "events.jsonl"
+            events.touch()
+            ours = {"SPOTWELD_CHECKPOINT": policy, "SPOTWELD_EVENTS_FILE": str(events)}
+            runs.append({"folder": str(folder), "env": ours | variables, "kill": kill})
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("SPOTWELD_")}
+        done = subprocess.run(
+            [sys.executable, str(DRIVER), str(script)],
+            input=json.dumps(runs),
+            env=environ | {"OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        told = json.loads(done.stdout)
+        assert [status for status, _ in told] == [0, *(-signal.SIGKILL for _ in kills), 0], told
+        first, second = trained(peace, told[0][1]), trained(killed, told[-1][1])
+        assert first.resumed == ()
+        assert len(second.resumed) == len(kills)
+        assert second == msgspec.structs.replace(first, resumed=second.resumed)
+        return second
 
     return both

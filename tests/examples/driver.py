@@ -1,11 +1,15 @@
-"""Runs a training script to its end, or kills it in the middle; at the end prints a digest of the state it trained.
+"""Runs a training script several times, some of them to a sudden end, and tells a digest of the state each trained.
 
-Usage: driver.py SCRIPT [KILL_AFTER], where KILL_AFTER counts calls of ``log`` in this process. The kill waits until one
-checkpoint is published, so that the next process has something to resume from.
+Reads a JSON list of runs from standard input: ``folder`` to run in, ``env`` to add, and ``kill``, the number of calls
+of ``log`` after which the process kills itself, or null. A kill waits until a checkpoint is published, so that the next
+process has something to resume from. Writes ``[exit status, what it printed]`` for each run.
+
+The runs are processes forked from this one, which has imported what takes long and has done nothing else.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import runpy
 import signal
@@ -14,7 +18,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+import sklearn.datasets  # noqa: F401  imported for the forked processes
 import torch
+import torch._dynamo  # every optimizer imports it
 from blake3 import blake3
 
 import spotweld
@@ -32,7 +38,7 @@ def remember(self: spotweld.Checkpointer, state: object, **options: object) -> N
 def log_and_die(self: spotweld.Checkpointer, **values: float) -> None:
     log(self, **values)
     logged.append(values)
-    if len(sys.argv) > 2 and len(logged) == int(sys.argv[2]):
+    if len(logged) == kill_after:
         events = Path(os.environ["SPOTWELD_EVENTS_FILE"])
         while '"saved"' not in events.read_text():
             time.sleep(0.01)
@@ -61,6 +67,18 @@ def digest_of(value: object, hasher: blake3) -> blake3:
 
 make, log = Checkpointer.__init__, Checkpointer.log
 Checkpointer.__init__, Checkpointer.log = remember, log_and_die
-sys.path.insert(0, str(Path(sys.argv[1]).parent))
-runpy.run_path(sys.argv[1], run_name="__main__")
-sys.stdout.write(f"digest {digest_of(made[-1], blake3()).hexdigest()}\n")
+script, told = sys.argv[1], []
+for run in json.load(sys.stdin):
+    kill_after = run["kill"]
+    output = Path(run["folder"], "output.txt")
+    child = os.fork()
+    if child == 0:
+        os.chdir(run["folder"])
+        os.environ.update(run["env"])
+        os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
+        os.dup2(1, 2)
+        runpy.run_path(script, run_name="__main__")
+        sys.stdout.write(f"digest {digest_of(made[-1], blake3()).hexdigest()}\n")
+        sys.exit()
+    told.append([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), output.read_text()])
+json.dump(told, sys.stdout)

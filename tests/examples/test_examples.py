@@ -42,8 +42,8 @@ def test_readme_example_survives_kills(in_peace_and_killed: Both, tmp_path: Path
 
 
 def test_digits_survives_kills(in_peace_and_killed: Both) -> None:
-    trained = in_peace_and_killed(example("digits"), save_every=5, kills=(13, 9), STEPS="30")
-    assert sorted(trained.losses) == list(range(30))
+    trained = in_peace_and_killed(example("digits"), save_every=5, kills=(8, 7), STEPS="20")
+    assert sorted(trained.losses) == list(range(20))
     assert "test accuracy" in trained.printed
 
 

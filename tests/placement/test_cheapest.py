@@ -185,7 +185,21 @@ def test_interruptions_far_apart_are_no_storm() -> None:
 
 def test_only_interruptions_of_spot_count() -> None:
     past = [ended("a", 30, Ending.OTHER), ended("a", 20, Ending.REFUSED), ended("b", 10, capacity=FIRM)]
-    assert rented(POLICY.decide(seen(*past * 2)))[1] is SPOT
+    assert rented(POLICY.decide(seen(*past * 3)))[1] is SPOT
+
+
+def test_the_window_includes_its_ends() -> None:
+    assert rented(POLICY.decide(seen(ended("a", 3610), ended("b", 1800), ended("c", 10))))[1] is FIRM
+    assert rented(POLICY.decide(seen(ended("a", 3611), ended("b", 1800), ended("c", 10))))[1] is SPOT
+
+
+def test_the_cool_off_counts_from_the_latest_of_many() -> None:
+    decision = POLICY.decide(seen(ended("a", 3500), ended("b", 3400), ended("c", 3300), ended("a", 10)))
+    assert "no spot for another 59m 50s" in decision.why
+
+
+def test_attempts_that_ended_out_of_order_are_no_storm() -> None:
+    assert rented(POLICY.decide(seen(ended("c", 10), ended("a", 3700), ended("b", 2000))))[1] is SPOT
 
 
 def test_spot_is_never_given_up_when_the_job_says_so() -> None:

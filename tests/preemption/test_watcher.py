@@ -17,7 +17,6 @@ from spotweld.preemption.watcher import Watcher
 
 if TYPE_CHECKING:
     from conftest import HandClock
-
     from spotweld.preemption.metadata_server import MetadataServer
 
 

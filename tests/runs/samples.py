@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 
-from spotweld.project.nouns import Job, LocalProvider, LocalZone
+from spotweld.project.nouns import Job, LocalProvider, LocalZone, PlacementRules
 from spotweld.runs.events import AttemptOpened, Opened
 from spotweld.values.money import Money
 from spotweld.values.offers import CapacityType, Offer
@@ -22,7 +22,7 @@ LOCAL = LocalProvider(tuple(LocalZone(zone, SPOT_PRICE, ON_DEMAND_PRICE) for zon
 
 
 def opened(command: str = "true", **job: object) -> Opened:
-    return Opened("project", Job("job", command, **job), "memory:", "sources/00.json", LOCAL)  # type: ignore[arg-type]
+    return Opened("project", Job("job", command, **job), "memory:", "sources/00.json", LOCAL, PlacementRules())  # type: ignore[arg-type]
 
 
 def attempt_opened(number: int) -> AttemptOpened:

@@ -5,10 +5,10 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.runs.samples import OFFER, OFFERS, ON_DEMAND_PRICE, attempt_opened, opened
+from tests.runs.samples import OFFER, OFFERS, ON_DEMAND_PRICE, attempt_opened, offer, opened
 
 from spotweld.placement.policy import Observation, Policy, Rent, Wait
-from spotweld.project.nouns import Retry, RetryOn
+from spotweld.project.nouns import Retry, RetryOn, SpotUse
 from spotweld.providers.provider import Machine, MachineEnd, MachineState
 from spotweld.runs import decisions
 from spotweld.runs.decisions import (
@@ -23,10 +23,21 @@ from spotweld.runs.decisions import (
     Watch,
     decide,
 )
-from spotweld.runs.events import AttemptEnded, Cause, Entry, Event, MachineStarted, Outcome, Running, Waiting
+from spotweld.runs.events import (
+    AttemptEnded,
+    AttemptOpened,
+    Cause,
+    Entry,
+    Event,
+    MachineStarted,
+    Outcome,
+    Running,
+    Waiting,
+)
 from spotweld.runs.reports import Heard, Result, Stage, Status
 from spotweld.runs.states import RunState, apply, fold
 from spotweld.values.money import Money
+from spotweld.values.offers import CapacityType
 
 
 class First(Policy):
@@ -209,3 +220,21 @@ def test_failures_end_a_run_exactly_when_the_retries_are_used_up(history: list[C
     failed = sum(cause.failure for cause in history)
     last_failed = bool(history) and history[-1].failure
     assert isinstance(action, Finish) == (last_failed and failed > failures)
+
+
+FLED = AttemptOpened(1, offer(capacity_type=CapacityType.ON_DEMAND), ON_DEMAND_PRICE, "t", "too many interruptions")
+
+
+@pytest.mark.parametrize(("policy", "moves"), [(SpotUse.AUTO, True), (SpotUse.ON_DEMAND, False)])
+def test_a_run_that_fled_to_on_demand_goes_back_to_spot_after_the_window(policy: SpotUse, moves: bool) -> None:
+    state = state_after(FLED, MachineStarted(1, "m-1", 1.0), Running(1), spot_policy=policy)
+    window = state.placement.window
+
+    def look(now: float) -> object:
+        return decide(state, Observed(now, OFFERS, UP, ALIVE), First())
+
+    assert look(window) == Watch()
+    later = look(window + 4)
+    assert isinstance(later, EndAttempt) is moves
+    if isinstance(later, EndAttempt):
+        assert later.cause is Cause.MOVED

@@ -1,5 +1,6 @@
 """SIGKILL at every system call of every write: afterwards the store is old or new, whole, and can be written."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 

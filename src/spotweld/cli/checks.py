@@ -65,7 +65,7 @@ def everything(start: Path, flags: Mapping[str, str | None]) -> list[Check]:
     if project is not None or found["store"].origin != "default":
         checks += _store(found["store"].value)
     if project is not None:
-        checks += _local(project)
+        checks += _provider(project)
     return checks
 
 
@@ -134,12 +134,12 @@ def _fsync(folder: Path) -> Check:
     return Check("fsync", ok=True, required=True, what=f"{format_duration(seconds)} for 64 kB at the store")
 
 
-def _local(project: Project) -> Iterator[Check]:
+def _provider(project: Project) -> Iterator[Check]:
     try:
-        cloud = import_module("spotweld.providers.local.cloud").LocalCloud(project.state / "local", project.local)
-        findings = list(cloud.health())
+        provider = import_module("spotweld.providers.opening").open_provider(project.state, project.local)
+        findings = list(provider.health())
     except Exception as error:  # noqa: BLE001 - as above
-        yield Check("local provider", ok=False, required=True, what=f"cannot be used: {error!r}")
+        yield Check("provider", ok=False, required=True, what=f"cannot be used: {error!r}")
         return
     for finding in findings:
-        yield Check("local provider", ok=finding.ok, required=True, what=finding.what, todo=finding.todo)
+        yield Check("provider", ok=finding.ok, required=True, what=finding.what, todo=finding.todo)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +17,9 @@ from spotweld.runs.drive import ensure_driven
 from spotweld.runs.events import Outcome
 from spotweld.runs.opening import open_run
 from spotweld.store.opening import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @click.command
@@ -60,10 +64,10 @@ def command(
     watch(known, found["progress"].value)
 
 
-def watch(known: Known, progress: str) -> None:
+def watch(known: Known, progress: str, asides: Callable[[], list[str]] = list) -> None:
     """Follow a run to its end and leave with its exit status."""
     try:
-        outcome = follow(known, progress)
+        outcome = follow(known, progress, asides)
     except KeyboardInterrupt:
         say(f"\nthe run {known.run} goes on without this terminal")
         say(f"come back with: spotweld watch {known.run}; stop it with: spotweld cancel {known.run}")

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from spotweld.cli.output import is_coloured, json_bytes, progress_mode, say
 from spotweld.cli.telling import Teller
-from spotweld.errors import StoreError
+from spotweld.errors import RunError, StoreError
 from spotweld.project.settings import Progress
 from spotweld.runs.accounts import spent
-from spotweld.runs.drive import ensure_driven
+from spotweld.runs.drive import controller_log, ensure_driven
 from spotweld.runs.following import Follower
 from spotweld.values.money import format_money
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from spotweld.cli.parts import Known
     from spotweld.runs.events import Outcome
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _LOOK = 0.1
 _DRIVEN_EVERY = 2.0
 _PLAIN_EVERY = 5.0
+_MOST_STARTS = 5
+"""Controllers in a row that died without having done anything, after which something is wrong for good."""
 
 
 class Show(Protocol):
@@ -34,33 +36,46 @@ class Show(Protocol):
     def happened(self, happening: Happening, line: str | None) -> None:
         """Something happened; ``line`` tells it to people."""
 
+    def aside(self, line: str) -> None:
+        """Something else to say."""
+
     def refresh(self, teller: Teller) -> None:
         """Called several times a second."""
 
 
-def follow(known: Known, progress: str) -> Outcome:
+def follow(known: Known, progress: str, asides: Callable[[], list[str]] = list) -> Outcome:
     """Show what happens in the run until it ends; keeps a controller at work on it.
 
     Args:
         known: the run.
         progress: how to show it (``project.settings.Progress``).
+        asides: gives lines that are to be shown between those of the run.
     """
     follower = Follower(known.run, known.log, known.objects())
     teller = Teller()
-    driven = 0.0
+    looked, starts = 0.0, 0
     with _show(progress) as show:
         while True:
-            if time.monotonic() - driven > _DRIVEN_EVERY:
-                driven = time.monotonic()
-                ensure_driven(known.project.state, known.run)
+            if time.monotonic() - looked > _DRIVEN_EVERY:
+                looked = time.monotonic()
+                starts += ensure_driven(known.project.state, known.run)
+                if starts > _MOST_STARTS:
+                    raise RunError(
+                        f"the controller of {known.run} ends as soon as it is started",
+                        "",
+                        f"see {controller_log(known.project.state, known.run)}",
+                    )
             try:
                 happenings = follower.poll()
             except StoreError as error:
                 say(f"{error}; trying again")
                 time.sleep(1)
                 continue
+            starts = starts if not happenings else 0
             for happening in happenings:
                 show.happened(happening, teller.tell(happening))
+            for line in asides():
+                show.aside(line)
             show.refresh(teller)
             if teller.state is not None and teller.state.outcome is not None:
                 return teller.state.outcome
@@ -98,6 +113,9 @@ class _Plain:
         if line is not None:
             say(line)
 
+    def aside(self, line: str) -> None:
+        say(line)
+
     def refresh(self, teller: Teller) -> None:
         if time.monotonic() >= self._next and teller.total and teller.step != self._step:
             self._next = time.monotonic() + _PLAIN_EVERY
@@ -109,12 +127,18 @@ class _RawJson:
     def happened(self, happening: Happening, line: str | None) -> None:  # noqa: ARG002 - one of several shows
         say(json_bytes(happening).decode())
 
+    def aside(self, line: str) -> None:
+        pass
+
     def refresh(self, teller: Teller) -> None:
         pass
 
 
 class _Quiet:
     def happened(self, happening: Happening, line: str | None) -> None:
+        pass
+
+    def aside(self, line: str) -> None:
         pass
 
     def refresh(self, teller: Teller) -> None:
@@ -152,6 +176,9 @@ def _terminal() -> Iterator[Show]:
             def happened(self, happening: Happening, line: str | None) -> None:  # noqa: ARG002 - one of several shows
                 if line is not None:
                     console.print(Text(line, style=_style(line)))
+
+            def aside(self, line: str) -> None:
+                console.print(Text(line, style="bold magenta"))
 
             def refresh(self, teller: Teller) -> None:
                 status = Text(status_line(teller)).markup

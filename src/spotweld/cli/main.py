@@ -30,6 +30,7 @@ VERBS = {
     "status": "List runs and how they stand.",
     "logs": "Print what a run's program wrote.",
     "preempt": "Take a run's machine away, as its provider would: a drill.",
+    "rehearse": "Fire drills at a run, and follow it: does it survive?",
     "cancel": "Stop a run for good.",
     "report": "Write a run's story as one HTML file.",
     "explain": "Explain an error code.",
@@ -112,7 +113,9 @@ def _reader_is_gone() -> bool:
     return bool(poll.poll(0))
 
 
-@click.group(cls=Program, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    "spotweld", cls=Program, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.option(
     "-C",
     "--project",

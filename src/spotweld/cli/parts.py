@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
 from spotweld.cli.session import open_project
 from spotweld.errors import UsageError
 from spotweld.project.words import nearest, quoted
-from spotweld.runs.drive import log_path, provider_of
+from spotweld.providers.opening import open_provider
+from spotweld.runs.drive import log_path
 from spotweld.runs.log import EventLog
 from spotweld.store.opening import open_store
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from spotweld.store.objects import Objects
 
 
-class Known(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class Known:
     """A run of this project, and where it lives."""
 
     project: Project
@@ -42,7 +44,7 @@ class Known(msgspec.Struct, frozen=True):
 
     def provider(self) -> Provider:
         """Where its machines are."""
-        return provider_of(self.project.state, self.state.local)
+        return open_provider(self.project.state, self.state.local)
 
 
 def open_log(project: Project) -> EventLog:

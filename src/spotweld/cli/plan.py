@@ -16,7 +16,7 @@ from spotweld.placement.cheapest import CheapestSpot
 from spotweld.placement.policy import Rent
 from spotweld.project.nouns import SpotUse
 from spotweld.project.words import nearest, quoted
-from spotweld.runs.drive import provider_of
+from spotweld.providers.opening import open_provider
 from spotweld.runs.opening import Plan, make_plan
 from spotweld.values.money import format_money
 from spotweld.values.sizes import format_size
@@ -51,8 +51,8 @@ def plan_of(
         job = replace(job, spot_policy=SpotUse(spot_policy))
     if variables:
         job = replace(job, env=job.env | dict(_variable(text) for text in variables))
-    provider = provider_of(project.state, project.local)
-    return make_plan(project, job, name, provider=provider, policy=CheapestSpot())
+    provider = open_provider(project.state, project.local)
+    return make_plan(project, job, name, provider=provider, policy=CheapestSpot.of(project.placement))
 
 
 def describe(plan: Plan) -> str:

@@ -72,7 +72,7 @@ class Teller:
             case _:
                 return None
 
-    def _process(self, event: told.Event) -> str | None:
+    def _process(self, event: told.Event) -> str | None:  # noqa: C901, PLR0912 - one case for each kind
         match event:
             case told.Start(total=total):
                 self.total = total

@@ -26,7 +26,7 @@ class Total(msgspec.Struct, frozen=True):
     lost: Money
     """What was paid for work that was thrown away. ``kept`` and ``lost`` are ``billed`` exactly."""
     spot: Money
-    """The part of ``billed`` that went to spot machines."""
+    """The part of ``kept`` that went to spot machines."""
     on_demand: Money
     """What the kept machine time would have cost on demand, where nothing is interrupted and so nothing is lost."""
     savings: Money
@@ -66,7 +66,7 @@ def _sum(currency: str, rows: list[Row]) -> Total:
         billed=billed,
         kept=money(row.billed_cost for row in rows if not row.lost),
         lost=money(row.billed_cost for row in rows if row.lost),
-        spot=money(row.billed_cost for row in rows if row.pricing_category == "Dynamic"),
+        spot=money(row.billed_cost for row in rows if row.pricing_category == "Dynamic" and not row.lost),
         on_demand=on_demand,
         savings=on_demand - billed,
         seconds=sum((row.consumed_quantity for row in rows), Decimal(0)),

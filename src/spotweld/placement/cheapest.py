@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from decimal import Decimal
 
+    from spotweld.project.nouns import PlacementRules
     from spotweld.values.offers import Offer
 
 
@@ -41,6 +42,18 @@ class CheapestSpot(Policy):
     """How long a zone that has interrupted the run comes after all others, whatever its price."""
 
     name = "cheapest-spot"
+
+    @classmethod
+    def of(cls, rules: PlacementRules) -> CheapestSpot:
+        """The policy that a project file asks for."""
+        return cls(
+            window=rules.window,
+            interruptions=rules.interruptions,
+            cool_off=rules.window,
+            backoff=rules.back_off,
+            backoff_most=20 * rules.back_off,
+            avoid=rules.avoid,
+        )
 
     def decide(self, observation: Observation) -> Rent | Wait:
         spot = [offer for offer in observation.offers if offer.capacity_type is CapacityType.SPOT]

@@ -76,18 +76,18 @@ def _scalar(node: Node, at: str, wanted: str, todo: str, sheet: Sheet) -> Scalar
 def _text(shape: Text, node: Node, at: str, sheet: Sheet) -> Any:  # noqa: ANN401 - whatever the shape reads
     todo = f"write for example {_key(at)}: {shape.example}"
     node = _scalar(node, at, shape.noun, todo, sheet)
-    wrong = f"{at}: {quoted(node.text)} is not {shape.noun}"
+    shown = "its value" if shape.secret else quoted(node.text)
     if len(node.text) > shape.longest:
         sheet.refuse(node, f"{at} is too long", f"at most {shape.longest} characters are read", todo)
     if re.fullmatch(shape.form, node.text) is None:
-        sheet.refuse(node, wrong, shape.rule, todo)
+        sheet.refuse(node, f"{at}: {shown} is not {shape.noun}", shape.rule, todo)
     if node.kind is not Kind.TEXT:
-        shown = quoted(node.text)
-        sheet.refuse(node, f"{at}: {shown[1:-1]} is {node.kind}", "text is needed here", f"put it in quotes: {shown}")
+        what = f"{at}: {shown if shape.secret else shown[1:-1]} is {node.kind}"
+        sheet.refuse(node, what, "text is needed here", f"put it in quotes{'' if shape.secret else ': ' + shown}")
     try:
         value = shape.read(node.text)
     except ValueError as error:
-        sheet.refuse(node, wrong, str(error), todo)
+        sheet.refuse(node, f"{at}: {shown} is not {shape.noun}", str(error), todo)
     if isinstance(value, Money):
         sheet.money.append((value, at, node))
     return value
@@ -150,12 +150,13 @@ def _path(shape: Path, node: Node, at: str, sheet: Sheet) -> pathlib.Path:
 
 
 def _several(shape: Several, node: Node, at: str, sheet: Sheet) -> tuple[Any, ...]:
+    todo = f"write {_key(at)}: [..., ...]"
     if not isinstance(node, Items):
         found = quoted(node.text) if isinstance(node, Scalar) else "a mapping of keys to values"
         what = f"{at} is {found}, not a list"
-        sheet.refuse(node, what, "a list is needed here", f"write {_key(at)}: [..., ...]")
+        sheet.refuse(node, what, "a list is needed here", todo)
     if not shape.least <= len(node.items) <= shape.most:
-        sheet.refuse(node, f"{at} has {len(node.items)} values", f"it takes {shape.least} to {shape.most}")
+        sheet.refuse(node, f"{at} has {len(node.items)} values", f"it takes {shape.least} to {shape.most}", todo)
     return tuple(check(shape.of, item, f"{at}[{i}]", sheet) for i, item in enumerate(node.items))
 
 
@@ -188,7 +189,8 @@ def _table(shape: Table, node: Node, at: str, sheet: Sheet, given: dict[str, Any
     for name, known in shape.keys.items():
         if known.required and name not in pairs.pairs:
             what = f"{at} has no {name}" if at else f"{name} is missing"
-            sheet.refuse(node, what, f"{shape.noun} needs one", f"add {name}: {known.about}")
+            example = known.shape.example if isinstance(known.shape, Text) else f"...  ({known.about})"
+            sheet.refuse(node, what, f"{shape.noun} needs one", f"add {name}: {example}")
     prefix = f"{at}." if at else ""
     values = {
         name: check(shape.keys[name].shape, value, prefix + name, sheet) for name, (_, value) in pairs.pairs.items()

@@ -17,6 +17,7 @@ from spotweld.project.nouns import (
     Job,
     LocalProvider,
     LocalZone,
+    PlacementRules,
     Retry,
     RetryOn,
     SpotUse,
@@ -68,10 +69,6 @@ def _money(read: Callable[[str], Money], example: str) -> Text:
     return Text("an amount of money", "it takes an amount and a currency of three letters", example, MONEY, read)
 
 
-def _plain(noun: str, longest: int, example: str) -> Text:
-    return Text(noun, "it takes text without control characters", example, _PRINTABLE + "*", longest=longest)
-
-
 def _command(example: str) -> Text:
     rule = "it takes a shell command line"
     return Text("a command", rule, example, rf"{_PRINTABLE}*[^\s\u0000-\u001f]{_PRINTABLE}*", longest=32_768)
@@ -82,6 +79,14 @@ NAME = Text(
     "names are lower-case letters, digits, - and _, at most 63, and begin with a letter or a digit",
     "digits-2",
     "[a-z0-9][a-z0-9_-]{0,62}",
+)
+_VALUE = Text(
+    "text",
+    "it takes text without control characters",
+    '"30"',
+    _PRINTABLE + "*",
+    longest=32_768,
+    secret=True,
 )
 _LABEL_KEY = Text(
     "a label's key",
@@ -139,7 +144,7 @@ _JOB = Table(
         "command": Key(_command("python train.py"), "A shell command line, run in the job's folder.", required=True),
         "setup": Key(_command("pip install -r requirements.txt"), "Run before the command on every machine."),
         "workdir": Key(Path(folder=True), "The folder that is copied to every machine; by default the project's own."),
-        "env": Key(Named(_VARIABLE, _plain("text", 32_768, "30")), "Environment variables of both commands."),
+        "env": Key(Named(_VARIABLE, _VALUE), "Environment variables of both commands."),
         "spot_policy": Key(
             Choice(SpotUse), "Which capacity to use; auto: spot, and on-demand when spot keeps failing."
         ),
@@ -184,6 +189,17 @@ _LOCAL = Table(
     LocalProvider,
 )
 
+_PLACEMENT = Table(
+    "placement",
+    {
+        "interruptions": Key(Whole(1, 1000), "So many interruptions within the window send a run to on-demand."),
+        "window": Key(_duration(_positive, "1h"), "The window; spot is tried again when it has passed."),
+        "avoid": Key(_duration(parse_duration, "5m"), "How long a zone that interrupted the run comes last."),
+        "back_off": Key(_duration(_positive, "30s"), "How long a zone that refused is left alone; doubles."),
+    },
+    PlacementRules,
+)
+
 PROJECT = Table(
     "a project file",
     {
@@ -193,6 +209,7 @@ PROJECT = Table(
             Table("providers", {"local": Key(_LOCAL, "A spot cloud in small, on this machine.")}, dict),
             "Who rents machines.",
         ),
+        "placement": Key(_PLACEMENT, "How machines are chosen."),
         "jobs": Key(Named(NAME, _JOB, least=1), "What to run.", required=True),
     },
     dict,

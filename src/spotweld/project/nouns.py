@@ -123,6 +123,19 @@ class LocalProvider(msgspec.Struct, frozen=True):
     """Seconds a machine takes to come up."""
 
 
+class PlacementRules(msgspec.Struct, frozen=True):
+    """How the machines of a run are chosen."""
+
+    interruptions: int = 3
+    """The interruption with this number within the window sends a run that may use either to on-demand."""
+    window: float = 3600.0
+    """Seconds; also how long spot is then not considered."""
+    avoid: float = 300.0
+    """Seconds for which a zone that has just interrupted the run comes after all others."""
+    back_off: float = 30.0
+    """Seconds for which a zone that has refused is left alone; doubled with every further refusal."""
+
+
 class Project(msgspec.Struct, frozen=True):
     """A project file."""
 
@@ -133,6 +146,7 @@ class Project(msgspec.Struct, frozen=True):
     """URL; ``file:`` URLs are absolute."""
     local: LocalProvider
     jobs: dict[str, Job]
+    placement: PlacementRules = PlacementRules()
 
     @property
     def state(self) -> Path:

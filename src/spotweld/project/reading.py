@@ -9,8 +9,9 @@ from msgspec.structs import replace
 from spotweld.errors import ProjectError
 from spotweld.project.checking import Sheet, check
 from spotweld.project.keys import PROJECT
-from spotweld.project.nodes import Pairs, parse
-from spotweld.project.nouns import LocalProvider, Project
+from spotweld.project.nodes import Pairs
+from spotweld.project.nouns import LocalProvider, PlacementRules, Project
+from spotweld.project.parsing import parse
 from spotweld.project.urls import DEFAULT_STORE, absolute_store
 from spotweld.project.words import quoted
 
@@ -77,7 +78,9 @@ def load_with_lines(path: Path) -> tuple[Project, dict[str, int]]:
         for name, job in values["jobs"].items()
     }
     store = absolute_store(values.get("store", DEFAULT_STORE), file.parent)
-    return Project(file=file, name=values["name"], store=store, local=local, jobs=jobs), lines
+    placement = values.get("placement", PlacementRules())
+    project = Project(file=file, name=values["name"], store=store, local=local, jobs=jobs, placement=placement)
+    return project, lines
 
 
 def read_file(file: Path, shape: Table) -> tuple[dict[str, Any], dict[str, int], Sheet]:
@@ -90,22 +93,26 @@ def read_file(file: Path, shape: Table) -> tuple[dict[str, Any], dict[str, int],
     sheet = Sheet(label, file.parent)
     node = parse(_text(file, label), label)
     if node is None:
-        sheet.refuse(None, "the file is empty", "", "begin with: spotweld init")
+        if not any(key.required for key in shape.keys.values()):
+            return {}, {}, sheet
+        todo = "remove it, and write a new one with: spotweld init"
+        sheet.refuse(None, "the file is empty", f"{shape.noun} needs keys", todo)
     values = check(shape, node, "", sheet)
     lines = {name: key.line for name, (key, _) in node.pairs.items()} if isinstance(node, Pairs) else {}
     return values, lines, sheet
 
 
 def _text(file: Path, label: str) -> str:
+    name = quoted(label, 200)
     try:
         if file.exists() and not file.is_file():
             noun = "a folder" if file.is_dir() else "not a file"
-            raise ProjectError(f"{label} is {noun}", "a project file is needed", "name the file itself", file=label)
+            raise ProjectError(f"{name} is {noun}", "a project file is needed", "name the file itself", file=label)
         with file.open("rb") as stream:
             data = stream.read(LARGEST + 1)
     except (OSError, ValueError) as error:
         missing = isinstance(error, FileNotFoundError)
-        what = f"there is no file {label}" if missing else f"{label} cannot be read"
+        what = f"there is no file {name}" if missing else f"{name} cannot be read"
         why = "" if missing else getattr(error, "strerror", None) or str(error)
         raise ProjectError(what, why, "write one with: spotweld init" if missing else "", file=label) from None
     if len(data) > LARGEST:

@@ -28,6 +28,8 @@ class Text(msgspec.Struct, frozen=True):
     form: str
     read: Callable[[str], Any] = str
     longest: int = 200
+    secret: bool = False
+    """True: messages do not repeat what was written."""
 
 
 class Whole(msgspec.Struct, frozen=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,7 +11,8 @@ if TYPE_CHECKING:
 
 
 def quoted(text: str, longest: int = 40) -> str:
-    """``text`` in double quotes, shortened, with nothing in it that could steer a terminal."""
+    """``text`` in double quotes, shortened, without passwords in URLs and without what could steer a terminal."""
+    text = re.sub(r"//[^/\s]*@", "//…@", text)
     shown = text if len(text) <= longest else text[: longest - 1] + "…"
     return '"' + "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in shown) + '"'
 

@@ -7,10 +7,17 @@ from typing import TYPE_CHECKING
 from spotweld.providers.local.cloud import LocalCloud
 
 if TYPE_CHECKING:
-    from spotweld.project.nouns import Project
+    from pathlib import Path
+
+    from spotweld.project.nouns import LocalProvider
     from spotweld.providers.provider import Provider
 
 
-def open_provider(project: Project) -> Provider:
-    """The provider that the project's machines come from. Nothing is started or written yet."""
-    return LocalCloud(project.state / "cloud", project.local)
+def open_provider(state: Path, local: LocalProvider) -> Provider:
+    """The provider that the machines of a project come from. Nothing is started or written yet.
+
+    Args:
+        state: the project's state folder.
+        local: how the local provider behaves.
+    """
+    return LocalCloud(state / "cloud", local)

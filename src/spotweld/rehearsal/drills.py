@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from spotweld.checkpoint import events as told
+from spotweld.checkpoint.restoring import read_manifest
+from spotweld.errors import RunError
 from spotweld.runs.following import Follower, Told
 from spotweld.runs.history import Progress, progress
+from spotweld.store.heads import read_head
+from spotweld.values.offers import CapacityType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -128,6 +132,7 @@ def _wait_for_target(under_fire: Range) -> tuple[Attempt, Progress] | None:
         here = history.get(attempt.number) if attempt is not None else None
         if (
             attempt is not None
+            and attempt.offer.capacity_type is CapacityType.SPOT
             and attempt.noticed is None
             and here is not None
             and here.durable is not None
@@ -205,7 +210,7 @@ def damage_newest(objects: Objects, run: str) -> str:
     if head is None or not head.kept:
         raise RunError(f"{run} has no checkpoint that could be damaged")
     newest = head.kept[0]
-    pack = max(read_manifest(objects, newest).packs, key=lambda pack: pack.size)
+    pack = max(read_manifest(objects, run, newest).packs, key=lambda pack: pack.size)
     data = bytearray(objects.get(pack.key))
     data[len(data) // 2] ^= 0x10
     objects.put(pack.key, data)

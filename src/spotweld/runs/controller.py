@@ -32,6 +32,7 @@ from spotweld.runs.decisions import (
 )
 from spotweld.runs.events import AttemptEnded, AttemptOpened, Cause, Ended, MachineStarted, Noticed, Running, Waiting
 from spotweld.runs.reports import Result, Spec, Status, result_key, spec_key, status_key
+from spotweld.values.offers import CapacityType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -122,7 +123,8 @@ class Controller:
             self._beat = (attempt.number, status.beat)
             self._heard = self._clock.monotonic()
         silent = self._clock.monotonic() - self._heard
-        return Observed(now, (), machine, status, result, silent, spent(state, now))
+        offers = tuple(self._provider.offers()) if attempt.offer.capacity_type is CapacityType.ON_DEMAND else ()
+        return Observed(now, offers, machine, status, result, silent, spent(state, now))
 
     def _do(self, action: Action, state: RunState) -> float:
         match action:

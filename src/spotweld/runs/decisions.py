@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import msgspec
 
 from spotweld.placement.policy import Ending, Observation, Placement, Rent
-from spotweld.project.nouns import RetryOn
+from spotweld.project.nouns import RetryOn, SpotUse
 from spotweld.providers.provider import Machine, MachineEnd, MachineState
 from spotweld.runs.events import Cause, Outcome
 from spotweld.runs.reports import Result, Stage, Status
@@ -130,7 +130,8 @@ def decide(state: RunState, seen: Observed, policy: Policy) -> Action:
         return EndAttempt(
             Cause.PREEMPTED_UNNOTICED, f"the machine has not given a sign of life for {format_duration(seen.silent)}"
         )
-    return Watch()
+    better = _better_place(state, attempt, seen, policy)
+    return EndAttempt(Cause.MOVED, better) if better else Watch()
 
 
 def judge_result(result: Result, machine: Machine | None) -> EndAttempt:
@@ -176,6 +177,26 @@ def _reason_to_stop(state: RunState, seen: Observed) -> tuple[Cause, str] | None
     return None
 
 
+def _better_place(state: RunState, attempt: Attempt, seen: Observed, policy: Policy) -> str | None:
+    """Why a run that fled to on-demand should go back to spot now; None: it should not.
+
+    An on-demand machine is not taken away, so nothing else would end its attempt. It stays for one window at least:
+    should spot be refused again, the move costs one restart a window and no more.
+    """
+    if attempt.offer.capacity_type is not CapacityType.ON_DEMAND or state.job.spot_policy is not SpotUse.AUTO:
+        return None
+    if attempt.running is None or seen.now - attempt.running < state.placement.window:
+        return None
+    choice = policy.decide(_observation(state, seen))
+    spot = isinstance(choice, Rent) and choice.offer.capacity_type is CapacityType.SPOT
+    return f"back to spot: {choice.why}" if spot else None
+
+
+def _observation(state: RunState, seen: Observed) -> Observation:
+    past = tuple(_placement(attempt, seen.now) for attempt in state.attempts)
+    return Observation(seen.now, state.job.spot_policy, seen.offers, past)
+
+
 def _between_attempts(state: RunState, seen: Observed, policy: Policy) -> Action:
     over = _reason_to_finish(state, seen)
     if over:
@@ -188,11 +209,7 @@ def _between_attempts(state: RunState, seen: Observed, policy: Policy) -> Action
             return _pause(
                 state, seen.now, until, f"the program failed ({last.detail}); next try in {format_duration(pause)}"
             )
-    decision = policy.decide(
-        Observation(
-            seen.now, state.job.spot_policy, seen.offers, tuple(_placement(a, seen.now) for a in state.attempts)
-        )
-    )
+    decision = policy.decide(_observation(state, seen))
     if isinstance(decision, Rent):
         return OpenAttempt(decision.offer, _on_demand_price(decision.offer, seen.offers), decision.why)
     if RetryOn.NO_CAPACITY not in state.job.retry.on_events:

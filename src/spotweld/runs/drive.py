@@ -12,19 +12,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from spotweld.errors import StaleWriter
 from spotweld.placement.cheapest import CheapestSpot
-from spotweld.providers.local.cloud import LocalCloud
+from spotweld.providers.opening import open_provider
 from spotweld.runs.controller import Controller
 from spotweld.runs.log import EventLog
 from spotweld.store.opening import open_store
 from spotweld.values.clocks import SystemClock, iso
-
-if TYPE_CHECKING:
-    from spotweld.project.nouns import LocalProvider
-    from spotweld.providers.provider import Provider
 
 
 def log_path(state: Path) -> Path:
@@ -32,9 +27,9 @@ def log_path(state: Path) -> Path:
     return state / "events.db"
 
 
-def provider_of(state: Path, local: LocalProvider) -> Provider:
-    """The provider of a project whose state folder this is."""
-    return LocalCloud(state / "cloud", local)
+def controller_log(state: Path, run: str) -> Path:
+    """What the run's controllers say about themselves."""
+    return _folder(state, run) / "controller.log"
 
 
 def is_driven(state: Path, run: str) -> bool:
@@ -47,7 +42,7 @@ def ensure_driven(state: Path, run: str) -> bool:
     """Start a controller for the run unless one is at work; whether one was started. Returns at once."""
     if is_driven(state, run):
         return False
-    with (_folder(state, run) / "controller.log").open("ab") as output:
+    with controller_log(state, run).open("ab") as output:
         subprocess.Popen(
             [sys.executable, "-m", "spotweld.runs.drive", str(state), run],
             stdin=subprocess.DEVNULL,
@@ -67,9 +62,10 @@ def main(state: Path, run: str) -> None:
         _say(f"controller {os.getpid()} drives {run}")
         log = EventLog(log_path(state))
         opened = log.state(run)
-        provider = provider_of(state, opened.local)
+        provider = open_provider(state, opened.local)
         objects = open_store(opened.store)
-        controller = Controller(run, log, objects, provider, CheapestSpot(), SystemClock(), _say)
+        policy = CheapestSpot.of(opened.placement)
+        controller = Controller(run, log, objects, provider, policy, SystemClock(), _say)
         try:
             _say(f"ended: {controller.drive().outcome}")
         except StaleWriter as error:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from spotweld.project.nouns import Job, LocalProvider
+from spotweld.project.nouns import Job, LocalProvider, PlacementRules
 from spotweld.values.money import Money
 from spotweld.values.offers import Offer
 
@@ -28,6 +28,8 @@ class Cause(StrEnum):
     CANCELLED = "cancelled"
     BUDGET = "budget"
     TIMED_OUT = "timed-out"
+    MOVED = "moved"
+    """Ended by us, with time for a checkpoint, to go on where it is cheaper."""
 
     @property
     def interruption(self) -> bool:
@@ -74,6 +76,7 @@ class Opened(msgspec.Struct, frozen=True, tag="opened"):
     """Key of the frozen source tree in the store."""
     local: LocalProvider
     """Frozen as well: a project file that is being edited must not stop a controller from starting again."""
+    placement: PlacementRules
 
 
 class AttemptOpened(msgspec.Struct, frozen=True, tag="attempt-opened"):

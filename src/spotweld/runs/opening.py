@@ -10,7 +10,7 @@ import msgspec
 
 from spotweld.errors import UsageError
 from spotweld.placement.policy import Observation, Rent, Wait
-from spotweld.project.nouns import Job, LocalProvider
+from spotweld.project.nouns import Job, LocalProvider, PlacementRules
 from spotweld.runs.events import Opened
 from spotweld.runs.source import Source, freeze, scan
 from spotweld.store.heads import read_head
@@ -38,6 +38,7 @@ class Plan(msgspec.Struct, frozen=True):
     folder: str
     source: Source
     local: LocalProvider
+    placement: PlacementRules
     first: Rent | Wait
     """What would be rented first, and why."""
 
@@ -58,7 +59,8 @@ def make_plan(project: Project, job: Job, run: str | None, *, provider: Provider
     name = run or f"{job.name}-{''.join(secrets.choice(_LETTERS) for _ in range(6))}"
     first = policy.decide(Observation(time.time(), job.spot_policy, tuple(provider.offers()), ()))
     source = scan(job.workdir)
-    return Plan(project.name, name, job, project.store, str(job.workdir), source, project.local, first)
+    folder = str(job.workdir)
+    return Plan(project.name, name, job, project.store, folder, source, project.local, project.placement, first)
 
 
 def open_run(plan: Plan, log: EventLog, objects: Objects, folder: Path, progress: Callable[[int], None]) -> bool:
@@ -77,4 +79,5 @@ def open_run(plan: Plan, log: EventLog, objects: Objects, folder: Path, progress
             "choose another name",
         )
     freeze(folder, plan.source, objects, progress)
-    return log.open_run(plan.run, Opened(plan.project, plan.job, plan.store, plan.source.key, plan.local))
+    opened = Opened(plan.project, plan.job, plan.store, plan.source.key, plan.local, plan.placement)
+    return log.open_run(plan.run, opened)

@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from spotweld.errors import IllegalTransition
-from spotweld.project.nouns import Job, LocalProvider
+from spotweld.project.nouns import Job, LocalProvider, PlacementRules
 from spotweld.runs.events import (
     AttemptEnded,
     AttemptOpened,
@@ -66,6 +66,7 @@ class RunState(msgspec.Struct, frozen=True):
     store: str
     source: str
     local: LocalProvider
+    placement: PlacementRules
     opened: float
     attempts: tuple[Attempt, ...] = ()
     waiting: Waiting | None = None
@@ -101,7 +102,16 @@ def fold(entries: Sequence[Entry]) -> RunState:
     if not isinstance(first.event, Opened):
         raise IllegalTransition(f"the log of {first.run} begins with {type(first.event).__name__}")
     opened = first.event
-    state = RunState(first.run, opened.project, opened.job, opened.store, opened.source, opened.local, first.time)
+    state = RunState(
+        run=first.run,
+        project=opened.project,
+        job=opened.job,
+        store=opened.store,
+        source=opened.source,
+        local=opened.local,
+        placement=opened.placement,
+        opened=first.time,
+    )
     return reduce(apply, entries[1:], state)
 
 

@@ -106,6 +106,11 @@ class LocalCloud(Provider):
         if not control.send(folder, control.Interrupt(notice)):
             raise ProviderError(f"machine {machine} cannot be taken", "it ends just now")
 
+    def disk(self, machine: str) -> Path | None:
+        """Where the machine's disk is, as long as there is such a machine. No cloud lets one look there."""
+        folder = self._machine_folder(machine)
+        return folder / "disk" if folder is not None else None
+
     def health(self) -> Sequence[Finding]:
         return doctor.examine(self._folder, self._config)
 

@@ -66,7 +66,8 @@ class Supervisor(msgspec.Struct, frozen=True):
 def write(path: Path, record: msgspec.Struct) -> None:
     """Put ``record`` at ``path`` in one durable step: the old or the new one is there at any instant."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    with fresh.open("wb", opener=_private) as file:
+    # Only for the owner's eyes: a guest's environment may hold secrets.
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(msgspec.json.format(msgspec.json.encode(record, enc_hook=_to_text)))
         file.flush()
         os.fsync(file.fileno())
@@ -165,11 +166,6 @@ def _locked(descriptor: int, operation: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _private(path: str, flags: int) -> int:
-    """Only for the owner's eyes: a guest's environment may hold secrets."""
-    return os.open(path, flags, 0o600)
 
 
 def _to_text(value: object) -> str:

@@ -1,0 +1,74 @@
+"""``spotweld rehearse``."""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import click
+
+from spotweld.cli.launch import watch
+from spotweld.cli.output import say
+from spotweld.cli.parts import Known, known_run, open_log, run_argument
+from spotweld.cli.session import open_project, progress_option
+from spotweld.errors import SpotweldError, UsageError
+from spotweld.providers.local.cloud import LocalCloud
+from spotweld.rehearsal.drills import Drill, Range, Struck, rehearse
+from spotweld.values.clocks import SystemClock
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command
+@run_argument
+@click.option(
+    "--drill",
+    "drills",
+    multiple=True,
+    type=click.Choice([str(drill) for drill in Drill]),
+    help="Only these, in this order; all five if left out.",
+)
+@progress_option
+def command(name: str | None, drills: tuple[str, ...]) -> None:
+    """Fire drills at a run and follow it to its end: does it survive them?
+
+    The machine is taken away with notice, with too short a notice, without any, in the middle of a save, and once with
+    a bit of the newest checkpoint flipped. Each waits until there is work to lose. Exits with 1 if the run ended before
+    all were fired. Compare the result with an undisturbed run: spotweld report RUN --against OTHER.
+    """
+    _, found = open_project()
+    known = known_run(name)
+    if known.state.outcome is not None:
+        raise UsageError(f"the run {known.run} has ended", "", "launch another one with --detach")
+    wanted = [Drill(drill) for drill in drills] or list(Drill)
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+    struck: list[Struck] = []
+    # A daemon: once the run has ended there is nothing left to strike.
+    threading.Thread(target=_fire, args=(known, wanted, lines, struck), daemon=True).start()
+    try:
+        watch(known, found["progress"].value, lambda: [lines.get() for _ in range(lines.qsize())])
+    finally:
+        say(f"{len(struck)} of {len(wanted)} drills were fired")
+        if len(struck) < len(wanted):
+            sys.exit(1)
+
+
+def _fire(known: Known, drills: list[Drill], lines: queue.SimpleQueue[str], struck: list[Struck]) -> None:
+    provider = known.provider()
+
+    def events_file(machine: str) -> Path | None:
+        disk = provider.disk(machine) if isinstance(provider, LocalCloud) else None
+        return disk / "events.jsonl" if disk is not None else None
+
+    log = open_log(known.project)
+    under_fire = Range(known.run, log, known.objects(), provider, events_file, SystemClock())
+    try:
+        for one in rehearse(under_fire, drills):
+            struck.append(one)
+            where = f" {one.detail}" if one.detail else ""
+            lines.put(f"{'':13} drill {one.drill} hit attempt {one.attempt} at step {one.step}{where}")
+    except SpotweldError as error:
+        lines.put(f"{'':13} no more drills: {error}")

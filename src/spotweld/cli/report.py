@@ -1,0 +1,77 @@
+"""``spotweld report``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from spotweld.cli.output import say_changed
+from spotweld.cli.parts import Known, known_run, run_argument
+from spotweld.cli.session import json_option
+from spotweld.report.gathering import gather
+from spotweld.report.page import render
+from spotweld.report.story import Comparison
+from spotweld.report.summary import summary, to_json
+from spotweld.runs.accounts import spent
+from spotweld.runs.comparing import compare, final_state, metrics
+from spotweld.runs.following import Follower
+
+if TYPE_CHECKING:
+    from spotweld.report.story import Story
+    from spotweld.runs.following import Happening
+
+
+@click.command
+@run_argument
+@click.option("--against", metavar="RUN", help="An undisturbed run of the same job: compare with it bit by bit.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Where to write the page.")
+@json_option
+def command(name: str | None, against: str | None, output: Path | None, *, as_json: bool) -> None:
+    """Write a run's story as one HTML file, and its figures on the terminal.
+
+    With --json: the whole story as JSON on stdout, and no page unless --output asks for one. With --against: exits
+    with 1 if a bit differs.
+    """
+    known = known_run(name)
+    happenings = _happenings(known)
+    comparison = _comparison(known, happenings, known_run(against)) if against is not None else None
+    story = gather(known.state, happenings, time.time(), comparison)
+    if as_json:
+        click.echo(to_json(story))
+    else:
+        click.echo("\n".join(summary(story)))
+    if output is not None or not as_json:
+        _write(story, output or known.project.state / "runs" / known.run / "report.html")
+    if comparison is not None and not (comparison.weights_identical and comparison.curves_identical):
+        sys.exit(1)
+
+
+def _write(story: Story, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(render(story), encoding="utf-8")
+    say_changed(f"the report is written: {path}", f"xdg-open {path}")
+
+
+def _happenings(known: Known) -> list[Happening]:
+    return Follower(known.run, known.log, known.objects()).poll()
+
+
+def _comparison(known: Known, happenings: list[Happening], other: Known) -> Comparison:
+    difference = compare(
+        (final_state(known.objects(), known.run), final_state(other.objects(), other.run)),
+        (metrics(happenings), metrics(_happenings(other))),
+    )
+    ended = other.state.ended or time.time()
+    parts = (("final state", difference.state), ("logged values", difference.metrics))
+    detail = "; ".join(f"{what}: {', '.join(names)}" for what, names in parts if names)
+    return Comparison(
+        weights_identical=not difference.state,
+        curves_identical=not difference.metrics,
+        seconds=ended - other.state.opened,
+        cost=spent(other.state, ended),
+        detail=f"Differs from {other.run} in the {detail}." if detail else "",
+    )

@@ -1,0 +1,161 @@
+"""From a run's log and what its processes told to its story."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from spotweld.checkpoint import events as told
+from spotweld.costs.ledger import ledger
+from spotweld.preemption.notices import Kind
+from spotweld.report.story import Attempt, Checkpoint, Comparison, Outcome, State, Story, curve
+from spotweld.report.words import figure
+from spotweld.runs import events as logged
+from spotweld.runs.following import Told
+from spotweld.runs.history import Loss, Progress, losses, progress, usages
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from spotweld.preemption.notices import Notice
+    from spotweld.report.story import Curve
+    from spotweld.runs import states
+    from spotweld.runs.following import Happening
+
+_STATES = {
+    logged.Outcome.DONE: State.DONE,
+    logged.Outcome.CANCELLED: State.CANCELLED,
+    logged.Outcome.BUDGET: State.BUDGET,
+}
+
+
+def gather(
+    state: states.RunState, happenings: Sequence[Happening], now: float, undisturbed: Comparison | None = None
+) -> Story:
+    """The story of a run.
+
+    Args:
+        state: the run.
+        happenings: all that happened, from ``runs.following``.
+        now: when it is told, seconds since 1970 UTC.
+        undisturbed: how it compares with a run that nobody disturbed; None: not compared.
+    """
+    process = [happening for happening in happenings if isinstance(happening, Told)]
+    history = progress(process)
+    lost = losses(history)
+    notices = _notices(process)
+    curves = _curves(process)
+    return Story(
+        run=state.run,
+        job=state.job.name,
+        project=state.project,
+        state=_state(state),
+        told=now,
+        opened=state.opened,
+        closed=state.ended,
+        total_steps=next((event.total for _, event in _events(process) if isinstance(event, told.Start)), None),
+        labels=state.job.labels,
+        results={one.name: figure(one.points[-1].value) for one in curves if len({p.step for p in one.points}) == 1},
+        attempts=tuple(
+            _attempt(attempt, history.get(attempt.number), lost.get(attempt.number), notices.get(attempt.number))
+            for attempt in state.attempts
+        ),
+        checkpoints=_checkpoints(process, {attempt.number for attempt in state.attempts if not attempt.open}),
+        curves=tuple(one for one in curves if len({p.step for p in one.points}) > 1),
+        rows=tuple(ledger(usages(state, lost, now))),
+        undisturbed=undisturbed,
+    )
+
+
+def _state(state: states.RunState) -> State:
+    if state.outcome is not None:
+        return _STATES.get(state.outcome, State.FAILED)
+    return State.RUNNING if state.current is not None else State.WAITING
+
+
+def _attempt(attempt: states.Attempt, steps: Progress | None, lost: Loss | None, notice: Notice | None) -> Attempt:
+    noticed = notice.received if notice is not None else None
+    return Attempt(
+        number=attempt.number,
+        zone=attempt.offer.zone,
+        machine_type=attempt.offer.machine_type,
+        capacity_type=attempt.offer.capacity_type,
+        hourly=attempt.offer.hourly,
+        started=attempt.opened if attempt.started is None else attempt.started,
+        booted=attempt.running,
+        running_since=steps.since if steps else None,
+        ended=attempt.ended,
+        cause=attempt.cause,
+        detail=attempt.detail,
+        first_step=steps.first if steps else None,
+        last_step=steps.last if steps else None,
+        durable_step=steps.durable if steps else None,
+        steps_lost=lost.steps if lost else 0,
+        seconds_lost=lost.seconds if lost else 0.0,
+        noticed=noticed,
+        notice_lead=max(0.0, notice.deadline - notice.received) if notice and notice.deadline is not None else None,
+    )
+
+
+def _events(process: Iterable[Told]) -> Iterable[tuple[int, told.Event]]:
+    return ((happening.attempt, happening.event) for happening in process)
+
+
+def _notices(process: Iterable[Told]) -> dict[int, Notice]:
+    """The first notice of each attempt that said the machine would go."""
+    found: dict[int, Notice] = {}
+    for number, event in _events(process):
+        if isinstance(event, told.Noticed) and event.notice.kind is Kind.TERMINATE:
+            found.setdefault(number, event.notice)
+    return found
+
+
+def _checkpoints(process: Iterable[Told], over: set[int]) -> tuple[Checkpoint, ...]:
+    """Every save, and what became of it. A save that began in an attempt that is over and never ended was cut off."""
+    begun: dict[tuple[int, int], told.Saving] = {}
+    saves: list[Checkpoint] = []
+    for number, event in _events(process):
+        match event:
+            case told.Saving(step=step):
+                begun[number, step] = event
+            case told.Saved():
+                begun.pop((number, event.step), None)
+                saves.append(
+                    Checkpoint(event.step, event.t, number, event.reason, event.stall, event.seconds, event.size)
+                )
+            case told.SaveFailed():
+                began = begun.pop((number, event.step), None)
+                seconds = event.t - began.t if began else 0.0
+                reason = began.reason if began else "cadence"
+                saves.append(
+                    Checkpoint(event.step, event.t, number, reason, 0.0, seconds, 0, Outcome.FAILED, event.why)
+                )
+            case told.Restored():
+                for damage in event.damaged:
+                    saves = _mark_damaged(saves, damage)
+            case _:
+                pass
+    cut = [
+        Checkpoint(step, event.t, number, event.reason, 0.0, 0.0, 0, Outcome.CUT)
+        for (number, step), event in begun.items()
+        if number in over
+    ]
+    return tuple(sorted([*saves, *cut], key=lambda save: save.time))
+
+
+def _mark_damaged(saves: list[Checkpoint], damage: told.Damage) -> list[Checkpoint]:
+    """The newest save of that step is the one that turned out damaged."""
+    at = max((n for n, save in enumerate(saves) if save.step == damage.step), default=None)
+    if at is None:
+        return saves
+    return [*saves[:at], replace(saves[at], outcome=Outcome.DAMAGED, detail=damage.why), *saves[at + 1 :]]
+
+
+def _curves(process: Iterable[Told]) -> list[Curve]:
+    samples: dict[str, list[tuple[int, int, float]]] = {}
+    for number, event in _events(process):
+        if isinstance(event, told.Metrics):
+            for name, value in event.values.items():
+                samples.setdefault(name, []).append((event.step, number, float("nan") if value is None else value))
+    return [curve(name, points) for name, points in samples.items()]
