@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from spotweld.checkpoint.settings import Settings
     from spotweld.preemption.notices import Notice
     from spotweld.preemption.watcher import Watcher
-    from spotweld.store.heads import HeadWriter
     from spotweld.store.objects import Objects
     from spotweld.values.clocks import Clock
 
@@ -99,9 +98,12 @@ class Session:
         """
         began = self._clock.monotonic()
         run = self._settings.run
-        writer = self._persist(self._take_over)
-        self._epoch = writer.head.epoch
-        found = self._persist(lambda: find_newest(self._objects, run, writer.head.kept))
+        try:
+            writer = self._persist(lambda: take_over(self._objects, run, self._settings.attempt))
+            self._epoch = writer.head.epoch
+            found = self._persist(lambda: find_newest(self._objects, run, writer.head.kept, epoch=self._epoch))
+        except Fenced as error:
+            self._fence(error)
         if found is None:
             describe(self._state)  # what can never be saved is told now, not at the first save
             self._tell.write(events.Fresh(self._clock.now()))
@@ -196,12 +198,6 @@ class Session:
             msg = "begin() comes first"
             raise RuntimeError(msg)
         return self._saver
-
-    def _take_over(self) -> HeadWriter:
-        try:
-            return take_over(self._objects, self._settings.run, self._settings.attempt)
-        except Fenced as error:
-            self._fence(error)
 
     def _persist(self, call: Callable[[], T]) -> T:
         """Call until the store answers."""
