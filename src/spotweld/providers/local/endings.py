@@ -46,9 +46,10 @@ def bury(folder: Path, clock: Clock, end: MachineEnd = MachineEnd.LOST) -> Machi
     Returns:
         The machine as it is now on record; None: it was never started.
     """
-    lock = records.take(folder)
+    machine = records.read_machine(folder)
+    lock = None if machine is None or machine.ended is not None else records.take(folder)
     if lock is None:
-        return records.read_machine(folder)
+        return machine
     try:
         machine = records.read_machine(folder)
         if machine is None or machine.ended is not None:

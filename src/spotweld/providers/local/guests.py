@@ -118,15 +118,18 @@ def wipe(disk: Path) -> None:
 
     A disk with something mounted below it stays: what is removed there might be anybody's.
     """
-    below = f"{disk}/".encode()
-    mounts = Path("/proc/self/mountinfo").read_bytes().split(b"\n")
-    # proc_pid_mountinfo(5): the mount point is field 5, with blanks written as \040.
-    if any(line.split()[4].replace(b"\\040", b" ").startswith(below) for line in mounts if line):
+    if mounts_below(disk, Path("/proc/self/mountinfo").read_text()):
         return
     for folder, _, _ in os.walk(disk):
         with contextlib.suppress(OSError):
             Path(folder).chmod(0o700)
     shutil.rmtree(disk, ignore_errors=True)
+
+
+def mounts_below(folder: Path, mountinfo: str) -> bool:
+    r"""Whether something is mounted in ``folder``. ``mountinfo``: proc_pid_mountinfo(5), where blanks are ``\040``."""
+    points = (Path(line.split()[4].replace("\\040", " ")) for line in mountinfo.splitlines())
+    return any(folder in point.parents or folder == point for point in points)
 
 
 def _become(

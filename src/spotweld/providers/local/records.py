@@ -83,7 +83,7 @@ def read(path: Path, kind: type[_Record]) -> _Record | None:
     """
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind, dec_hook=_from_text)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except msgspec.MsgspecError as error:
         raise ProviderError(f"{path} cannot be read", str(error), "remove the folder that it is in") from error
@@ -143,7 +143,7 @@ def folders(cloud: Path) -> list[Path]:
     """The folders of all machines that were ever asked for."""
     try:
         return sorted(folder for folder in (cloud / "machines").iterdir() if folder.is_dir())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
 
 
