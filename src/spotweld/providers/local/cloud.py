@@ -41,7 +41,8 @@ def _explained(method: Callable[_Arguments, _Result]) -> Callable[_Arguments, _R
         try:
             return method(*args, **kwargs)
         except OSError as error:
-            raise ProviderError("the local provider's folder cannot be used", str(error), "see what spotweld doctor says") from error
+            what = "the local provider's folder cannot be used"
+            raise ProviderError(what, str(error), "see what `spotweld doctor` says") from error
 
     return explained
 
