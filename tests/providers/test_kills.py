@@ -151,12 +151,12 @@ def traced(call: str, nth: int) -> list[str]:
     return ["strace", "-qq", "-o", "/dev/null", "-e", f"inject={call}:signal=KILL:when={nth}"]
 
 
-@pytest.mark.parametrize("left", [1, 3, 5, 7, 9, 11])
+@pytest.mark.parametrize("left", [3, 7, 11])
 def test_a_starter_killed_at_some_steps(clouds: "Clouds", left: int) -> None:
     assert not check_starter(clouds, "cloud", hooked(STARTER, left))
 
 
-@pytest.mark.parametrize("left", [2, 5, 8, 11, 14, 17])
+@pytest.mark.parametrize("left", [5, 11, 17])
 def test_a_supervisor_killed_at_some_steps(clouds: "Clouds", left: int, monkeypatch: pytest.MonkeyPatch) -> None:
     check_supervisor(clouds, "cloud", monkeypatch, hooked(SUPERVISOR, left))
 

@@ -286,6 +286,16 @@ def test_the_first_process_ends_with_the_supervisor_even_if_nobody_looks(clouds:
     clouds.wait_for(lambda: not alive(int(pid_file.read_text())))
 
 
+def test_a_lost_machine_has_ended_at_its_last_sign_of_life(clouds: "Clouds") -> None:
+    cloud = clouds.make()
+    machine = clouds.started(cloud)
+    supervisor = clouds.supervisor(machine)
+    os.kill(supervisor, signal.SIGKILL)
+    clouds.wait_for(lambda: not alive(supervisor))
+    os.utime(clouds.folder_of(machine) / "alive", (0, machine.started + 0.001))
+    assert clouds.ended(cloud, machine).ended == pytest.approx(machine.started + 0.001, abs=1e-5)
+
+
 def test_a_supervisor_that_is_told_to_go_takes_its_machine_along(clouds: "Clouds") -> None:
     cloud = clouds.make()
     machine = clouds.started(cloud)

@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 
     from spotweld.providers.provider import Boot
 
-IMAGE = ("LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "SSL_CERT_FILE")
-"""What a machine takes over from the environment it was started in; a cloud's image would bring it along. Nothing else:
-a job that needs a variable from its user's shell would fail in a cloud, so it fails here."""
+IMAGE = (
+    *("LANG", "LC_ALL", "TZ", "USER", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "CUDA_VISIBLE_DEVICES"),
+    *("SSL_CERT_FILE", "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
+)
+"""What a machine takes over from the environment it was started in: what a cloud's image or network would bring along.
+Nothing else: a job that needs a variable from its user's shell would fail in a cloud, so it fails here."""
 CONSOLE = 4 * 1000 * 1000
 """Bytes of a console file; the one before it is kept as well."""
 

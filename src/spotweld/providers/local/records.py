@@ -6,7 +6,8 @@
     cloud.lock            held while somebody decides who may start
     machines/ID/
         alive             locked by whoever is in charge: first the starter, then the supervisor, which inherits the
-                          lock itself; free again the instant they are gone, however they went. Removed in the end
+                          lock itself; free again the instant they are gone, however they went. Its time of change is
+                          the last sign of life. Removed in the end
         request.json      what was asked for. Alone it means: asked for, never started
         boot.json         what the guest runs
         machine.json      the machine, as ``machines()`` gives it; rewritten at each change by whoever is in charge
