@@ -27,6 +27,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
+import obstore
+from obstore.store import S3Store
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -85,7 +88,7 @@ def seaweed(folder: Path, bucket: str = "spotweld") -> Iterator[dict[str, str]]:
     url = f"http://127.0.0.1:{ports['s3']}"
     env = {**keys, "AWS_ENDPOINT_URL": url, "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1"}
     with process(command, url, folder / "seaweed.log", keys):
-        _wait_until(lambda: _make_bucket(env, bucket))
+        _wait_until(lambda: _takes_objects(env, bucket))
         yield env
 
 
@@ -166,14 +169,17 @@ def _wait_until(done, server: subprocess.Popen[bytes] | None = None, log: Path |
         time.sleep(0.05)
 
 
-def _make_bucket(env: dict[str, str], bucket: str) -> bool:
-    """Create a bucket through a signed request; curl brings the signature."""
-    user = f"{env['AWS_ACCESS_KEY_ID']}:{env['AWS_SECRET_ACCESS_KEY']}"
-    command = ["curl", "-fsS", "-X", "PUT", "--aws-sigv4", "aws:amz:us-east-1:s3", "--user", user]
-    return (
-        subprocess.run([*command, f"{env['AWS_ENDPOINT_URL']}/{bucket}"], check=False, capture_output=True).returncode
-        == 0
-    )
+def _takes_objects(env: dict[str, str], bucket: str) -> bool:
+    """Whether the gateway stores objects yet, which it does some time after it answers; makes the bucket."""
+    names = {"AWS_ACCESS_KEY_ID": "access_key_id", "AWS_SECRET_ACCESS_KEY": "secret_access_key", "AWS_REGION": "region"}
+    config = {ours: env[theirs] for theirs, ours in names.items()}
+    store = S3Store(bucket, endpoint=env["AWS_ENDPOINT_URL"], client_options={"allow_http": True}, **config)
+    try:
+        obstore.put(store, "probe", b"")
+        obstore.delete(store, "probe")
+    except (obstore.exceptions.BaseError, OSError):
+        return False
+    return True
 
 
 def _make_container(url: str, container: str) -> None:

@@ -32,11 +32,11 @@ def tokens(server: MetadataServer) -> int:
 def test_one_token_serves_for_most_of_its_life(source: AwsSource, server: MetadataServer, clock: HandClock) -> None:
     for _ in range(10):
         source.wait(0)
-        clock.sleep(1000)
+        clock.sleep(2000)
     assert tokens(server) == 1
-    clock.sleep(0.85 * 21600)
     source.wait(0)
     assert tokens(server) == 2
+    assert clock.monotonic() < 500 + 21600  # it would still have been good
 
 
 def test_a_refused_token_is_replaced_within_the_same_look(
@@ -114,7 +114,7 @@ def test_the_id_depends_on_what_was_said_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"null", b'{"action": "dance"}', b'{"action": 1}', b'["terminate"]', b"[" * 60_000]
+    "body", [b"", b"null", b'{"action": "dance"}', b'{"action": 1}', b'["terminate"]', b'{"a":' * 12_000]
 )
 def test_garbage_is_no_notice(body: bytes) -> None:
     assert read_action(body, 1.0) is None

@@ -103,7 +103,7 @@ def test_a_broken_event_does_not_hide_the_others() -> None:
     assert len(read_events(document(*broken, event()), "front", 1.0) or ()) == 1
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"Events": {}}', b'{"Events":' + b"[" * 60_000])
+@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"Events": {}}', b'{"Events":' * 6_000])
 def test_a_document_that_is_none_says_neither_yes_nor_no(body: bytes) -> None:
     assert read_events(body, "front", 1.0) is None
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from signal import SIGTERM
 from typing import TYPE_CHECKING
 
 import pytest
 
+from spotweld.preemption.aws import AwsSource
 from spotweld.preemption.detect import sources_here
 
 if TYPE_CHECKING:
@@ -64,6 +66,18 @@ def test_who_is_heard(here: Here, environ: dict[str, str], vendor: str, names: l
 def test_old_ec2_machines_are_known_by_their_bios(here: Here) -> None:
     assert [source.name for source in here({}, "Xen", "4.11.amazon")] == ["aws", "signal"]
     assert [source.name for source in here({}, "Xen", "4.11")] == ["signal"]
+
+
+def test_a_gke_spot_node_leaves_pods_less_time(here: Here) -> None:
+    leads = [here(KUBERNETES, vendor)[-1]._rules.leads[SIGTERM] for vendor in ("", "Google")]
+    assert leads == [30.0, 15.0]
+
+
+def test_a_service_of_the_machines_own_is_asked_more_often(here: Here) -> None:
+    own, clouds = here(METADATA)[0], here({}, "Amazon EC2")[0]
+    assert isinstance(own, AwsSource)
+    assert isinstance(clouds, AwsSource)
+    assert own.interval < 0.5 < clouds.interval <= 5
 
 
 def test_a_machine_without_that_file_has_signals(tmp_path: Path) -> None:

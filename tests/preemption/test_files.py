@@ -41,7 +41,7 @@ def test_half_a_file_or_garbage_changes_nothing(tmp_path: Path, clock: HandClock
     path = tmp_path / "notice"
     source = FileSource(path, interval=0, clock=clock)
     whole = msgspec.json.encode(NOTICE)
-    for garbage in (b"", whole[:-9], b"[" * 70_000, b"\xff", b'{"id": "x"}', b"null"):
+    for garbage in (b"", whole[:-9], b'{"a":' * 12_000, b"\xff", b'{"id": "x"}', b"null"):
         path.write_bytes(garbage)
         assert source.wait(0) is None
     path.write_bytes(whole)

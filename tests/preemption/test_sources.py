@@ -122,7 +122,7 @@ def cloud(request: pytest.FixtureRequest, server: MetadataServer, clock: HandClo
         Faults(body=b""),
         Faults(body=b"\xff\xfe{["),
         Faults(body=b'{"action": "ter'),
-        Faults(body=b"[" * 60_000),
+        Faults(body=b'{"a":' * 12_000),
         Faults(body=b"TRUE" * 100_000),
         Faults(stall=60),
     ],
@@ -183,6 +183,19 @@ def test_errors_make_it_ask_less_and_less_often(name: str, server: MetadataServe
     source.close()
     # At 0 s, then after 2, 4 and 8 more.
     assert [second for second, questions in enumerate(asked) if questions] == [0, 2, 6, 14]
+
+
+def test_one_good_answer_ends_the_reserve(server: MetadataServer, clock: HandClock) -> None:
+    source = AwsSource(server.url, interval=1.0, clock=clock)
+    for status in (500, 500, None, 500):
+        clock.sleep(LONGEST_PAUSE)
+        server.faults = Faults(status=status)
+        source.wait(0)
+    server.asked.clear()
+    clock.sleep(pause(1.0, 1))
+    source.wait(0)
+    source.close()
+    assert server.asked
 
 
 def test_the_pause_grows_to_a_limit_that_is_shorter_than_any_lead() -> None:

@@ -20,7 +20,7 @@ NOTICES = st.builds(
     received=st.floats(900, 1000),
 )
 HEARD = st.builds(heard, NOTICES, st.floats(0, 1000))
-EVENTS = st.lists(HEARD | st.builds(Withdrawal, id=IDS, source=st.just("azure")))
+EVENTS = st.lists(HEARD | st.builds(Withdrawal, id=IDS, source=st.just("azure")), max_size=12)
 DISTINCT = st.lists(HEARD, unique_by=lambda one: one.notice.id)
 
 

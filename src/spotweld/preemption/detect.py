@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SYS_VENDOR = Path("/sys/class/dmi/id/sys_vendor")
 """Who made this machine, as its firmware tells: ``Amazon EC2``, ``Google``, ``Microsoft Corporation``, ``Xen`` …"""
+_OWN_SERVICE_INTERVAL = 0.2
+"""Seconds between questions to a metadata service that serves this machine alone; its notices can be as short."""
 _GKE_GRACE = 15.0
 """Seconds that a GKE Spot node which is being taken leaves to ordinary pods."""
 
@@ -41,7 +43,7 @@ def sources_here(environ: Mapping[str, str], *, sys_vendor: Path = SYS_VENDOR) -
     elif environ.get(METADATA):
         from spotweld.preemption.aws import AwsSource  # noqa: PLC0415
 
-        sources.append(AwsSource(environ[METADATA]))
+        sources.append(AwsSource(environ[METADATA], interval=_OWN_SERVICE_INTERVAL))
     else:
         sources += _cloud(vendor, _read(sys_vendor.with_name("bios_version")))
     if threading.current_thread() is threading.main_thread():

@@ -47,7 +47,7 @@ class Client:
             method: of HTTP.
             path: with its query.
             headers: to send along.
-            patience: seconds for connecting, for silence and for the whole body.
+            patience: seconds for connecting, for any silence, and until the last part of the body.
         """
         # Not at the top: it pulls in email and ssl, which a process with no metadata service should not pay for.
         from http.client import HTTPConnection, HTTPException  # noqa: PLC0415
@@ -64,19 +64,18 @@ class Client:
         self, connection: HTTPConnection, method: str, path: str, headers: Mapping[str, str], end: float
     ) -> Answer | None:
         connection.connect()
-        held = self._socket = connection.sock
+        self._socket = connection.sock
         if self._closed:
             return None
         connection.request(method, path, headers=dict(headers))
         with connection.getresponse() as response:
             body = bytearray()
-            while (left := end - time.monotonic()) > 0:
-                held.settimeout(left)
+            while time.monotonic() < end:
                 part = response.read1(LARGEST + 1 - len(body))
                 body += part
                 if len(body) > LARGEST:
                     return None
-                if not part:
+                if not part or response.isclosed():
                     whole = not response.length
                     named = {name.lower(): value for name, value in response.getheaders()}
                     return Answer(response.status, named, bytes(body)) if whole else None

@@ -40,6 +40,9 @@ _LOOK = 0.05
 _SHIP = 0.25
 """Seconds between two shipments. GCS takes one write per second and object; every segment is a new object."""
 _BEAT = 1.0
+_TRAP = "trap 'exit $?' TERM"
+"""Said before the job's command. Without it TERM ends the shell at once, and the machine with it, while the program is
+still writing its last checkpoint; with it the shell waits for the program and leaves with the same status."""
 _PATIENCE = 60.0
 """Seconds for which the last words are tried again when the store does not answer."""
 
@@ -101,7 +104,7 @@ class Agent:
     def _run(self, command: str, watcher: Watcher) -> int:
         with self._console.open("ab", buffering=0) as console:
             process = subprocess.Popen(
-                ["/bin/sh", "-c", command],
+                ["/bin/sh", "-c", f"{_TRAP}\n{command}"],
                 cwd=self._work,
                 env=self._process_environment(),
                 stdin=subprocess.DEVNULL,
@@ -142,7 +145,7 @@ class Agent:
             else:
                 write_notice(self._notice_file, notice)
         if process is not None and self._term_heard and not self._term_forwarded:
-            # Programs that know nothing of notice files know TERM. The whole group gets it: `sh -c` passes nothing on.
+            # Programs that know nothing of notice files know TERM. The whole group gets it: a shell passes nothing on.
             self._term_forwarded = True
             os.killpg(process.pid, signal.SIGTERM)
 

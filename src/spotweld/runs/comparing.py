@@ -38,8 +38,8 @@ class Difference(msgspec.Struct, frozen=True):
 def final_state(objects: Objects, run: str) -> dict[str, Digest]:
     """A digest of every top-level entry of a run's newest checkpoint.
 
-    The entry ``rng`` stands for the random generators. Two runs whose digests are equal went the same way: the
-    sampler's position and the optimizer's moments are in them as well as the weights.
+    The optimizer's moments and the sampler's position are in it as well as the weights. The random generators' states
+    are not: a program that does not seed one of them and does not use it either starts each time with another.
 
     Raises:
         UsageError: the run has no checkpoint.
@@ -50,8 +50,7 @@ def final_state(objects: Objects, run: str) -> dict[str, Digest]:
     found = find_newest(objects, run, head.kept) if head is not None else None
     if found is None:
         raise UsageError(f"the run {run} has no checkpoint that could be compared")
-    entries: dict[str, object] = {f"state.{name}": value for name, value in found.state.items()}
-    return {name: _digest(value) for name, value in (entries | {"rng": found.rng}).items()}
+    return {name: _digest(value) for name, value in found.state.items()}
 
 
 def metrics(process: Iterable[object]) -> Metrics:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
 import stat
 import time
@@ -52,7 +51,7 @@ def explained(doing: str, path: Path) -> Iterator[None]:
 
 def scratch(folder: Path) -> Path:
     """A fresh name in ``folder`` that no object has."""
-    return folder / f"{RESERVED}{secrets.token_hex(8)}"
+    return folder / f"{RESERVED}{os.urandom(8).hex()}"
 
 
 def write_new(path: Path, data: Data) -> None:
@@ -148,7 +147,7 @@ def link(source: Path, target: Path) -> None:
         if error.errno in {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}:
             what = f"The file system of {target.parent} has no hard links"
             why = "without them, a file cannot be created whole and only if its name is free"
-            raise StoreRefused(what, why, "Put the store on another disk (ext4, xfs, btrfs, tmpfs, NFS).") from error
+            raise StoreRefused(what, why, "Put the store on another disk (ext4, xfs, btrfs, tmpfs).") from error
         raise
 
 

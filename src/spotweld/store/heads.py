@@ -7,7 +7,7 @@ clock takes part. The protocol is in ``docs/decisions/0002-compare-and-swap-on-f
 
 from __future__ import annotations
 
-import secrets
+import os
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -214,7 +214,7 @@ def unseal(run: str, raw: bytes) -> Head:
 
 def new_write_id() -> str:
     """A name for one write that nobody else ever uses."""
-    return secrets.token_hex(12)
+    return os.urandom(12).hex()
 
 
 def _read(objects: Objects, run: str) -> tuple[Head, Version]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,7 +56,7 @@ def self_test(objects: Objects) -> None:
         StoreRefused: the store accepts what it must not, or refuses what it must accept.
         Unavailable: the store does not answer.
     """
-    key = f"selftest/{secrets.token_hex(16)}"
+    key = f"selftest/{os.urandom(16).hex()}"
     try:
         _probe(objects, key)
     except StoreRefused:

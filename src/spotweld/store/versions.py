@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 import shutil
 import time
 from contextlib import suppress
@@ -153,7 +152,7 @@ def _drop_doomed(folder: Path, token: str) -> None:
 
 
 def _successor(token: str | None) -> str:
-    return f"{_number(token) + 1:012d}-{secrets.token_hex(8)}"
+    return f"{_number(token) + 1:012d}-{os.urandom(8).hex()}"
 
 
 def _number(token: str | None) -> int:
