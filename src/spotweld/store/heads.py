@@ -202,8 +202,8 @@ def unseal(run: str, raw: bytes) -> Head:
     if line != digest(body).encode():
         what = f"The head of run {run} is damaged"
         todo = (
-            "Its checkpoints are untouched. The next attempt makes the head anew from them: start the program again, or "
-            "launch the run again."
+            "Its checkpoints are untouched. The next attempt makes the head anew from them: "
+            "start the program, or launch the run, again."
         )
         raise Corrupt(what, "its bytes differ from its own digest", todo)
     try:
