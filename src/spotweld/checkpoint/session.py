@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from spotweld.checkpoint.settings import Settings
     from spotweld.preemption.notices import Notice
     from spotweld.preemption.watcher import Watcher
-    from spotweld.store.heads import HeadWriter
     from spotweld.store.objects import Objects
     from spotweld.values.clocks import Clock
 
@@ -38,6 +37,8 @@ _TELL = 0.2
 """Seconds between two ``step`` events, at least."""
 _STUBBORN = 900.0
 """Seconds that a silent store is waited for at the start and at the end, where nothing else can be done."""
+_GLANCE = 0.1
+"""Seconds between two looks at what is waited for."""
 _FLUSH = 30.0
 """Seconds that a loop which was left early waits for the save that is running."""
 
@@ -97,9 +98,12 @@ class Session:
         """
         began = self._clock.monotonic()
         run = self._settings.run
-        writer = self._persist(self._take_over)
-        self._epoch = writer.head.epoch
-        found = self._persist(lambda: find_newest(self._objects, run, writer.head.kept))
+        try:
+            writer = self._persist(lambda: take_over(self._objects, run, self._settings.attempt))
+            self._epoch = writer.head.epoch
+            found = self._persist(lambda: find_newest(self._objects, run, writer.head.kept, epoch=self._epoch))
+        except Fenced as error:
+            self._fence(error)
         if found is None:
             describe(self._state)  # what can never be saved is told now, not at the first save
             self._tell.write(events.Fresh(self._clock.now()))
@@ -172,11 +176,11 @@ class Session:
             if notice is not None and notice.kind is Kind.TERMINATE:
                 self._last_save()
             elif self._worker.busy:
-                self._worker.wait(0.1)
+                self._worker.wait(_GLANCE)
             elif self._clock.monotonic() >= self._retry_at:
                 self._save("final")
             else:
-                self._clock.sleep(0.1)
+                self._clock.sleep(_GLANCE)
         self._tell.write(events.Step(self._clock.now(), self._step))
         self._tell.write(events.Finished(self._clock.now(), self._step))
 
@@ -194,12 +198,6 @@ class Session:
             msg = "begin() comes first"
             raise RuntimeError(msg)
         return self._saver
-
-    def _take_over(self) -> HeadWriter:
-        try:
-            return take_over(self._objects, self._settings.run, self._settings.attempt)
-        except Fenced as error:
-            self._fence(error)
 
     def _persist(self, call: Callable[[], T]) -> T:
         """Call until the store answers."""
@@ -312,12 +310,14 @@ class Session:
         patience = self._clock.monotonic() + emergency.GRACE
         while self._durable != self._step or self._worker.busy:
             remaining = self._watcher.remaining()
-            if self._worker.busy:
-                # A running save is waited for even where no deadline is known: whoever kills us decides how long.
-                self._worker.wait(0.05 if remaining is None else min(0.05, remaining))
-            elif not self._save("emergency", urgent=True):
-                self._clock.sleep(0.05)
+            failures = self._failures
+            if not self._worker.busy:
+                self._save("emergency", urgent=True)
+            # A running save is waited for even where no deadline is known: whoever kills us decides how long.
+            self._worker.wait(_GLANCE if remaining is None else min(_GLANCE, remaining))
             self._settle()
+            if self._failures > failures:
+                self._clock.sleep(_GLANCE)
             over = patience < self._clock.monotonic() and not self._worker.busy if remaining is None else remaining <= 0
             if over:
                 break
