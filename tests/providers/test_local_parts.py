@@ -55,7 +55,7 @@ def test_a_project_opens_its_cloud_beside_its_file(clouds: "Clouds", tmp_path: P
     project = Project(
         file=tmp_path / "spotweld.yaml", name="p", store="memory:", local=LocalProvider((clouds.zone(),)), jobs={}
     )
-    assert open_provider(project).machines({}) == []
+    assert open_provider(project.state, project.local).machines({}) == []
     assert not (tmp_path / ".spotweld").exists()
 
 
