@@ -20,7 +20,6 @@ from spotweld.providers.provider import Boot, Machine, MachineEnd, MachineState
 
 if TYPE_CHECKING:
     from conftest import Clouds
-
     from spotweld.providers.local.cloud import LocalCloud
 
 HOOK = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from spotweld.checkpoint import cadence, emergency, events
@@ -14,9 +15,10 @@ from spotweld.checkpoint.saving import Saver
 from spotweld.checkpoint.snapshot import Staging, capture, describe
 from spotweld.checkpoint.state import put_back
 from spotweld.checkpoint.voice import warn
-from spotweld.errors import CheckpointError, Fenced, SpotweldError, Unavailable
+from spotweld.errors import CheckpointError, Conflict, Corrupt, Fenced, SpotweldError, Unavailable
 from spotweld.preemption.notices import Kind
 from spotweld.store.heads import take_over
+from spotweld.store.mending import mend_head
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from spotweld.checkpoint.settings import Settings
     from spotweld.preemption.notices import Notice
     from spotweld.preemption.watcher import Watcher
+    from spotweld.store.heads import HeadWriter
     from spotweld.store.objects import Objects
     from spotweld.values.clocks import Clock
 
@@ -99,7 +102,7 @@ class Session:
         began = self._clock.monotonic()
         run = self._settings.run
         try:
-            writer = self._persist(lambda: take_over(self._objects, run, self._settings.attempt))
+            writer = self._persist(self._take_over)
             self._epoch = writer.head.epoch
             found = self._persist(lambda: find_newest(self._objects, run, writer.head.kept, epoch=self._epoch))
         except Fenced as error:
@@ -130,6 +133,17 @@ class Session:
         self._edge_at = self._clock.monotonic()
         self._mark = self._former_mark = (self._step, self._edge_at)
         return self._step
+
+    def _take_over(self) -> HeadWriter:
+        """Become the run's writer. A damaged head does not hold the run up: the manifests say all that it said."""
+        run, attempt = self._settings.run, self._settings.attempt
+        try:
+            return take_over(self._objects, run, attempt)
+        except Corrupt as error:
+            warn(f"{error}; the head is made anew from the checkpoints that are whole")
+            with suppress(Conflict):  # somebody else was first: theirs serves as well
+                mend_head(self._objects, run)
+            return take_over(self._objects, run, attempt)
 
     def want_save(self) -> None:
         """Save at the next edge, whatever the cadence says."""
