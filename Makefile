@@ -23,7 +23,7 @@ $(READY): pyproject.toml scripts/setup
 demo: setup  ## train on machines that keep being taken away, and compare with an undisturbed run
 	scripts/demo digits
 
-test: setup  ## the tests that take under a minute together
+test: setup  ## the fast tests
 	$(BIN)/python -m pytest -q -m "not slow"
 
 test-all: setup  ## every test, the slow ones too
