@@ -113,6 +113,7 @@ def test_a_machine_that_came_and_went_while_its_starter_waited_is_not_started_ag
     cloud, births = clouds.make(), tmp_path / "births"
     guest = ("sh", "-c", f"echo born >> {births}")
     first = clouds.ended(cloud, clouds.started(cloud, *guest))
+    clouds.wait_for(lambda: not alive(clouds.supervisor(first)))
     settled, looks = cloud._settled, iter([None])
     # As if it had looked for the machine just before the other one started it.
     monkeypatch.setattr(cloud, "_settled", lambda folder: next(looks, settled(folder)))

@@ -86,13 +86,13 @@ class LocalCloud(Provider):
                 launches.launch(folder, lock)
             finally:
                 os.close(lock)
-            machine = records.read_machine(folder)
-            if machine is None:
-                raise ProviderError(
-                    f"machine {folder.name} did not come up",
-                    doctor.last_line(folder / "supervisor.log"),
-                    f"look at {folder / 'supervisor.log'}",
-                )
+            if (machine := records.read_machine(folder)) is not None:
+                return machine
+            raise ProviderError(
+                f"machine {folder.name} did not come up",
+                doctor.last_line(folder / "supervisor.log"),
+                f"look at {folder / 'supervisor.log'}",
+            )
         return machine
 
     @_explained
