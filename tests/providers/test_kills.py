@@ -93,7 +93,7 @@ def check_starter(clouds: "Clouds", name: str, command: list[str]) -> bool:
     boot = Boot(("sh", "-c", f"echo born >> {births}; sleep 100000"), {})
     machine = cloud.start(clouds.offer(cloud), boot, token="t", labels={})
     assert machine.state is not MachineState.ENDED
-    clouds.wait_for(births.exists)
+    clouds.wait_for(lambda: births.exists() and births.read_text())
     assert [m.id for m in cloud.machines({})] == [machine.id]
     cloud.stop(machine.id)
     (ended,) = cloud.machines({})

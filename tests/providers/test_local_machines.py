@@ -101,7 +101,7 @@ def test_four_processes_with_one_token_start_one_machine(clouds: "Clouds", tmp_p
     guest = ("sh", "-c", f"echo born >> {births}; sleep 100000")
     ids = start_at_once(clouds, encoded(cloud._config), ["same"] * 4, *guest)
     assert len(set(ids)) == 1
-    clouds.wait_for(births.exists)
+    clouds.wait_for(lambda: births.exists() and births.read_text())
     assert [machine.id for machine in cloud.machines({})] == ids[:1]
     cloud.stop(ids[0])
     assert births.read_text() == "born\n"
