@@ -119,11 +119,10 @@ class Point(msgspec.Struct, frozen=True):
         return f"{self.call}-{self.number}"
 
 
-def strace(point: Point, *, follow: bool) -> list[str]:
-    """A command that runs the next one and kills it at ``point``. With ``follow`` every thread counts for itself."""
+def strace(point: Point, *more: str) -> list[str]:
+    """A command that runs the next one and kills it at ``point``. With ``-f`` every thread counts for itself."""
     inject = f"inject={point.call}:signal=KILL:when={point.number}"
-    threads = ["-f"] if follow else []
-    return ["strace", "-qq", *threads, "-o", "/dev/null", "-e", f"trace={point.call}", "-e", inject]
+    return ["strace", "-qq", *more, "-o", "/dev/null", "-e", f"trace={point.call}", "-e", inject]
 
 
 def drive(field: Field, prefix: list[str], environ: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -156,16 +155,16 @@ class PrefixedFirst(LocalCloud):
 def kill_controller(folder: Path, point: Point) -> tuple[Field, bool]:
     """Kill the controller; whether it lived so long as to be killed."""
     field = prepare(folder)
-    process = drive(field, strace(point, follow=False), dict(os.environ))
+    process = drive(field, strace(point), dict(os.environ))
     killed = process.wait(120) != 0
     finish(field)
     return field, killed
 
 
 def kill_agent(folder: Path, point: Point) -> tuple[Field, bool]:
-    """Kill the first attempt's agent."""
+    """Kill the first attempt's agent when one of its threads comes to the point. The program is not followed."""
     field = prepare(folder)
-    cloud = PrefixedFirst(field.state / "cloud", ["/usr/bin/env", *strace(point, follow=False)])
+    cloud = PrefixedFirst(field.state / "cloud", ["/usr/bin/env", *strace(point, "-f", "-b", "execve")])
     policy = CheapestSpot.of(field.log().state(RUN).placement)
     Controller(RUN, field.log(), field.objects(), cloud, policy, SystemClock(), lambda _: None).drive()
     return field, len(field.log().state(RUN).attempts) > 1
@@ -173,7 +172,7 @@ def kill_agent(folder: Path, point: Point) -> tuple[Field, bool]:
 
 def kill_program(folder: Path, point: Point) -> tuple[Field, bool]:
     """Kill the first attempt's training process when one of its threads comes to the point."""
-    field = prepare(folder, " ".join(strace(point, follow=True)))
+    field = prepare(folder, " ".join(strace(point, "-f")))
     finish(field)
     return field, len(field.log().state(RUN).attempts) > 1
 

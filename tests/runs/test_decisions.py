@@ -26,6 +26,7 @@ from spotweld.runs.decisions import (
 from spotweld.runs.events import (
     AttemptEnded,
     AttemptOpened,
+    CancelRequested,
     Cause,
     Entry,
     Event,
@@ -102,6 +103,8 @@ def test_a_notice_is_noted_once() -> None:
         (143, Stage.RUNNING, Heard("signal", None, 0.5), None, Cause.PREEMPTED),
         (137, Stage.RUNNING, None, MachineEnd.INTERRUPTED, Cause.PREEMPTED_UNNOTICED),
         (1, Stage.SETTING_UP, None, None, Cause.SETUP_FAILED),
+        (143, Stage.SETTING_UP, Heard("aws", 1.0, 0.5), None, Cause.PREEMPTED),
+        (137, Stage.SETTING_UP, None, MachineEnd.INTERRUPTED, Cause.PREEMPTED_UNNOTICED),
         (1, Stage.PREPARING, None, None, Cause.SETUP_FAILED),
     ],
 )
@@ -117,18 +120,55 @@ def test_causes_from_results(
 @pytest.mark.parametrize(
     ("gone", "status", "cause"),
     [
-        (None, ALIVE, Cause.PREEMPTED_UNNOTICED),
         (machine(MachineState.ENDED, MachineEnd.INTERRUPTED), ALIVE, Cause.PREEMPTED_UNNOTICED),
         (machine(MachineState.ENDED, MachineEnd.INTERRUPTED, noticed=3.0), ALIVE, Cause.PREEMPTED),
         (machine(MachineState.ENDED, MachineEnd.LOST), ALIVE, Cause.PREEMPTED_UNNOTICED),
-        (machine(MachineState.ENDED, MachineEnd.EXITED), ALIVE, Cause.PREEMPTED_UNNOTICED),
+        (machine(MachineState.ENDED, MachineEnd.STOPPED), ALIVE, Cause.PREEMPTED_UNNOTICED),
+        (machine(MachineState.ENDED, MachineEnd.EXITED), ALIVE, Cause.FAILED),
         (machine(MachineState.ENDED, MachineEnd.EXITED), None, Cause.SETUP_FAILED),
+        (machine(MachineState.ENDED, MachineEnd.EXITED, noticed=3.0), None, Cause.PREEMPTED),
     ],
 )
-def test_causes_without_a_result(gone: Machine | None, status: Status | None, cause: Cause) -> None:
+def test_causes_without_a_result(gone: Machine, status: Status | None, cause: Cause) -> None:
     action = decide(state_after(*RUNNING), Observed(9.0, machine=gone, status=status), First())
     assert isinstance(action, EndAttempt)
     assert action.cause is cause
+
+
+def test_a_machine_that_is_not_listed_is_gone_once_it_is_silent_too() -> None:
+    state = state_after(*RUNNING)
+    lagging = Observed(9.0, status=ALIVE, silent=decisions.UNLISTED - 1)
+    assert decide(state, lagging, First()) == Watch()
+    action = decide(state, Observed(9.0, status=ALIVE, silent=decisions.UNLISTED + 1), First())
+    assert isinstance(action, EndAttempt)
+    assert action.cause is Cause.PREEMPTED_UNNOTICED
+
+
+@pytest.mark.parametrize(("code", "cause"), [(0, Cause.DONE), (75, Cause.CANCELLED)])
+def test_what_we_stopped_ourselves_is_no_interruption(code: int, cause: Cause) -> None:
+    stopped = machine(MachineState.ENDED, MachineEnd.STOPPED)
+    result = Result(Stage.RUNNING, code, Heard("signal", None, 0.5), 8.0)
+    action = decide(state_after(*RUNNING, CancelRequested()), Observed(9.0, (), stopped, ALIVE, result), First())
+    assert isinstance(action, EndAttempt)
+    assert action.cause is cause
+
+
+@pytest.mark.parametrize("history", [(), (attempt_opened(1), ended(1, Cause.FAILED, at=100.0))])
+def test_a_clock_that_was_set_back_makes_no_pause_longer(history: tuple[Event, ...]) -> None:
+    now, state, spent = 3.0, state_after(*history), 0.0
+    offers = OFFERS if history else ()
+    for _ in range(100):
+        action = decide(state, Observed(now, offers), First())
+        if isinstance(action, Pause):
+            waited = Entry("r", len(history) + 2, now, Waiting(action.until, action.why))
+            state = apply(state, waited)
+            if spent:
+                break
+        elif isinstance(action, Watch):
+            now, spent = now + action.seconds, spent + action.seconds
+        else:
+            break
+    assert 4.0 <= spent <= 10.0
 
 
 def test_silence_ends_an_attempt_only_after_patience() -> None:

@@ -20,6 +20,8 @@ from tests.runs.killing import (
     prepare,
 )
 
+from spotweld.runs import decisions
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -39,6 +41,11 @@ VICTIMS: dict[str, tuple[Kill, list[Point]]] = {
 }
 """For each victim the points to be tried, as many as an undisturbed run has and some more. Those beyond the end of its
 life kill nothing and are not counted."""
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decisions, "FAILURE_PAUSE", 0.2)
 
 
 @pytest.fixture(scope="module")

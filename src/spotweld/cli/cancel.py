@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from spotweld.cli.output import say, say_changed
@@ -19,7 +21,7 @@ def command(name: str | None, *, yes: bool) -> None:
         say(f"nothing to do: the run {known.run} has ended ({known.state.outcome})")
         return
     if not confirmed(f"cancel {known.run}?", yes=yes):
-        return
+        sys.exit(1)
     known.log.request_cancel(known.run)
     ensure_driven(known.project.state, known.run)
     say_changed(f"the run {known.run} is being cancelled", f"spotweld status {known.run}")

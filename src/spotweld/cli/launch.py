@@ -48,13 +48,15 @@ def command(
         if known.state.outcome is not None:
             say(f"nothing to do: the run {name} has ended ({known.state.outcome})")
             sys.exit(known.state.outcome.exit_status)
+        say(f"the run {name} exists and is {known.state.phase}; nothing of it is changed")
     else:
         plan = plan_of(project, job_name, name, spot_policy, variables)
         say(describe(plan))
         if not confirmed("launch it?", yes=yes):
             sys.exit(1)
         objects = open_store(plan.store)
-        open_run(plan, log, objects, Path(plan.folder), lambda _: None)
+        if not open_run(plan, log, objects, Path(plan.folder), lambda _: None):
+            say(f"somebody else has just launched {plan.run}; nothing of it is changed")
         known = Known(project, log, log.state(plan.run))
     ensure_driven(project.state, known.run)
     if detach:

@@ -7,10 +7,12 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
+from spotweld.checkpoint import events as told
 from spotweld.cli.output import is_coloured, json_bytes, progress_mode, say
 from spotweld.cli.telling import Teller
 from spotweld.errors import RunError, StoreError
 from spotweld.project.settings import Progress
+from spotweld.runs import events as logged
 from spotweld.runs.accounts import spent
 from spotweld.runs.drive import controller_log, ensure_driven
 from spotweld.runs.following import Follower
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 _LOOK = 0.1
 _DRIVEN_EVERY = 2.0
 _PLAIN_EVERY = 5.0
+_AFTER_A_FAULT = 1.0
 _MOST_STARTS = 5
 """Controllers in a row that died without having done anything, after which something is wrong for good."""
 
@@ -53,7 +56,7 @@ def follow(known: Known, progress: str, asides: Callable[[], list[str]] = list) 
     """
     follower = Follower(known.run, known.log, known.objects())
     teller = Teller()
-    looked, starts = 0.0, 0
+    looked, starts, trouble = float("-inf"), 0, ""
     with _show(progress) as show:
         while True:
             if time.monotonic() - looked > _DRIVEN_EVERY:
@@ -68,9 +71,12 @@ def follow(known: Known, progress: str, asides: Callable[[], list[str]] = list) 
             try:
                 happenings = follower.poll()
             except StoreError as error:
-                say(f"{error}; trying again")
-                time.sleep(1)
+                if str(error) != trouble:
+                    trouble = str(error)
+                    show.aside(f"{error}; trying again")
+                time.sleep(_AFTER_A_FAULT)
                 continue
+            trouble = ""
             starts = starts if not happenings else 0
             for happening in happenings:
                 show.happened(happening, teller.tell(happening))
@@ -173,9 +179,9 @@ def _terminal() -> Iterator[Show]:
         task = bars.add_task("", total=None)
 
         class Terminal:
-            def happened(self, happening: Happening, line: str | None) -> None:  # noqa: ARG002 - one of several shows
+            def happened(self, happening: Happening, line: str | None) -> None:
                 if line is not None:
-                    console.print(Text(line, style=_style(line)))
+                    console.print(Text(line, style=_style(happening)))
 
             def aside(self, line: str) -> None:
                 console.print(Text(line, style="bold magenta"))
@@ -187,11 +193,17 @@ def _terminal() -> Iterator[Show]:
         yield Terminal()
 
 
-def _style(line: str) -> str:
-    if "ended: preempted" in line or "failed" in line or "passed over" in line:
-        return "red"
-    if "notice" in line or "last checkpoint" in line:
-        return "yellow"
-    if "resumed" in line or "run ended: done" in line:
-        return "green"
-    return "dim" if "is durable" in line else ""
+def _style(happening: Happening) -> str:
+    match happening.event:
+        case logged.AttemptEnded(cause=logged.Cause.DONE) | logged.Ended(outcome=logged.Outcome.DONE):
+            return "green"
+        case logged.AttemptEnded() | logged.Ended() | told.SaveFailed() | told.Fenced():
+            return "red"
+        case told.Restored(damaged=damaged):
+            return "red" if damaged else "green"
+        case logged.Waiting() | told.Noticed() | told.Withdrawn() | told.Emergency() | told.Leaving():
+            return "yellow"
+        case told.Saved(reason="cadence"):
+            return "dim"
+        case _:
+            return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from spotweld.project.nouns import Job, Project
+
+
+_VARIABLE = re.compile(r"(?!SPOTWELD_)[A-Za-z_][A-Za-z0-9_]*")
 
 
 def job_options(verb: Callable[..., Any]) -> Callable[..., Any]:
@@ -81,9 +85,14 @@ def describe(plan: Plan) -> str:
 def command(
     job_name: str | None, name: str | None, spot_policy: str | None, variables: tuple[str, ...], *, as_json: bool
 ) -> None:
-    """Say what launch would do now, and what it would rent at which price. Changes nothing.
+    r"""Say what launch would do now, and what it would rent at which price. Changes nothing.
 
     Exits with 2 if launch would do anything, with 0 if there is nothing to do.
+
+    \b
+    With --json: {"would_change": true, "plan": {project, run, job, store,
+    folder, source, local, placement, first}} or {"would_change": false,
+    "run", "phase"}.
     """
     project, _ = open_project()
     if name is not None:
@@ -117,6 +126,10 @@ def _job(project: Project, name: str | None) -> Job:
 
 def _variable(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise UsageError(f"{quoted(text)} sets no variable", "", "write NAME=VALUE")
+    if not equals or not _VARIABLE.fullmatch(name):
+        raise UsageError(
+            f"{quoted(name)} cannot be set with --env",
+            "a variable's name is letters, digits and _, does not begin with a digit, and SPOTWELD_ is ours",
+            "write NAME=VALUE",
+        )
     return name, value

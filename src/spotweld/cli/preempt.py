@@ -20,6 +20,7 @@ def command(name: str | None, notice: str) -> None:
 
     The run does not know that it is one. Nothing but the work since its newest checkpoint can be lost.
     """
+    seconds = _seconds(notice)
     known = known_run(name)
     attempt = known.state.current
     if attempt is None or attempt.machine is None:
@@ -28,8 +29,8 @@ def command(name: str | None, notice: str) -> None:
             f"it is {known.state.phase}",
             "`spotweld status` tells when it has",
         )
-    known.provider().interrupt(attempt.machine, notice=_seconds(notice))
-    when = "now" if notice == "none" else f"in {format_duration(_seconds(notice) or 0.0)}"
+    known.provider().interrupt(attempt.machine, notice=seconds)
+    when = "now" if seconds is None else f"in {format_duration(seconds)}"
     say_changed(f"machine {attempt.machine} goes {when}", f"spotweld watch {known.run}")
 
 

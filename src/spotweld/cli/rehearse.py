@@ -13,13 +13,17 @@ from spotweld.cli.launch import watch
 from spotweld.cli.output import say
 from spotweld.cli.parts import Known, known_run, open_log, run_argument
 from spotweld.cli.session import open_project, progress_option
-from spotweld.errors import SpotweldError, UsageError
+from spotweld.errors import UsageError
 from spotweld.providers.local.cloud import LocalCloud
 from spotweld.rehearsal.drills import Drill, Range, Struck, rehearse
 from spotweld.values.clocks import SystemClock
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+_FAREWELL = 5.0
+"""Seconds in which the drills notice that the run has ended."""
 
 
 @click.command
@@ -47,13 +51,16 @@ def command(name: str | None, drills: tuple[str, ...]) -> None:
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
     struck: list[Struck] = []
     # A daemon: once the run has ended there is nothing left to strike.
-    threading.Thread(target=_fire, args=(known, wanted, lines, struck), daemon=True).start()
+    range_master = threading.Thread(target=_fire, args=(known, wanted, lines, struck), daemon=True)
+    range_master.start()
     try:
         watch(known, found["progress"].value, lambda: [lines.get() for _ in range(lines.qsize())])
-    finally:
+    except SystemExit as end:
+        range_master.join(_FAREWELL if known.log.state(known.run).outcome is not None else 0)
+        for line in (lines.get() for _ in range(lines.qsize())):
+            say(line)
         say(f"{len(struck)} of {len(wanted)} drills were fired")
-        if len(struck) < len(wanted):
-            sys.exit(1)
+        sys.exit(end.code or int(len(struck) < len(wanted)))
 
 
 def _fire(known: Known, drills: list[Drill], lines: queue.SimpleQueue[str], struck: list[Struck]) -> None:
@@ -70,5 +77,5 @@ def _fire(known: Known, drills: list[Drill], lines: queue.SimpleQueue[str], stru
             struck.append(one)
             where = f" {one.detail}" if one.detail else ""
             lines.put(f"{'':13} drill {one.drill} hit attempt {one.attempt} at step {one.step}{where}")
-    except SpotweldError as error:
+    except Exception as error:  # noqa: BLE001  a thread has nobody else to tell
         lines.put(f"{'':13} no more drills: {error}")

@@ -12,12 +12,15 @@ import click
 from spotweld.cli.output import say_changed
 from spotweld.cli.parts import Known, known_run, run_argument
 from spotweld.cli.session import json_option
+from spotweld.errors import UsageError
 from spotweld.report.gathering import gather
 from spotweld.report.page import render
 from spotweld.report.story import Comparison
 from spotweld.report.summary import summary, to_json
+from spotweld.report.words import count
 from spotweld.runs.accounts import spent
 from spotweld.runs.comparing import compare, final_state, metrics
+from spotweld.runs.events import Outcome
 from spotweld.runs.following import Follower
 
 if TYPE_CHECKING:
@@ -31,14 +34,25 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Where to write the page.")
 @json_option
 def command(name: str | None, against: str | None, output: Path | None, *, as_json: bool) -> None:
-    """Write a run's story as one HTML file, and its figures on the terminal.
+    r"""Write a run's story as one HTML file, and its figures on the terminal.
 
     With --json: the whole story as JSON on stdout, and no page unless --output asks for one. With --against: exits
     with 1 if a bit differs.
+
+    \b
+    The JSON: {"verdict": {...}, "figures": {...}, "story": {...}}; the story
+    has the run, its attempts, checkpoints, curves, cost rows and, after
+    --against, "undisturbed": {weights_identical, curves_identical, ...}.
     """
     known = known_run(name)
+    other = known_run(against) if against is not None else None
+    for one in (known, other):
+        if other is not None and one is not None and one.state.outcome is not Outcome.DONE:
+            raise UsageError(
+                f"the run {one.run} is {one.state.phase}", "only runs that are done can be compared", "let it end first"
+            )
     happenings = _happenings(known)
-    comparison = _comparison(known, happenings, known_run(against)) if against is not None else None
+    comparison = _comparison(known, happenings, other) if other is not None else None
     story = gather(known.state, happenings, time.time(), comparison)
     if as_json:
         click.echo(to_json(story))
@@ -51,8 +65,11 @@ def command(name: str | None, against: str | None, output: Path | None, *, as_js
 
 
 def _write(story: Story, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render(story), encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(render(story), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"the report cannot be written to {path}", str(error.strerror), "choose with -o") from error
     say_changed(f"the report is written: {path}", f"xdg-open {path}")
 
 
@@ -68,10 +85,16 @@ def _comparison(known: Known, happenings: list[Happening], other: Known) -> Comp
     ended = other.state.ended or time.time()
     parts = (("final state", difference.state), ("logged values", difference.metrics))
     detail = "; ".join(f"{what}: {', '.join(names)}" for what, names in parts if names)
+    untold = f"{count(difference.missing, 'logged value')} went with a machine and could not be compared."
     return Comparison(
         weights_identical=not difference.state,
         curves_identical=not difference.metrics,
         seconds=ended - other.state.opened,
         cost=spent(other.state, ended),
-        detail=f"Differs from {other.run} in the {detail}." if detail else "",
+        detail=" ".join(
+            [
+                *([f"Differs from {other.run} in the {detail}."] if detail else []),
+                *([untold] if difference.missing else []),
+            ]
+        ),
     )

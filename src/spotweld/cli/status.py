@@ -10,6 +10,7 @@ import click
 from spotweld.cli.output import print_json, print_table, say
 from spotweld.cli.parts import Known, known_run, open_log, run_argument
 from spotweld.cli.session import json_option, open_project
+from spotweld.errors import StoreError
 from spotweld.runs.accounts import spent
 from spotweld.runs.drive import is_driven
 from spotweld.runs.following import Follower
@@ -25,7 +26,17 @@ if TYPE_CHECKING:
 @run_argument
 @json_option
 def command(name: str | None, *, as_json: bool) -> None:
-    """List this project's runs; with a run's name, everything about that one."""
+    r"""List this project's runs; with a run's name, everything about that one.
+
+    \b
+    With --json: a list of runs, newest first, each {run, job, state, why,
+    attempts, interruptions, machine, zone, cost, cost_is, opened, ended}.
+    With a run's name that object alone, and in it "driven" (whether a
+    controller is at work) and "placements", each {attempt, zone,
+    capacity_type, hourly, why, machine, started, ended, cause, detail,
+    from_step, to_step, steps_lost}. Times are seconds since 1970 UTC;
+    null: none, or not known.
+    """
     if name is not None:
         _one(known_run(name), as_json=as_json)
         return
@@ -75,7 +86,11 @@ def _row(summary: dict[str, Any]) -> list[str]:
 
 def _one(known: Known, *, as_json: bool) -> None:
     state = known.state
-    history = progress(Follower(known.run, known.log, known.objects()).poll())
+    try:
+        history = progress(Follower(known.run, known.log, known.objects()).poll())
+    except StoreError as error:
+        say(f"{error}; how far the program is cannot be told")
+        history = {}
     lost = losses(history)
     attempts = [
         {

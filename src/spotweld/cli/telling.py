@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from spotweld.runs.following import Happening
 
 
+_SAVES_EVERY = 10.0
+"""Seconds between two lines about saves that the cadence asked for."""
+
+
 class Teller:
     """Follows a run's happenings and keeps what a progress line shows.
 
@@ -36,6 +40,7 @@ class Teller:
         self.metrics: dict[str, float] = {}
         self.saves = 0
         self.lost = 0
+        self._save_told = float("-inf")
 
     def tell(self, happening: Happening) -> str | None:
         """The line for this happening; None: it only moves the progress line."""
@@ -48,7 +53,7 @@ class Teller:
             number = getattr(happening.event, "attempt", 0)
         if text is None:
             return None
-        since = happening.time - self.state.opened if self.state is not None else 0.0
+        since = max(0.0, happening.time - self.state.opened) if self.state is not None else 0.0
         return f"{since:7.1f} s  {f'#{number}' if number else '':<3} {text}"
 
     def _controller(self, event: logged.Event) -> str | None:
@@ -89,11 +94,7 @@ class Teller:
                 self.metrics |= {name: value for name, value in values.items() if value is not None}
                 return None
             case told.Saved():
-                self.saves += 1
-                return (
-                    f"step {event.step} is durable: {format_size(event.size)} in {format_duration(event.seconds)}, "
-                    f"training stood still for {format_duration(event.stall)} ({event.reason})"
-                )
+                return self._saved(event)
             case told.SaveFailed(step=step, why=why):
                 return f"the save of step {step} failed and will be tried again: {why}"
             case told.Noticed(notice=notice):
@@ -118,7 +119,19 @@ class Teller:
             case _:
                 return None
 
+    def _saved(self, event: told.Saved) -> str | None:
+        self.saves += 1
+        # They come by the clock, and the progress line counts them; all other saves have a reason worth a line.
+        if event.reason == "cadence" and event.t - self._save_told < _SAVES_EVERY:
+            return None
+        self._save_told = event.t
+        return (
+            f"step {event.step} is durable: {format_size(event.size)} in {format_duration(event.seconds)}, "
+            f"training stood still for {format_duration(event.stall)} ({event.reason})"
+        )
+
     def _restored(self, event: told.Restored) -> str:
+        self._save_told = float("-inf")
         lost = max(0, self.step - event.step)
         self.lost += lost
         self.step = event.step

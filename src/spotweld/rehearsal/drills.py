@@ -6,6 +6,7 @@ attempt has ended. The run does not know that it is a drill: the provider takes 
 
 from __future__ import annotations
 
+import contextlib
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -13,16 +14,17 @@ import msgspec
 
 from spotweld.checkpoint import events as told
 from spotweld.checkpoint.restoring import read_manifest
-from spotweld.errors import RunError
-from spotweld.runs.following import Follower, Told
+from spotweld.errors import NotFound, ProviderError, RunError, StoreError
+from spotweld.providers.provider import MachineState
+from spotweld.runs.following import Follower
 from spotweld.runs.history import Progress, progress
 from spotweld.store.heads import read_head
-from spotweld.values.offers import CapacityType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from spotweld.checkpoint.format import Pack
     from spotweld.providers.provider import Provider
     from spotweld.runs.following import Happening
     from spotweld.runs.log import EventLog
@@ -61,6 +63,8 @@ class Struck(msgspec.Struct, frozen=True):
     step: int
     """Steps that were finished then, as far as was known."""
     detail: str = ""
+    newest: str = ""
+    """Key of the newest checkpoint when it struck; empty: none is meant."""
 
 
 class Range:
@@ -94,35 +98,40 @@ class Range:
         self._seen: list[Happening] = []
 
     def look(self) -> tuple[RunState, dict[int, Progress]]:
-        """The run's state and every attempt's progress, now."""
-        self._seen += self._follower.poll()
-        return self.log.state(self.run), progress(self._seen)
+        """The run's state and every attempt's progress, now. A store that does not answer is waited for."""
+        while True:
+            try:
+                self._seen += self._follower.poll()
+            except StoreError:
+                self.clock.sleep(1.0)
+            else:
+                return self.log.state(self.run), progress(self._seen)
 
-    def saves(self, attempt: int) -> tuple[set[int], set[int]]:
-        """The steps whose save this attempt began, and those that it published."""
-        events = [
-            happening.event for happening in self._seen if isinstance(happening, Told) and happening.attempt == attempt
-        ]
-        began = {event.step for event in events if isinstance(event, told.Saving)}
-        published = {event.step for event in events if isinstance(event, told.Saved)}
-        return began, published
+    def newest(self) -> str:
+        """Key of the newest checkpoint's manifest; empty: there is none."""
+        head = read_head(self.objects, self.run)
+        return head.kept[0].key if head is not None and head.kept else ""
 
 
 def rehearse(under_fire: Range, drills: list[Drill]) -> Iterator[Struck]:
-    """Fire the drills one after the other, each at an attempt of its own. Ends early if the run ends."""
+    """Fire the drills one after the other, each at an attempt of its own. Ends early if the run ends.
+
+    Raises:
+        ProviderError: the provider offers no drills.
+        StoreError: the store failed in the middle of one.
+    """
     for drill in drills:
         for _ in range(_TRIES):
-            target = _wait_for_target(under_fire)
+            target = _wait_for_target(under_fire, drill)
             if target is None:
                 return
             struck = _strike(under_fire, drill, *target)
-            hit = struck is not None and _wait_for_end(under_fire, struck)
-            if struck is not None and hit:
+            if struck is not None and _wait_for_end(under_fire, struck):
                 yield struck
                 break
 
 
-def _wait_for_target(under_fire: Range) -> tuple[Attempt, Progress] | None:
+def _wait_for_target(under_fire: Range, drill: Drill) -> tuple[Attempt, Progress] | None:
     """An attempt that has published a checkpoint and worked on since; None: the run has ended."""
     while True:
         state, history = under_fire.look()
@@ -132,11 +141,11 @@ def _wait_for_target(under_fire: Range) -> tuple[Attempt, Progress] | None:
         here = history.get(attempt.number) if attempt is not None else None
         if (
             attempt is not None
-            and attempt.offer.capacity_type is CapacityType.SPOT
             and attempt.noticed is None
             and here is not None
             and here.durable is not None
             and (here.last or 0) > here.durable
+            and (drill is not Drill.DAMAGE or _private_packs(under_fire.objects, under_fire.run))
         ):
             return attempt, here
         under_fire.clock.sleep(_LOOK)
@@ -145,24 +154,29 @@ def _wait_for_target(under_fire: Range) -> tuple[Attempt, Progress] | None:
 def _strike(under_fire: Range, drill: Drill, attempt: Attempt, here: Progress) -> Struck | None:
     """Take the machine; None if the moment passed."""
     machine = attempt.machine or ""
-    detail = ""
-    match drill:
-        case Drill.NOTICE:
-            under_fire.provider.interrupt(machine, notice=NOTICE)
-        case Drill.SHORT_NOTICE:
-            under_fire.provider.interrupt(machine, notice=SHORT_NOTICE)
-        case Drill.KILL:
-            under_fire.provider.interrupt(machine, notice=None)
-        case Drill.KILL_IN_SAVE:
-            step = _wait_for_save(under_fire, machine)
-            if step is None:
-                return None
-            under_fire.provider.interrupt(machine, notice=None)
-            detail = f"while step {step} was being written"
-        case Drill.DAMAGE:
-            detail = damage_newest(under_fire.objects, under_fire.run)
-            under_fire.provider.interrupt(machine, notice=None)
-    return Struck(drill, attempt.number, here.last or 0, detail)
+    detail = newest = ""
+    notice = {Drill.NOTICE: NOTICE, Drill.SHORT_NOTICE: SHORT_NOTICE}.get(drill)
+    if drill is Drill.KILL_IN_SAVE:
+        newest = under_fire.newest()
+        step = _wait_for_save(under_fire, machine)
+        if step is None:
+            return None
+        detail = f"while step {step} was being written"
+    elif drill is Drill.DAMAGE:
+        detail = damage_newest(under_fire.objects, under_fire.run)
+        newest = under_fire.newest()
+    try:
+        under_fire.provider.interrupt(machine, notice=notice)
+    except ProviderError:
+        if under_fire.log.state(under_fire.run).current == attempt and _is_up(under_fire, machine):
+            raise
+        return None
+    return Struck(drill, attempt.number, here.last or 0, detail, newest)
+
+
+def _is_up(under_fire: Range, machine: str) -> bool:
+    labels = {"run": under_fire.run}
+    return any(m.id == machine and m.state is not MachineState.ENDED for m in under_fire.provider.machines(labels))
 
 
 def _wait_for_save(under_fire: Range, machine: str) -> int | None:
@@ -179,9 +193,10 @@ def _wait_for_save(under_fire: Range, machine: str) -> int | None:
                 if not line.endswith(b"\n"):
                     under_fire.clock.sleep(0.001)
                     continue
-                event = told.parse_event(line)
-                if isinstance(event, told.Saving):
-                    return event.step
+                with contextlib.suppress(ValueError):  # whatever else the program appends there
+                    event = told.parse_event(line)
+                    if isinstance(event, told.Saving):
+                        return event.step
                 line = b""
     except OSError:
         return None
@@ -196,22 +211,35 @@ def _wait_for_end(under_fire: Range, struck: Struck) -> bool:
         if attempt.cause is not None:
             break
         under_fire.clock.sleep(_LOOK)
-    if not attempt.cause.interruption:
-        return False
-    if struck.drill is not Drill.KILL_IN_SAVE:
-        return True
-    head = read_head(under_fire.objects, under_fire.run)
-    return head is not None and f"step {max(kept.step for kept in head.kept)} " not in struck.detail
+    # A save that was published all the same was not cut off, and what was damaged was not the newest any more.
+    return attempt.cause.interruption and (not struck.newest or struck.newest == under_fire.newest())
+
+
+def _private_packs(objects: Objects, run: str) -> list[Pack]:
+    """Packs of the newest checkpoint that no older one refers to: to damage another would damage all of them."""
+    head = read_head(objects, run)
+    if head is None or len(head.kept) < 2:
+        return []
+    try:
+        newest, *older = [read_manifest(objects, run, kept) for kept in head.kept]
+    except NotFound:
+        return []  # retention removed one just now
+    shared = {pack.key for manifest in older for pack in manifest.packs}
+    return [pack for pack in newest.packs if pack.key not in shared]
 
 
 def damage_newest(objects: Objects, run: str) -> str:
-    """Flip one bit in the largest pack of the run's newest checkpoint, as a dying disk would; what was done."""
-    head = read_head(objects, run)
-    if head is None or not head.kept:
-        raise RunError(f"{run} has no checkpoint that could be damaged")
-    newest = head.kept[0]
-    pack = max(read_manifest(objects, run, newest).packs, key=lambda pack: pack.size)
+    """Flip one bit in the largest pack of the run's newest checkpoint, as a dying disk would; what was done.
+
+    Raises:
+        RunError: there is no pack that can be damaged without harm to the older checkpoints.
+        StoreError: the store failed.
+    """
+    packs = _private_packs(objects, run)
+    if not packs:
+        raise RunError(f"{run} has no checkpoint that could be damaged without harm to an older one")
+    pack = max(packs, key=lambda pack: pack.size)
     data = bytearray(objects.get(pack.key))
     data[len(data) // 2] ^= 0x10
     objects.put(pack.key, data)
-    return f"one bit of step {newest.step} flipped in {pack.key}"
+    return f"after one bit of {pack.key} was flipped"

@@ -113,32 +113,32 @@ def _notices(process: Iterable[Told]) -> dict[int, Notice]:
 
 def _checkpoints(process: Iterable[Told], over: set[int]) -> tuple[Checkpoint, ...]:
     """Every save, and what became of it. A save that began in an attempt that is over and never ended was cut off."""
-    begun: dict[tuple[int, int], told.Saving] = {}
+    # One process has one save under way at a time; a failure names the step at which it was noticed.
+    begun: dict[int, told.Saving] = {}
     saves: list[Checkpoint] = []
     for number, event in _events(process):
         match event:
-            case told.Saving(step=step):
-                begun[number, step] = event
+            case told.Saving():
+                begun[number] = event
             case told.Saved():
-                begun.pop((number, event.step), None)
+                begun.pop(number, None)
                 saves.append(
                     Checkpoint(event.step, event.t, number, event.reason, event.stall, event.seconds, event.size)
                 )
             case told.SaveFailed():
-                began = begun.pop((number, event.step), None)
-                seconds = event.t - began.t if began else 0.0
+                began = begun.pop(number, None)
+                seconds = max(0.0, event.t - began.t) if began else 0.0
                 reason = began.reason if began else "cadence"
-                saves.append(
-                    Checkpoint(event.step, event.t, number, reason, 0.0, seconds, 0, Outcome.FAILED, event.why)
-                )
+                step = began.step if began else event.step
+                saves.append(Checkpoint(step, event.t, number, reason, 0.0, seconds, 0, Outcome.FAILED, event.why))
             case told.Restored():
                 for damage in event.damaged:
                     saves = _mark_damaged(saves, damage)
             case _:
                 pass
     cut = [
-        Checkpoint(step, event.t, number, event.reason, 0.0, 0.0, 0, Outcome.CUT)
-        for (number, step), event in begun.items()
+        Checkpoint(event.step, event.t, number, event.reason, 0.0, 0.0, 0, Outcome.CUT)
+        for number, event in begun.items()
         if number in over
     ]
     return tuple(sorted([*saves, *cut], key=lambda save: save.time))

@@ -3,48 +3,59 @@
 It lays out the frozen files, runs the set-up and the command, forwards notices and TERM, ships output and events to the
 store, gives signs of life, and reports how the process ended. It decides nothing: the controller does, from the result,
 or from its absence.
+
+What counts is the exit of the command itself. Processes that it leaves behind end with the machine.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from spotweld.errors import Conflict, SpotweldError, StoreError
+from spotweld.errors import Conflict, NotFound
 from spotweld.preemption.detect import sources_here
 from spotweld.preemption.files import clear_notice, write_notice
 from spotweld.preemption.notices import Kind, Notice
 from spotweld.preemption.watcher import Watcher
+from spotweld.runs.courier import Courier, persist, say
 from spotweld.runs.deaths import die_with_parent
-from spotweld.runs.reports import Heard, Result, Spec, Stage, Status, result_key, spec_key, status_key
+from spotweld.runs.reports import (
+    EX_TEMPFAIL,
+    Heard,
+    Result,
+    Spec,
+    Stage,
+    Status,
+    over_key,
+    result_key,
+    spec_key,
+    status_key,
+)
 from spotweld.runs.shipping import Shipper
 from spotweld.runs.source import lay_out
 from spotweld.store.opening import open_store
 from spotweld.values import environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import FrameType
 
     from spotweld.store.objects import Objects
 
-T = TypeVar("T")
 _LOOK = 0.05
-_SHIP = 0.25
-"""Seconds between two shipments. GCS takes one write per second and object; every segment is a new object."""
-_BEAT = 1.0
 _TRAP = "trap 'exit $?' TERM"
 """Said before the job's command. Without it TERM ends the shell at once, and the machine with it, while the program is
 still writing its last checkpoint; with it the shell waits for the program and leaves with the same status."""
-_PATIENCE = 60.0
-"""Seconds for which the last words are tried again when the store does not answer."""
+_PATIENCE = 900.0
+"""Seconds that a silent store is waited for where nothing can be done without it: the files, the result."""
+_FAREWELL = 60.0
+"""The same for the last output, which can be done without."""
 
 
 class Agent:
@@ -67,32 +78,33 @@ class Agent:
         self._environ = environ
         self._stage = Stage.PREPARING
         self._notice: Notice | None = None
+        self._last_heard: Heard | None = None
         self._beat = 0
-        self._shippers = (
+        self._term_heard = False
+        shippers = (
             Shipper(self._console, objects, spec.run, spec.attempt, "log"),
             Shipper(self._events, objects, spec.run, spec.attempt, "events", whole_lines=True),
         )
-        self._next_beat = 0.0
-        self._next_shipment = 0.0
-        self._term_heard = False
-        self._term_forwarded = False
+        self._courier = Courier(self._say_alive, shippers, objects.url)
 
     def work(self) -> Result:
-        """Do what the spec says. Never raises for what the job does."""
+        """Do what the spec says and report it. Never raises for what the job does."""
         with Watcher(sources_here(self._environ)) as watcher:
             self._hear_term()
-            result = self._attempt(watcher)
-        for shipper in self._shippers:
-            _insist(shipper.ship_all)
+            self._courier.start()
+            try:
+                result = self._attempt(watcher)
+            except Exception as error:  # noqa: BLE001  without a result the job would be tried again for ever
+                result = self._result(1, f"{type(error).__name__}: {error}")
+            # What is left to do takes a moment, and nobody is left to whom TERM could be forwarded.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            self._courier.finish(_FAREWELL)
+            persist(lambda: self._report(result), _PATIENCE)
         return result
 
     def _attempt(self, watcher: Watcher) -> Result:
-        self._tick(watcher, None)
-        try:
-            self._work.mkdir(parents=True)
-            lay_out(self._spec.source, self._objects, self._work)
-        except (SpotweldError, OSError) as error:
-            return self._result(1, f"the job's files could not be laid out: {error}")
+        self._work.mkdir(parents=True)
+        persist(lambda: lay_out(self._spec.source, self._objects, self._work), _PATIENCE)
         if self._spec.setup:
             self._stage = Stage.SETTING_UP
             code = self._run(self._spec.setup, watcher)
@@ -113,41 +125,36 @@ class Agent:
                 start_new_session=True,
                 preexec_fn=die_with_parent,  # noqa: PLW1509  it only calls prctl, and no thread of ours holds a lock it needs
             )
-        while True:
-            self._tick(watcher, process)
-            try:
-                code = process.wait(_LOOK)
-            except subprocess.TimeoutExpired:
-                continue
-            return code if code >= 0 else 128 - code
-
-    def _tick(self, watcher: Watcher, process: subprocess.Popen[bytes] | None) -> None:
-        """Forward what was heard and ship what is new. A store that does not answer is tried again at the next tick."""
-        self._forward(watcher.current(), process)
-        now = time.monotonic()
+        termed = False
         try:
-            if now >= self._next_beat:
-                self._next_beat = now + _BEAT
-                self._say_alive()
-            if now >= self._next_shipment:
-                self._next_shipment = now + _SHIP
-                for shipper in self._shippers:
-                    shipper.ship()
-        except StoreError as error:
-            print(f"spotweld agent: {error}; trying again", file=sys.stderr, flush=True)
+            while True:
+                self._forward(watcher.current())
+                if self._term_heard and not termed:
+                    # Programs that know nothing of notice files know TERM. The whole group gets it: a shell passes
+                    # nothing on.
+                    termed = True
+                    _signal_group(process, signal.SIGTERM)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    code = process.wait(_LOOK)
+                    return code if code >= 0 else 128 - code
+        finally:
+            if process.returncode is None:
+                _signal_group(process, signal.SIGKILL)
 
-    def _forward(self, notice: Notice | None, process: subprocess.Popen[bytes] | None) -> None:
-        if notice != self._notice:
-            self._notice = notice
-            self._next_beat = 0.0
+    def _forward(self, notice: Notice | None) -> None:
+        if notice == self._notice:
+            return
+        self._notice = notice
+        try:
             if notice is None:
                 clear_notice(self._notice_file)
             else:
                 write_notice(self._notice_file, notice)
-        if process is not None and self._term_heard and not self._term_forwarded:
-            # Programs that know nothing of notice files know TERM. The whole group gets it: a shell passes nothing on.
-            self._term_forwarded = True
-            os.killpg(process.pid, signal.SIGTERM)
+        except OSError as error:
+            say(f"the notice cannot be forwarded: {error}")
+        if notice is not None and notice.kind is Kind.TERMINATE:
+            self._last_heard = Heard(notice.source, notice.deadline, notice.received)
+        self._courier.hurry()
 
     def _hear_term(self) -> None:
         """Note TERM beside the watcher, to whom it is a notice like any other: the process has to get it as well."""
@@ -166,13 +173,17 @@ class Agent:
         self._objects.put(status_key(self._spec.run, self._spec.attempt), msgspec.json.encode(status))
 
     def _heard(self) -> Heard | None:
-        notice = self._notice
-        if notice is None or notice.kind is not Kind.TERMINATE:
-            return None
-        return Heard(notice.source, notice.deadline, notice.received)
+        return self._last_heard if self._notice is not None and self._notice.kind is Kind.TERMINATE else None
 
     def _result(self, code: int, detail: str = "") -> Result:
-        return Result(self._stage, code, self._heard(), time.time(), detail)
+        # Who leaves as resumable had a notice, even if that was taken back in the same moment.
+        heard = self._last_heard if code == EX_TEMPFAIL else self._heard()
+        return Result(self._stage, code, heard, time.time(), detail)
+
+    def _report(self, result: Result) -> None:
+        # A conflict is our own earlier try, whose answer was lost.
+        with contextlib.suppress(Conflict):
+            self._objects.create(result_key(self._spec.run, self._spec.attempt), msgspec.json.encode(result))
 
     def _process_environment(self) -> dict[str, str]:
         spec = self._spec
@@ -189,17 +200,17 @@ class Agent:
         return base | given | spec.env
 
 
-def _insist(act: Callable[[], T]) -> T | None:
-    """Last words: tried for a while, then given up; the controller copes without them."""
-    until = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            return act()
-        except StoreError as error:
-            if time.monotonic() > until:
-                print(f"spotweld agent: {error}; giving up", file=sys.stderr, flush=True)
-                return None
-            time.sleep(1)
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+
+
+def _is_over(objects: Objects, run: str, attempt: int) -> bool:
+    try:
+        objects.get(over_key(run, attempt))
+    except NotFound:
+        return False
+    return True
 
 
 def main() -> None:
@@ -207,16 +218,12 @@ def main() -> None:
     environ = dict(os.environ)
     run, attempt = environ[environment.RUN_ID], int(environ[environment.ATTEMPT])
     objects = open_store(environ[environment.STORE], verify=False)
-    spec = msgspec.json.decode(objects.get(spec_key(run, attempt)), type=Spec)
-    result = Agent(spec, objects, Path.cwd(), environ).work()
-
-    def report() -> None:
-        try:
-            objects.create(result_key(run, attempt), msgspec.json.encode(result))
-        except Conflict:
-            return  # our own earlier try, whose answer was lost
-
-    _insist(report)
+    if persist(lambda: _is_over(objects, run, attempt), _PATIENCE):
+        # The controller gave this machine up before it came up.
+        say(f"attempt {attempt} of {run} is over; nothing to do")
+        return
+    spec = persist(lambda: msgspec.json.decode(objects.get(spec_key(run, attempt)), type=Spec), _PATIENCE)
+    Agent(spec, objects, Path.cwd(), environ).work()
 
 
 if __name__ == "__main__":

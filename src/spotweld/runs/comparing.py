@@ -27,12 +27,14 @@ Metrics = dict[str, dict[int, bytes]]
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """How two runs compare. Empty: they are the same."""
+    """How two runs compare. Neither names nor metrics: they are the same."""
 
     state: tuple[str, ...]
     """Names in the final state whose values differ; at most ten."""
     metrics: tuple[str, ...]
     """Metrics that differ, each with the first step at which it does."""
+    missing: int = 0
+    """Values that only one of the two has: a machine that goes without a warning takes the last ones along untold."""
 
 
 def final_state(objects: Objects, run: str) -> dict[str, Digest]:
@@ -69,13 +71,17 @@ def compare(states: tuple[dict[str, Digest], dict[str, Digest]], curves: tuple[M
     one, other = states
     differing = [name for name in sorted(one.keys() | other.keys()) if one.get(name) != other.get(name)]
     first, second = curves
-    wrong = []
+    wrong, missing = [], 0
     for name in sorted(first.keys() | second.keys()):
         a, b = first.get(name, {}), second.get(name, {})
-        step = min((step for step in a.keys() | b.keys() if a.get(step) != b.get(step)), default=None)
+        common = a.keys() & b.keys()
+        missing += len(a.keys() ^ b.keys())
+        step = min((step for step in common if a[step] != b[step]), default=None)
         if step is not None:
             wrong.append(f"{name} from step {step} on")
-    return Difference(tuple(differing[:10]), tuple(wrong))
+        elif not common:
+            wrong.append(f"{name}, which only one of the runs has")
+    return Difference(tuple(differing[:10]), tuple(wrong), missing)
 
 
 def _digest(value: object) -> Digest:

@@ -8,6 +8,7 @@ is all a restart needs.
 from __future__ import annotations
 
 import secrets
+import sqlite3
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -17,7 +18,6 @@ from spotweld.providers.provider import Boot, Machine, MachineState
 from spotweld.runs import boots
 from spotweld.runs.accounts import hazard, spent
 from spotweld.runs.decisions import (
-    LOOK_AGAIN,
     Action,
     EndAttempt,
     Finish,
@@ -31,7 +31,7 @@ from spotweld.runs.decisions import (
     decide,
 )
 from spotweld.runs.events import AttemptEnded, AttemptOpened, Cause, Ended, MachineStarted, Noticed, Running, Waiting
-from spotweld.runs.reports import Result, Spec, Status, result_key, spec_key, status_key
+from spotweld.runs.reports import Result, Spec, Status, over_key, result_key, spec_key, status_key
 from spotweld.values.offers import CapacityType
 
 if TYPE_CHECKING:
@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     from spotweld.values.clocks import Clock
 
 T = TypeVar("T")
+
+AFTER_A_FAULT = 1.0
+"""Seconds before something outside is tried again."""
 
 
 class Controller:
@@ -90,22 +93,19 @@ class Controller:
             StaleWriter: another controller has taken over.
         """
         while True:
-            state = self._log.state(self._run)
-            if state.outcome is not None:
-                return state
-            self._clock.sleep(self._turn(state))
-
-    def _turn(self, state: RunState) -> float:
-        """One step; the seconds until the next."""
-        try:
-            action = decide(state, self._observe(state), self._policy)
-            return self._do(action, state)
-        except (ProviderError, Unavailable) as error:
-            # The world outside is down: nothing is concluded from that, least of all that a machine is gone.
-            if str(error) != self._trouble:
-                self._trouble = str(error)
-                self._complain(f"{error}; trying again")
-            return LOOK_AGAIN * 5
+            try:
+                state = self._log.state(self._run)
+                if state.outcome is not None:
+                    return state
+                pause = self._do(decide(state, self._observe(state), self._policy), state)
+                self._trouble = ""
+            except (ProviderError, Unavailable, OSError, sqlite3.OperationalError) as error:
+                # The world outside is down: nothing is concluded from that, least of all that a machine is gone.
+                pause = AFTER_A_FAULT
+                if str(error) != self._trouble:
+                    self._trouble = str(error)
+                    self._complain(f"{error}; trying again")
+            self._clock.sleep(pause)
 
     def _observe(self, state: RunState) -> Observed:
         attempt = state.current
@@ -116,7 +116,7 @@ class Controller:
             return Observed(now, spent=spent(state, now))
         # The machine is looked at before the result: an agent that ends writes its result first, so a machine that has
         # ended and left no result never will.
-        machine = self._find(attempt)
+        machine = self._find(attempt, state)
         result = self._read(result_key(self._run, attempt.number), Result)
         status = self._read(status_key(self._run, attempt.number), Status)
         if status is not None and self._beat != (attempt.number, status.beat):
@@ -137,11 +137,11 @@ class Controller:
             case NoteNotice():
                 self._append(Noticed(_current(state).number, action.source, action.deadline))
             case EndAttempt():
-                self._end_attempt(action, _current(state))
+                self._end_attempt(action, state)
             case Pause():
                 self._append(Waiting(action.until, action.why))
             case Finish():
-                self._sweep()
+                self._sweep(state)
                 self._append(Ended(action.outcome, action.why))
             case Watch():
                 return action.seconds
@@ -168,32 +168,41 @@ class Controller:
         boot: Boot = boots.boot(state, attempt)
         self._heard = self._clock.monotonic()
         try:
-            machine = self._provider.start(attempt.offer, boot, token=attempt.token, labels=self._labels())
+            machine = self._provider.start(attempt.offer, boot, token=attempt.token, labels=_labels(state))
         except NoCapacity as error:
-            self._append(AttemptEnded(attempt.number, Cause.NO_CAPACITY, str(error), self._clock.now()))
+            self._close(AttemptEnded(attempt.number, Cause.NO_CAPACITY, str(error), self._clock.now()))
             return
         self._append(MachineStarted(attempt.number, machine.id, machine.started))
 
-    def _end_attempt(self, action: EndAttempt, attempt: Attempt) -> None:
+    def _end_attempt(self, action: EndAttempt, state: RunState) -> None:
+        attempt = _current(state)
         ended = self._clock.now()
-        if attempt.machine is not None:
+        if attempt.machine is None:
+            lost = next((m for m in self._provider.machines(_labels(state)) if m.token == attempt.token), None)
+            if lost is not None:
+                # It was started and the answer was lost: it costs, so it is written down before it is ended.
+                self._append(MachineStarted(attempt.number, lost.id, lost.started))
+                return
+        else:
             self._provider.stop(attempt.machine)
-            machine = self._find(attempt)
+            machine = self._find(attempt, state)
             if machine is not None and machine.ended is not None:
                 ended = machine.ended
-        self._append(AttemptEnded(attempt.number, action.cause, action.detail, ended, action.exit_code))
+        self._close(AttemptEnded(attempt.number, action.cause, action.detail, ended, action.exit_code))
 
-    def _sweep(self) -> None:
+    def _close(self, event: AttemptEnded) -> None:
+        # A machine that comes up after this, whoever asked for it, finds that it has nothing to do.
+        self._objects.put(over_key(self._run, event.attempt), event.cause.encode())
+        self._append(event)
+
+    def _sweep(self, state: RunState) -> None:
         """End whatever still carries this run's label: a machine whose start was logged but whose answer was lost."""
-        for machine in self._provider.machines(self._labels()):
+        for machine in self._provider.machines(_labels(state)):
             if machine.state is not MachineState.ENDED:
                 self._provider.stop(machine.id)
 
-    def _find(self, attempt: Attempt) -> Machine | None:
-        return next((m for m in self._provider.machines(self._labels()) if m.id == attempt.machine), None)
-
-    def _labels(self) -> Mapping[str, str]:
-        return {"managed-by": "spotweld", "run": self._run}
+    def _find(self, attempt: Attempt, state: RunState) -> Machine | None:
+        return next((m for m in self._provider.machines(_labels(state)) if m.id == attempt.machine), None)
 
     def _append(self, event: Event) -> None:
         self._log.append(self._run, self._generation, event)
@@ -206,6 +215,11 @@ class Controller:
         except msgspec.DecodeError as error:
             self._complain(f"{key} cannot be read: {error}")
             return None
+
+
+def _labels(state: RunState) -> Mapping[str, str]:
+    """What every machine of the run carries."""
+    return {"managed-by": "spotweld", "project": state.project, "run": state.run}
 
 
 def _current(state: RunState) -> Attempt:

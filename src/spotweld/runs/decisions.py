@@ -14,7 +14,7 @@ from spotweld.placement.policy import Ending, Observation, Placement, Rent
 from spotweld.project.nouns import RetryOn, SpotUse
 from spotweld.providers.provider import Machine, MachineEnd, MachineState
 from spotweld.runs.events import Cause, Outcome
-from spotweld.runs.reports import Result, Stage, Status
+from spotweld.runs.reports import EX_TEMPFAIL, Result, Stage, Status
 from spotweld.values.durations import format_duration
 from spotweld.values.money import Money, format_money
 from spotweld.values.offers import CapacityType, Offer
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from spotweld.placement.policy import Policy
     from spotweld.runs.states import Attempt, RunState
 
-EX_TEMPFAIL = 75
 LOOK_AGAIN = 0.2
 """Seconds between two looks at a machine."""
 LONGEST_LOOK_AGAIN = 5.0
@@ -37,6 +36,11 @@ SILENCE = 120.0
 """Seconds without a sign of life from a running agent after which its machine is given up."""
 SILENCE_BEFORE_FIRST_SIGN = 900.0
 """The same for a machine that has not reported at all: booting and pulling take time."""
+
+
+UNLISTED = 30.0
+"""Seconds without a sign of life after which a machine that the provider does not list is taken for gone. The lists of
+real clouds lag behind: a machine may be missing from them for a while after its start."""
 
 
 class Observed(msgspec.Struct, frozen=True):
@@ -116,12 +120,16 @@ def decide(state: RunState, seen: Observed, policy: Policy) -> Action:
     stop = _reason_to_stop(state, seen)
     if attempt.machine is None:
         return EndAttempt(*stop) if stop else StartMachine()
+    done = seen.result is not None and seen.result.stage is Stage.RUNNING and seen.result.exit_code == 0
+    if stop and not done:
+        # Before anything is judged: once it has been stopped, the process looks as if it had been interrupted.
+        return EndAttempt(*stop)
     if seen.result is not None:
         return judge_result(seen.result, seen.machine)
-    if seen.machine is None or seen.machine.state is MachineState.ENDED:
+    if seen.machine is None and seen.silent > UNLISTED:
+        return EndAttempt(Cause.PREEMPTED_UNNOTICED, "the provider does not know the machine any more")
+    if seen.machine is not None and seen.machine.state is MachineState.ENDED:
         return judge_silent_end(attempt, seen.machine, seen.status)
-    if stop:
-        return EndAttempt(*stop)
     if seen.status is not None and attempt.running is None:
         return NoteRunning()
     if seen.status is not None and seen.status.notice is not None and attempt.noticed is None:
@@ -137,15 +145,14 @@ def decide(state: RunState, seen: Observed, policy: Policy) -> Action:
 def judge_result(result: Result, machine: Machine | None) -> EndAttempt:
     """Why an attempt ended whose agent lived to tell how the process did."""
     code = result.exit_code
-    if result.stage is not Stage.RUNNING:
-        return EndAttempt(Cause.SETUP_FAILED, result.detail or f"the set-up ended with exit status {code}", code)
-    if code == 0:
+    if code == 0 and result.stage is Stage.RUNNING:
         return EndAttempt(Cause.DONE, "", code)
-    taken = machine is not None and machine.end is MachineEnd.INTERRUPTED
     if result.notice is not None:
         return EndAttempt(Cause.PREEMPTED, f"notice from {result.notice.source}, exit status {code}", code)
-    if taken:
+    if machine is not None and machine.end is MachineEnd.INTERRUPTED:
         return EndAttempt(Cause.PREEMPTED_UNNOTICED, f"the provider took the machine, exit status {code}", code)
+    if result.stage is not Stage.RUNNING:
+        return EndAttempt(Cause.SETUP_FAILED, result.detail or f"the set-up ended with exit status {code}", code)
     if code == EX_TEMPFAIL:
         return EndAttempt(
             Cause.FAILED, "it left with exit status 75 (interrupted) although nobody had interrupted it", code
@@ -153,17 +160,22 @@ def judge_result(result: Result, machine: Machine | None) -> EndAttempt:
     return EndAttempt(Cause.FAILED, result.detail or f"exit status {code}", code)
 
 
-def judge_silent_end(attempt: Attempt, machine: Machine | None, status: Status | None) -> EndAttempt:
+def judge_silent_end(attempt: Attempt, machine: Machine, status: Status | None) -> EndAttempt:
     """Why an attempt ended whose agent had no time to tell."""
-    if machine is None:
-        return EndAttempt(Cause.PREEMPTED_UNNOTICED, "the provider does not know the machine any more")
-    if machine.end is MachineEnd.EXITED and status is None:
-        return EndAttempt(Cause.SETUP_FAILED, "the machine shut down before its agent reported; see its console log")
     if machine.noticed is not None or attempt.noticed is not None:
         return EndAttempt(Cause.PREEMPTED, "taken after a notice")
-    if machine.end is MachineEnd.INTERRUPTED:
-        return EndAttempt(Cause.PREEMPTED_UNNOTICED, "taken without a notice")
-    return EndAttempt(Cause.PREEMPTED_UNNOTICED, f"the machine is gone ({machine.end})")
+    match machine.end:
+        case MachineEnd.INTERRUPTED:
+            return EndAttempt(Cause.PREEMPTED_UNNOTICED, "taken without a notice")
+        case MachineEnd.EXITED if status is None:
+            return EndAttempt(
+                Cause.SETUP_FAILED, "the machine shut down before its agent reported; see its console log"
+            )
+        case MachineEnd.EXITED:
+            # Nobody took it. Whatever ended the agent (the job used up the memory, perhaps) will do so again.
+            return EndAttempt(Cause.FAILED, "the machine shut down, and its agent left no word")
+        case _:
+            return EndAttempt(Cause.PREEMPTED_UNNOTICED, f"the machine is gone ({machine.end})")
 
 
 def _reason_to_stop(state: RunState, seen: Observed) -> tuple[Cause, str] | None:
@@ -202,9 +214,11 @@ def _between_attempts(state: RunState, seen: Observed, policy: Policy) -> Action
     if over:
         return over
     last = state.attempts[-1] if state.attempts else None
-    if last is not None and last.cause is not None and last.cause.failure:
+    waited = state.waiting is not None and seen.now >= state.waiting.until
+    if last is not None and last.cause is not None and last.cause.failure and not waited:
         pause = min(LONGEST_PAUSE, FAILURE_PAUSE * 2 ** (failures_in_a_row(state.attempts) - 1))
-        until = (last.ended or seen.now) + pause
+        # A clock that was set back must not make the pause longer: nothing ended in the future.
+        until = min(last.ended or seen.now, seen.now) + pause
         if seen.now < until:
             return _pause(
                 state, seen.now, until, f"the program failed ({last.detail}); next try in {format_duration(pause)}"
@@ -219,7 +233,7 @@ def _between_attempts(state: RunState, seen: Observed, policy: Policy) -> Action
 
 def _pause(state: RunState, now: float, until: float, why: str) -> Action:
     """A pause is logged when it begins, not at every look."""
-    if state.waiting is None or now >= state.waiting.until:
+    if state.waiting is None or not state.waiting_since <= now < state.waiting.until:
         return Pause(max(until, now + 1), why)
     return Watch(min(max(state.waiting.until - now, LOOK_AGAIN), LONGEST_LOOK_AGAIN))
 

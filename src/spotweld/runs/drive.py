@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import fcntl
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
 
-from spotweld.errors import StaleWriter
+from spotweld.errors import SpotweldError
 from spotweld.placement.cheapest import CheapestSpot
 from spotweld.providers.opening import open_provider
 from spotweld.runs.controller import Controller
 from spotweld.runs.log import EventLog
 from spotweld.store.opening import open_store
 from spotweld.values.clocks import SystemClock, iso
+
+_LOCK = 3
+"""The descriptor that a controller inherits the run's lock under."""
 
 
 def log_path(state: Path) -> Path:
@@ -35,41 +37,56 @@ def controller_log(state: Path, run: str) -> Path:
 def is_driven(state: Path, run: str) -> bool:
     """Whether a controller is at work on the run."""
     with (_folder(state, run) / "lock").open("a") as lock:
-        return not _try_lock(lock.fileno())
+        # Shared, so that two who ask at once do not take each other for a controller.
+        return not _try_lock(lock.fileno(), fcntl.LOCK_SH)
 
 
 def ensure_driven(state: Path, run: str) -> bool:
     """Start a controller for the run unless one is at work; whether one was started. Returns at once."""
-    if is_driven(state, run):
-        return False
-    with controller_log(state, run).open("ab") as output:
-        subprocess.Popen(
-            [sys.executable, "-m", "spotweld.runs.drive", str(state), run],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            cwd=state,
+    with (_folder(state, run) / "lock").open("a") as lock, controller_log(state, run).open("ab") as output:
+        if not _try_lock(lock.fileno(), fcntl.LOCK_EX):
+            return False
+        # The controller inherits the lock itself: there is no instant at which nobody holds it.
+        arguments = [sys.executable, "-P", "-m", "spotweld.runs.drive", str(state), run, str(_LOCK)]
+        # Not subprocess: that wants its children waited for, and this one outlives us.
+        os.posix_spawn(
+            sys.executable,
+            arguments,
+            os.environ,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, output.fileno(), 1),
+                (os.POSIX_SPAWN_DUP2, output.fileno(), 2),
+                (os.POSIX_SPAWN_DUP2, lock.fileno(), _LOCK),
+            ],
+            setsid=True,
         )
     return True
 
 
-def main(state: Path, run: str) -> None:
-    """Drive the run to its end, unless somebody else does."""
-    with (_folder(state, run) / "lock").open("a") as lock:
-        if not _lock_soon(lock.fileno()):
-            return
-        _say(f"controller {os.getpid()} drives {run}")
+def main(state: Path, run: str, lock: int) -> None:
+    """Drive the run to its end.
+
+    Args:
+        state: the project's state folder.
+        run: which run.
+        lock: descriptor of the run's lock, which is ours as long as this process lives.
+    """
+    os.set_inheritable(lock, False)
+    # The folder that it was started in may vanish.
+    os.chdir(state)
+    _say(f"controller {os.getpid()} drives {run}")
+    try:
         log = EventLog(log_path(state))
         opened = log.state(run)
         provider = open_provider(state, opened.local)
-        objects = open_store(opened.store)
+        # Tested when the run was opened; a store that is down now is waited for.
+        objects = open_store(opened.store, verify=False)
         policy = CheapestSpot.of(opened.placement)
         controller = Controller(run, log, objects, provider, policy, SystemClock(), _say)
-        try:
-            _say(f"ended: {controller.drive().outcome}")
-        except StaleWriter as error:
-            _say(str(error))
+        _say(f"ended: {controller.drive().outcome}")
+    except SpotweldError as error:
+        _say(str(error))
 
 
 def _folder(state: Path, run: str) -> Path:
@@ -78,21 +95,27 @@ def _folder(state: Path, run: str) -> Path:
     return folder
 
 
-def _try_lock(descriptor: int) -> bool:
+def _try_lock(descriptor: int, kind: int) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
 
 
-def _lock_soon(descriptor: int) -> bool:
-    """Whoever asks `is_driven` holds the lock for an instant; a controller holds it for long."""
+def _lock_soon(state: Path, run: str) -> int:
+    """The run's lock, taken by a controller that was started by hand.
+
+    Raises:
+        SystemExit: another controller has it.
+    """
+    descriptor = os.open(_folder(state, run) / "lock", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
     for _ in range(40):
-        if _try_lock(descriptor):
-            return True
+        # Whoever asks `is_driven` holds it for an instant; a controller holds it for long.
+        if _try_lock(descriptor, fcntl.LOCK_EX):
+            return descriptor
         time.sleep(0.05)
-    return False
+    raise SystemExit(0)
 
 
 def _say(text: str) -> None:
@@ -100,4 +123,6 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(
+        Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]) if sys.argv[3:] else _lock_soon(Path(sys.argv[1]), sys.argv[2])
+    )

@@ -13,7 +13,7 @@ from spotweld.runs.following import Told
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from spotweld.runs.states import RunState
+    from spotweld.runs.states import Attempt, RunState
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -47,19 +47,24 @@ def progress(happenings: Iterable[object]) -> dict[int, Progress]:
     first: dict[int, tuple[int, float]] = {}
     marks: dict[int, list[tuple[int, float]]] = {}
     durable: dict[int, int] = {}
+    totals: dict[int, int] = {}
     for happening in happenings:
         if not isinstance(happening, Told):
             continue
         number, event = happening.attempt, happening.event
         match event:
+            case told.Start():
+                totals[number] = event.total
             case told.Restored():
-                first[number] = (event.step, event.t)
+                first.setdefault(number, (event.step, event.t))
             case told.Fresh():
-                first[number] = (0, event.t)
+                first.setdefault(number, (0, event.t))
             case told.Step() | told.Finished():
                 marks.setdefault(number, []).append((event.step, event.t))
             case told.Metrics():
-                marks.setdefault(number, []).append((event.step + 1, event.t))
+                # Logged in the middle of a step, or after the last one.
+                step = min(event.step + 1, totals.get(number, event.step + 1))
+                marks.setdefault(number, []).append((step, event.t))
             case told.Saved():
                 durable[number] = max(event.step, durable.get(number, 0))
             case _:
@@ -112,12 +117,20 @@ def usages(state: RunState, lost: dict[int, Loss], now: float) -> list[Usage]:
             started=attempt.started,
             ended=attempt.ended if attempt.ended is not None else max(now, attempt.started),
             closed=attempt.ended is not None,
-            lost_seconds=lost[attempt.number].seconds if attempt.number in lost else 0.0,
+            lost_seconds=_lost_seconds(attempt, lost, now),
             labels=state.job.labels,
         )
         for attempt in state.attempts
         if attempt.started is not None
     ]
+
+
+def _lost_seconds(attempt: Attempt, lost: dict[int, Loss], now: float) -> float:
+    """The machine's clock may differ from the controller's: no more is lost than was paid for."""
+    if attempt.number not in lost or attempt.started is None:
+        return 0.0
+    ended = attempt.ended if attempt.ended is not None else now
+    return min(lost[attempt.number].seconds, max(0.0, ended - attempt.started))
 
 
 def _rising(marks: list[tuple[int, float]]) -> list[tuple[int, float]]:

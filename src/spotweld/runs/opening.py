@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import secrets
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import msgspec
 
+from spotweld.checkpoint.format import RUN_NAME
 from spotweld.errors import UsageError
 from spotweld.placement.policy import Observation, Rent, Wait
 from spotweld.project.nouns import Job, LocalProvider, PlacementRules
+from spotweld.project.words import quoted
 from spotweld.runs.events import Opened
 from spotweld.runs.source import Source, freeze, scan
 from spotweld.store.heads import read_head
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from spotweld.placement.policy import Policy
     from spotweld.project.nouns import Project
@@ -54,11 +57,16 @@ def make_plan(project: Project, job: Job, run: str | None, *, provider: Provider
         policy: asked what it would rent.
 
     Raises:
-        UsageError: the job's folder cannot be frozen.
+        UsageError: the job's folder cannot be frozen, or no run can have that name.
     """
+    if run is not None and not RUN_NAME.fullmatch(run):
+        raise UsageError(
+            f"{quoted(run)} cannot be a run's name",
+            "names are letters, digits, dots, dashes and underscores, at most 128, and begin with a letter or a digit",
+        )
     name = run or f"{job.name}-{''.join(secrets.choice(_LETTERS) for _ in range(6))}"
     first = policy.decide(Observation(time.time(), job.spot_policy, tuple(provider.offers()), ()))
-    source = scan(job.workdir)
+    source = scan(job.workdir, _kept_out(project))
     folder = str(job.workdir)
     return Plan(project.name, name, job, project.store, folder, source, project.local, project.placement, first)
 
@@ -70,9 +78,11 @@ def open_run(plan: Plan, log: EventLog, objects: Objects, folder: Path, progress
         UsageError: the store holds a run of that name that is not this project's, or a file changed meanwhile.
         StoreError: the store failed; nothing has begun, and doing it again is harmless.
     """
+    # In this order: a run of this project is in the log before it has a head.
+    head = read_head(objects, plan.run)
     if plan.run in log.runs():
         return False
-    if read_head(objects, plan.run) is not None:
+    if head is not None:
         raise UsageError(
             f"the store already holds a run {plan.run!r} that this project does not know",
             "two projects share the store, or the event log was removed",
@@ -81,3 +91,9 @@ def open_run(plan: Plan, log: EventLog, objects: Objects, folder: Path, progress
     freeze(folder, plan.source, objects, progress)
     opened = Opened(plan.project, plan.job, plan.store, plan.source.key, plan.local, plan.placement)
     return log.open_run(plan.run, opened)
+
+
+def _kept_out(project: Project) -> tuple[Path, ...]:
+    """Folders of Spotweld's own, which grow while they are frozen."""
+    store = project.store.partition("?")[0]
+    return (project.state, *([Path(unquote(store.removeprefix("file:")))] if store.startswith("file:") else []))

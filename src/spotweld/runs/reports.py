@@ -11,6 +11,9 @@ import msgspec
 
 from spotweld.project.nouns import CheckpointPolicy
 
+EX_TEMPFAIL = 75
+"""Exit status of a program that was interrupted and can be resumed (sysexits.h)."""
+
 
 class Stage(StrEnum):
     """How far the agent is."""
@@ -58,6 +61,7 @@ class Result(msgspec.Struct, frozen=True):
     exit_code: int
     """As a shell tells it: 128 + the signal's number for a process that a signal ended."""
     notice: Heard | None
+    """The standing notice; for a program that left as resumable the last one, even if it stands no more."""
     ended: float
     detail: str = ""
 
@@ -80,6 +84,11 @@ def status_key(run: str, attempt: int) -> str:
 def result_key(run: str, attempt: int) -> str:
     """Where the agent leaves the result."""
     return f"{attempt_prefix(run, attempt)}/result.json"
+
+
+def over_key(run: str, attempt: int) -> str:
+    """Where the controller leaves word that the attempt is over, for a machine that comes up too late."""
+    return f"{attempt_prefix(run, attempt)}/over"
 
 
 def segment_key(run: str, attempt: int, stream: str, number: int) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from spotweld.errors import Conflict, NotFound, StoreError
+from spotweld.errors import Conflict, NotFound
 from spotweld.runs.reports import segment_key
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from spotweld.store.objects import Objects
@@ -52,7 +53,9 @@ class Shipper:
         except FileNotFoundError:
             return False
         if self._whole_lines and not data.endswith(b"\n"):
-            data = data[: data.rfind(b"\n") + 1]
+            whole = data[: data.rfind(b"\n") + 1]
+            # A line that fills a segment by itself is no event; it must not stop what comes after it.
+            data = whole if whole or len(data) < _LARGEST_SEGMENT else data
         if not data:
             return False
         key = segment_key(self._run, self._attempt, self._stream, self._number)
@@ -88,20 +91,16 @@ class Reader:
         self._stream = stream
         self._number = 1
 
-    def read(self) -> bytes:
-        """All that has come since the last call, as far as the store gives it.
+    def pieces(self) -> Iterator[bytes]:
+        """All that has come since the last call, piece by piece.
 
         Raises:
-            StoreError: the store failed before it gave anything; the next call continues at the same place.
+            StoreError: the store failed; the next call continues at the same place.
         """
-        pieces: list[bytes] = []
-        try:
-            while True:
-                pieces.append(self._objects.get(segment_key(self._run, self._attempt, self._stream, self._number)))
-                self._number += 1
-        except NotFound:
-            pass
-        except StoreError:
-            if not pieces:
-                raise
-        return b"".join(pieces)
+        while True:
+            try:
+                data = self._objects.get(segment_key(self._run, self._attempt, self._stream, self._number))
+            except NotFound:
+                return
+            self._number += 1
+            yield data

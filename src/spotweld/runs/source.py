@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from spotweld.errors import Corrupt, UsageError
+from spotweld.project.words import quoted
 from spotweld.store.blobs import get_blob, put_blob
 from spotweld.values.digests import Digest, digest, hex_of
 from spotweld.values.sizes import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from spotweld.store.objects import Objects
 
@@ -57,28 +58,48 @@ class Source(msgspec.Struct, frozen=True):
         return f"sources/{hex_of(digest(msgspec.json.encode(self)))}.json"
 
 
-def scan(folder: Path) -> Source:
+def scan(folder: Path, without: Sequence[Path] = ()) -> Source:
     """What a run of the job in ``folder`` would freeze. Reads every file; writes nothing.
 
+    A link to a folder is followed: the run gets a copy.
+
+    Args:
+        folder: the job's.
+        without: folders that are left out, wherever they are.
+
     Raises:
-        UsageError: the folder is missing, too large, or holds a link that leads out of it.
+        UsageError: the folder is missing, too large, unreadable, or holds a link that leads out of it or in a circle.
     """
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}", "the job's `workdir` names it", "make it, or mend `workdir`")
-    files: list[SourceFile] = []
+    try:
+        return Source(tuple(_files(folder, tuple(path.resolve() for path in without))))
+    except OSError as error:
+        raise UsageError(
+            f"{error.filename or folder} cannot be read",
+            str(error.strerror),
+            f"make it readable, or name it in {folder / IGNORE_FILE}",
+        ) from error
+
+
+def _files(folder: Path, without: tuple[Path, ...]) -> Iterator[SourceFile]:
     total = 0
-    for path in _walk(folder, folder, _patterns(folder)):
-        total += path.stat().st_size
-        if total > _LARGEST or len(files) >= _MOST_FILES:
+    for count, path in enumerate(_walk(folder, folder, (folder.resolve(),), _patterns(folder), without), 1):
+        status = path.stat()
+        total += status.st_size
+        if total > _LARGEST or count > _MOST_FILES:
             raise UsageError(
                 f"{folder} is too large to be frozen with a run",
                 f"more than {format_size(_LARGEST)} or {_MOST_FILES} files",
                 f"name what the job does not need in {folder / IGNORE_FILE}",
             )
+        name = path.relative_to(folder).as_posix()
+        if "\\" in name or any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise UsageError(
+                f"{quoted(str(path))} cannot be frozen", "its name has a backslash or is not UTF-8", "rename it"
+            )
         data = path.read_bytes()
-        executable = bool(path.stat().st_mode & stat.S_IXUSR)
-        files.append(SourceFile(path.relative_to(folder).as_posix(), len(data), digest(data), executable))
-    return Source(tuple(files))
+        yield SourceFile(name, len(data), digest(data), bool(status.st_mode & stat.S_IXUSR))
 
 
 def freeze(folder: Path, source: Source, objects: Objects, progress: Callable[[int], None] = lambda _: None) -> None:
@@ -129,24 +150,29 @@ def _blob_key(file: SourceFile) -> str:
 
 def _patterns(folder: Path) -> tuple[str, ...]:
     path = folder / IGNORE_FILE
-    lines = path.read_text().splitlines() if path.is_file() else []
+    lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
     return (*_IGNORED, *(line.strip().rstrip("/") for line in lines if line.strip() and not line.startswith("#")))
 
 
-def _walk(root: Path, folder: Path, patterns: tuple[str, ...]) -> Iterator[Path]:
+def _walk(
+    root: Path, folder: Path, above: tuple[Path, ...], patterns: tuple[str, ...], without: tuple[Path, ...]
+) -> Iterator[Path]:
+    """All files below ``folder``; ``above`` are the real places of the root and of all folders down to this one."""
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         path = Path(entry.path)
         relative = path.relative_to(root).as_posix()
-        if any(fnmatch.fnmatchcase(entry.name, p) or fnmatch.fnmatchcase(relative, p) for p in patterns):
+        real = path.resolve() if entry.is_symlink() or entry.is_dir() else path
+        if real in without or any(fnmatch.fnmatchcase(name, p) for name in (entry.name, relative) for p in patterns):
             continue
-        if entry.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
+        if entry.is_symlink() and not real.is_relative_to(above[0]):
             raise UsageError(
                 f"{path} is a link that leads out of {root}",
                 "the run's machines would not have what it points to",
                 f"copy the file into the folder, or name it in {root / IGNORE_FILE}",
             )
         if entry.is_dir():
-            if not entry.is_symlink():
-                yield from _walk(root, path, patterns)
+            if real in above:
+                raise UsageError(f"{path} is a link to a folder that it is in", "", f"name it in {root / IGNORE_FILE}")
+            yield from _walk(root, path, (*above, real), patterns, without)
         elif entry.is_file():
             yield path

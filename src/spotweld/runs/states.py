@@ -70,6 +70,7 @@ class RunState(msgspec.Struct, frozen=True):
     opened: float
     attempts: tuple[Attempt, ...] = ()
     waiting: Waiting | None = None
+    waiting_since: float = 0.0
     cancel_requested: bool = False
     outcome: Outcome | None = None
     why: str = ""
@@ -128,7 +129,7 @@ def apply(state: RunState, entry: Entry) -> RunState:
         case CancelRequested():
             return replace(state, cancel_requested=True)
         case Waiting() if state.current is None:
-            return replace(state, waiting=event)
+            return replace(state, waiting=event, waiting_since=entry.time)
         case Ended() if state.current is None:
             return replace(state, outcome=event.outcome, why=event.why, ended=entry.time, waiting=None)
         case AttemptOpened() if state.current is None and event.attempt == len(state.attempts) + 1:
