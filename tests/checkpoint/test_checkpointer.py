@@ -506,6 +506,20 @@ def test_a_damaged_newest_checkpoint_is_passed_over_loudly(
     assert published(store) == [9, 8, 6]
 
 
+def test_a_damaged_head_is_made_anew_from_its_manifests(
+    store: Watched, clock: HandClock, told: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        Program(store, clock, told, every=2).run(9, at(5, kill))
+    head = bytearray(store.inner.get("runs/default/head"))
+    head[len(head) // 2] ^= 1
+    store.inner.put("runs/default/head", bytes(head))
+    program = Program(store, clock, told, every=2).run(9)
+    assert program.of(events.Restored)[0].step == 4
+    assert "the head is made anew" in caplog.text
+    assert program.is_whole(9)
+
+
 def test_another_program_is_refused(store: Watched, clock: HandClock, told: Path) -> None:
     Program(store, clock, told).run(2)
     other = Checkpointer({"weights": np.zeros(4), "log": {}}, store=store, notices=[], clock=clock)
@@ -540,6 +554,7 @@ def test_figures_are_logged_with_the_step_they_belong_to(store: Watched, clock: 
     assert [(event.step, event.values) for event in program.of(events.Metrics)] == [
         (0, {"loss": 0.5, "rate": 2.0, "bad": None, "at": 0.0}),
         (1, {"loss": 0.5, "rate": 2.0, "bad": None, "at": 1.0}),
+        (2, {"late": 1.0}),
     ]
 
 

@@ -41,8 +41,6 @@ STEPS = 40
 EVERY = 8
 RUN = "drill"
 MARK = "SPOTWELD_TEST_TREE"
-SYSCALLS = "write,pwrite64,fsync,fdatasync,rename,link"
-"""What changes a disk. A kill before each of them is a kill between any two things that can be seen afterwards."""
 PROGRAM = f"""
 import time
 import numpy as np
@@ -65,8 +63,8 @@ for _ in checkpointer.steps({STEPS}):
 """
 
 
-_SIXTIETH = 0.05
-"""Seconds: a sixtieth of what the run takes, undisturbed, on a quiet machine with two cores."""
+_EIGHTIETH = 0.04
+"""Seconds: an eightieth of what the run takes, undisturbed, on a quiet machine with two cores."""
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -111,11 +109,21 @@ def prepare(folder: Path, prefix: str = "") -> Field:
     return field
 
 
-def strace(number: int, *, follow: bool) -> list[str]:
-    """A command that runs the next one and kills it at its ``number``-th call."""
-    # The output goes nowhere: a line for each call would change the very files that are written.
-    inject = f"inject={SYSCALLS}:signal=KILL:when={number}"
-    return ["strace", "-qq", *(["-f"] if follow else []), "-o", "/dev/null", "-e", f"trace={SYSCALLS}", "-e", inject]
+class Point(msgspec.Struct, frozen=True):
+    """Where to kill: before the ``number``-th ``call``; for everything at once, after so many eightieths of a run."""
+
+    call: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.call}-{self.number}"
+
+
+def strace(point: Point, *, follow: bool) -> list[str]:
+    """A command that runs the next one and kills it at ``point``. With ``follow`` every thread counts for itself."""
+    inject = f"inject={point.call}:signal=KILL:when={point.number}"
+    threads = ["-f"] if follow else []
+    return ["strace", "-qq", *threads, "-o", "/dev/null", "-e", f"trace={point.call}", "-e", inject]
 
 
 def drive(field: Field, prefix: list[str], environ: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -145,37 +153,37 @@ class PrefixedFirst(LocalCloud):
         return super().start(offer, boot, token=token, labels=labels)
 
 
-def kill_controller(folder: Path, number: int) -> tuple[Field, bool]:
-    """Kill the controller at its ``number``-th call; whether it lived so long as to be killed."""
+def kill_controller(folder: Path, point: Point) -> tuple[Field, bool]:
+    """Kill the controller; whether it lived so long as to be killed."""
     field = prepare(folder)
-    process = drive(field, strace(number, follow=False), dict(os.environ))
+    process = drive(field, strace(point, follow=False), dict(os.environ))
     killed = process.wait(120) != 0
     finish(field)
     return field, killed
 
 
-def kill_agent(folder: Path, number: int) -> tuple[Field, bool]:
-    """Kill the first attempt's agent at its ``number``-th call."""
+def kill_agent(folder: Path, point: Point) -> tuple[Field, bool]:
+    """Kill the first attempt's agent."""
     field = prepare(folder)
-    cloud = PrefixedFirst(field.state / "cloud", ["/usr/bin/env", *strace(number, follow=False)])
+    cloud = PrefixedFirst(field.state / "cloud", ["/usr/bin/env", *strace(point, follow=False)])
     policy = CheapestSpot.of(field.log().state(RUN).placement)
     Controller(RUN, field.log(), field.objects(), cloud, policy, SystemClock(), lambda _: None).drive()
     return field, len(field.log().state(RUN).attempts) > 1
 
 
-def kill_program(folder: Path, number: int) -> tuple[Field, bool]:
-    """Kill the first attempt's training process at the ``number``-th call of one of its threads."""
-    field = prepare(folder, " ".join(strace(number, follow=True)))
+def kill_program(folder: Path, point: Point) -> tuple[Field, bool]:
+    """Kill the first attempt's training process when one of its threads comes to the point."""
+    field = prepare(folder, " ".join(strace(point, follow=True)))
     finish(field)
     return field, len(field.log().state(RUN).attempts) > 1
 
 
-def kill_everything(folder: Path, number: int) -> tuple[Field, bool]:
-    """Kill controller, supervisor, agent and program together after ``number`` sixtieths of a quiet run."""
+def kill_everything(folder: Path, point: Point) -> tuple[Field, bool]:
+    """Kill controller, supervisor, agent and program together."""
     field = prepare(folder)
     mark = secrets.token_hex(8)
     process = drive(field, [], os.environ | {MARK: mark})
-    time.sleep(number * _SIXTIETH)
+    time.sleep(point.number * _EIGHTIETH)
     killed = process.poll() is None
     _kill_marked(mark)
     process.wait(30)

@@ -15,9 +15,10 @@ from spotweld.checkpoint.saves import Saves
 from spotweld.checkpoint.snapshot import describe
 from spotweld.checkpoint.state import put_back
 from spotweld.checkpoint.voice import warn
-from spotweld.errors import Fenced, Unavailable
+from spotweld.errors import Conflict, Corrupt, Fenced, Unavailable
 from spotweld.preemption.notices import Kind
 from spotweld.store.heads import take_over
+from spotweld.store.mending import mend_head
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from spotweld.checkpoint.settings import Settings
     from spotweld.preemption.notices import Notice
     from spotweld.preemption.watcher import Watcher
+    from spotweld.store.heads import HeadWriter
     from spotweld.store.objects import Objects
     from spotweld.values.clocks import Clock
 
@@ -144,7 +146,7 @@ class Session:
     def _open(self, state: Mapping[str, object], objects: Objects) -> Saves:
         """Take the run over and restore."""
         run, policy, began = self._settings.run, self._settings.policy, self._clock.monotonic()
-        writer = patiently(lambda: take_over(objects, run, self._settings.attempt), self._clock)
+        writer = patiently(lambda: _take_over(objects, run, self._settings.attempt), self._clock)
         self._epoch = writer.head.epoch
         found = patiently(lambda: find_newest(objects, run, writer.head.kept, epoch=self._epoch), self._clock)
         damaged = found.damaged if found else ()
@@ -278,6 +280,17 @@ class Session:
         warn(f"leaving after step {self.step}: {why}")
         self._tell.write(events.Leaving(self._clock.now(), self.step, why))
         raise SystemExit(EX_TEMPFAIL)
+
+
+def _take_over(objects: Objects, run: str, attempt: int) -> HeadWriter:
+    """Become the run's writer. A damaged head does not hold the run up: the manifests say all that it said."""
+    try:
+        return take_over(objects, run, attempt)
+    except Corrupt as error:
+        warn(f"{error}; the head is made anew from the checkpoints that are whole")
+        with suppress(Conflict):  # somebody else was first: theirs serves as well
+            mend_head(objects, run)
+        return take_over(objects, run, attempt)
 
 
 def patiently(call: Callable[[], T], clock: Clock) -> T:

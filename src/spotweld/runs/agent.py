@@ -40,7 +40,7 @@ _LOOK = 0.05
 _SHIP = 0.25
 """Seconds between two shipments. GCS takes one write per second and object; every segment is a new object."""
 _BEAT = 1.0
-_PASS_ON = "trap 'exit $?' TERM"
+_TRAP = "trap 'exit $?' TERM"
 """Said before the job's command. Without it TERM ends the shell at once, and the machine with it, while the program is
 still writing its last checkpoint; with it the shell waits for the program and leaves with the same status."""
 _PATIENCE = 60.0
@@ -104,7 +104,7 @@ class Agent:
     def _run(self, command: str, watcher: Watcher) -> int:
         with self._console.open("ab", buffering=0) as console:
             process = subprocess.Popen(
-                ["/bin/sh", "-c", f"{_PASS_ON}\n{command}"],
+                ["/bin/sh", "-c", f"{_TRAP}\n{command}"],
                 cwd=self._work,
                 env=self._process_environment(),
                 stdin=subprocess.DEVNULL,
