@@ -62,7 +62,7 @@ class Program:
         return self
 
     def wait(self) -> None:
-        self.checkpointer._session._saver.wait(10)
+        self.checkpointer._session._saves.wait(10)
 
     @property
     def events(self) -> list[Any]:
@@ -466,6 +466,29 @@ def test_a_notice_at_the_very_end_interrupts_a_final_save_that_cannot_succeed(
     with pytest.raises(SystemExit) as caught:
         program.run(3, at(2, lambda: announcer.terminate(60.0)))
     assert caught.value.code == 75
+
+
+@pytest.mark.parametrize("seconds", [None, 5.0, 600.0])
+def test_a_notice_in_the_last_step_does_not_keep_the_run_from_being_finished(
+    store: Watched, clock: HandClock, told: Path, announcer: Announcer, seconds: float | None
+) -> None:
+    program = Program(store, clock, told, announcer).run(3, at(2, lambda: announcer.terminate(seconds)))
+    assert program.saved == [(3, "final")]
+    assert isinstance(program.events[-1], events.Finished)
+
+
+def test_a_last_state_that_cannot_even_be_captured_is_an_error(store: Watched, clock: HandClock) -> None:
+    class Broken:
+        def state_dict(self) -> dict[str, int]:
+            if checkpointer.step:
+                raise ZeroDivisionError
+            return {}
+
+        def load_state_dict(self, _: object) -> None: ...
+
+    checkpointer = Checkpointer({"x": Broken()}, store=store, notices=[], clock=clock)
+    with pytest.raises(ZeroDivisionError):
+        list(checkpointer.steps(2))
 
 
 def test_a_damaged_newest_checkpoint_is_passed_over_loudly(
