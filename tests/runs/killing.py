@@ -86,12 +86,12 @@ class Field(msgspec.Struct, frozen=True):
 LOCAL = LocalProvider((LocalZone("a", Money(Decimal("0.9")), Money(Decimal(3)), machines=2),), up=1e7, down=1.0)
 
 
-def prepare(folder: Path, prefix: str = "") -> Field:
+def prepare(folder: Path, prefix: str = "", store: str | None = None) -> Field:
     """Open the run. ``prefix`` is put before the program's command in the first attempt."""
     work = folder / "work"
     work.mkdir(parents=True)
     (work / "program.py").write_text(PROGRAM)
-    field = Field(folder / "state", f"file:{folder / 'store'}")
+    field = Field(folder / "state", store or f"file:{folder / 'store'}")
     field.state.mkdir()
     source = scan(work)
     freeze(work, source, field.objects())
