@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .SILENT:
 
 help:  ## list these targets
-	sed -n 's/%/NAME/; s/^\([a-zA-Z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}' 
+	sed -n 's/%/NAME/; s/^\([a-zA-Z-]*\):.*## /\1\t/p' Makefile | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(READY)  ## create .venv with Spotweld, PyTorch and the tools; a second run does nothing
 
@@ -23,7 +23,7 @@ $(READY): pyproject.toml scripts/setup
 demo: setup  ## train on machines that keep being taken away, and compare with an undisturbed run
 	scripts/demo digits
 
-test: setup  ## the tests that take under a minute together
+test: setup  ## the fast tests
 	$(BIN)/python -m pytest -q -m "not slow"
 
 test-all: setup  ## every test, the slow ones too
@@ -33,7 +33,7 @@ check: setup  ## format, lint, types, and which room may import which
 	$(BIN)/ruff format --check --quiet $(SOURCES) || { echo "make check: run 'make format'" >&2; exit 1; }
 	$(BIN)/ruff check --quiet $(SOURCES)
 	$(BIN)/mypy --no-error-summary
-	$(BIN)/lint-imports > .venv/lint-imports.txt || { cat .venv/lint-imports.txt; exit 1; }
+	$(BIN)/lint-imports > $(READY).floors || { cat $(READY).floors; exit 1; }
 	echo "make check: format, lint, types and floors are clean"
 
 format: setup  ## rewrite the source in the one format

@@ -68,7 +68,7 @@ def report(name: str, figures: Sequence[Figure]) -> int:
         limit = "" if found.limit is None else f"{found.limit:g} {found.unit}" + (" EXCEEDED" if too_much else "")
         for who, value in {"spotweld": found.ours, **found.peers}.items():
             least, greatest = found.spread.get(who, (value, value))
-            times = f"{value / found.ours:.3f}x" if found.ours else ""
+            times = "" if found.unit == "%" else f"{value / found.ours:.3f}x"
             numbers = (f"{value:.2f} {found.unit}", f"{least:.2f}", f"{greatest:.2f}", times)
             first = (found.measure, limit) if who == "spotweld" else ("", "")
             rows.append((first[0], who, *numbers, first[1]))

@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 from spotweld.preemption.notices import Kind, Notice, Source, Withdrawal
 from spotweld.store.objects import Objects
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
     from spotweld.store.objects import Meta, Version
     from spotweld.values.digests import Data
+
+# How long an example takes says more about who else uses the machine.
+settings.register_profile("checkpoint", deadline=None)
+settings.load_profile("checkpoint")
 
 
 class HandClock:

@@ -54,20 +54,27 @@ def test_events_are_appended_to_what_is_there(tmp_path: Path) -> None:
     assert path.read_bytes().startswith(b'before\n{"kind":"fresh"')
 
 
+def test_what_is_told_after_the_end_is_recorded_as_well(tmp_path: Path) -> None:
+    file = EventFile(str(tmp_path / "events"))
+    for _ in range(2):
+        file.write(events.Fresh(1.0))
+        file.close()
+    assert (tmp_path / "events").read_bytes().count(b"\n") == 2
+
+
 def test_a_cut_line_is_an_error_of_its_own() -> None:
     with pytest.raises(msgspec.DecodeError):
         parse_event(msgspec.json.encode(ALL[0])[:10])
 
 
 def test_failures_are_told_once_and_then_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    EventFile(str(tmp_path / "no" / "folder")).write(events.Fresh(1.0))
-    assert "no events are recorded" in caplog.text
-    caplog.clear()
-    file = EventFile("/dev/full")
-    file.write(events.Fresh(1.0))
-    file.write(events.Fresh(1.0))
-    file.close()
-    assert caplog.text.count("no more events") == 1
+    for path in (str(tmp_path / "no" / "folder"), "/dev/full"):
+        caplog.clear()
+        file = EventFile(path)
+        file.write(events.Fresh(1.0))
+        file.write(events.Fresh(1.0))
+        file.close()
+        assert caplog.text.count("no more events") == 1
 
 
 def test_without_a_file_nothing_happens() -> None:

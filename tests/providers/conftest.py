@@ -33,17 +33,28 @@ FOREVER = Boot(("sleep", "100000"), {})
 class FakeClock:
     """Stands still until somebody lets time pass."""
 
-    def __init__(self, now: float = 1_700_000_000.0) -> None:
-        self._now = now
+    def __init__(self) -> None:
+        self._wall = 1_700_000_000.0
+        self._monotonic = 5000.0
 
     def now(self) -> float:
-        return self._now
+        return self._wall
 
     def monotonic(self) -> float:
-        return self._now
+        return self._monotonic
 
     def sleep(self, seconds: float) -> None:
-        self._now += seconds
+        self._wall += seconds
+        self._monotonic += seconds
+
+    def jump(self, seconds: float) -> None:
+        """The wall clock is set."""
+        self._wall += seconds
+
+
+@pytest.fixture
+def fake_clock() -> FakeClock:
+    return FakeClock()
 
 
 def wait_for(true: Callable[[], object]) -> None:

@@ -12,9 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from spotweld.report.marks import inline_mark
 from spotweld.report.page import render
 from spotweld.report.story import Attempt, Checkpoint, Comparison, Outcome, State, Story, curve
 from spotweld.report.summary import summary, to_json
+from spotweld.report.words import CAUSES
 from spotweld.runs.events import Cause
 
 if TYPE_CHECKING:
@@ -229,3 +231,9 @@ def test_clocks_may_say_what_they_will(usual: Story, data: st.DataObject) -> Non
     shares = [float(v[:-1]) for _, name, v in page.attributes if name in {"x", "x1", "x2", "width"} and v.endswith("%")]
     assert all(0 <= share <= 100.001 for share in shares)
     assert summary(story)
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_every_cause_has_its_sign_and_its_words(cause: Cause) -> None:
+    assert inline_mark(cause)
+    assert CAUSES[cause]

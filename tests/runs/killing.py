@@ -41,9 +41,6 @@ STEPS = 40
 EVERY = 8
 RUN = "drill"
 MARK = "SPOTWELD_TEST_TREE"
-Point = tuple[str, int]
-"""A call that changes a disk, and its number among the calls of that name. A kill before each of them is a kill between
-any two things that can be seen afterwards."""
 PROGRAM = f"""
 import time
 import numpy as np
@@ -66,8 +63,8 @@ for _ in checkpointer.steps({STEPS}):
 """
 
 
-_SIXTIETH = 0.05
-"""Seconds: a sixtieth of what the run takes, undisturbed, on a quiet machine with two cores."""
+_EIGHTIETH = 0.04
+"""Seconds: an eightieth of what the run takes, undisturbed, on a quiet machine with two cores."""
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -89,12 +86,12 @@ class Field(msgspec.Struct, frozen=True):
 LOCAL = LocalProvider((LocalZone("a", Money(Decimal("0.9")), Money(Decimal(3)), machines=2),), up=1e7, down=1.0)
 
 
-def prepare(folder: Path, prefix: str = "") -> Field:
+def prepare(folder: Path, prefix: str = "", store: str | None = None) -> Field:
     """Open the run. ``prefix`` is put before the program's command in the first attempt."""
     work = folder / "work"
     work.mkdir(parents=True)
     (work / "program.py").write_text(PROGRAM)
-    field = Field(folder / "state", f"file:{folder / 'store'}")
+    field = Field(folder / "state", store or f"file:{folder / 'store'}")
     field.state.mkdir()
     source = scan(work)
     freeze(work, source, field.objects())
@@ -112,12 +109,20 @@ def prepare(folder: Path, prefix: str = "") -> Field:
     return field
 
 
+class Point(msgspec.Struct, frozen=True):
+    """Where to kill: before the ``number``-th ``call``; for everything at once, after so many eightieths of a run."""
+
+    call: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.call}-{self.number}"
+
+
 def strace(point: Point, *more: str) -> list[str]:
-    """A command that runs the next one and kills it at that call."""
-    call, number = point
-    # The output goes nowhere: a line for each call would change the very files that are written.
-    inject = f"inject={call}:signal=KILL:when={number}"
-    return ["strace", "-qq", *more, "-o", "/dev/null", "-e", f"trace={call}", "-e", inject]
+    """A command that runs the next one and kills it at ``point``. With ``-f`` every thread counts for itself."""
+    inject = f"inject={point.call}:signal=KILL:when={point.number}"
+    return ["strace", "-qq", *more, "-o", "/dev/null", "-e", f"trace={point.call}", "-e", inject]
 
 
 def drive(field: Field, prefix: list[str], environ: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -148,7 +153,7 @@ class PrefixedFirst(LocalCloud):
 
 
 def kill_controller(folder: Path, point: Point) -> tuple[Field, bool]:
-    """Kill the controller at that call; whether it lived so long as to be killed."""
+    """Kill the controller; whether it lived so long as to be killed."""
     field = prepare(folder)
     process = drive(field, strace(point), dict(os.environ))
     killed = process.wait(120) != 0
@@ -157,28 +162,27 @@ def kill_controller(folder: Path, point: Point) -> tuple[Field, bool]:
 
 
 def kill_agent(folder: Path, point: Point) -> tuple[Field, bool]:
-    """Kill the first attempt's agent when one of its threads comes to that call. The program is not followed."""
+    """Kill the first attempt's agent when one of its threads comes to the point. The program is not followed."""
     field = prepare(folder)
-    prefix = ["/usr/bin/env", *strace(point, "-f", "-b", "execve")]
-    cloud = PrefixedFirst(field.state / "cloud", prefix)
+    cloud = PrefixedFirst(field.state / "cloud", ["/usr/bin/env", *strace(point, "-f", "-b", "execve")])
     policy = CheapestSpot.of(field.log().state(RUN).placement)
     Controller(RUN, field.log(), field.objects(), cloud, policy, SystemClock(), lambda _: None).drive()
     return field, len(field.log().state(RUN).attempts) > 1
 
 
 def kill_program(folder: Path, point: Point) -> tuple[Field, bool]:
-    """Kill the first attempt's training process when one of its threads comes to that call."""
+    """Kill the first attempt's training process when one of its threads comes to the point."""
     field = prepare(folder, " ".join(strace(point, "-f")))
     finish(field)
     return field, len(field.log().state(RUN).attempts) > 1
 
 
-def kill_everything(folder: Path, number: int) -> tuple[Field, bool]:
-    """Kill controller, supervisor, agent and program together after ``number`` sixtieths of a quiet run."""
+def kill_everything(folder: Path, point: Point) -> tuple[Field, bool]:
+    """Kill controller, supervisor, agent and program together."""
     field = prepare(folder)
     mark = secrets.token_hex(8)
     process = drive(field, [], os.environ | {MARK: mark})
-    time.sleep(number * _SIXTIETH)
+    time.sleep(point.number * _EIGHTIETH)
     killed = process.poll() is None
     _kill_marked(mark)
     process.wait(30)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ import pytest
 from tests.runs.samples import attempt_opened
 from tests.runs.world import RUN, Life, World
 
-from spotweld.errors import StaleWriter
+from spotweld.errors import StaleWriter, Unavailable
 from spotweld.project.nouns import Retry, SpotUse
 from spotweld.providers.provider import Boot, MachineEnd, MachineState
 from spotweld.runs import decisions
@@ -349,7 +348,7 @@ def test_a_disk_that_is_full_for_a_while_is_waited_for(tmp_path: Path, monkeypat
 
     def full(*args: object) -> object:
         if world.clock.elapsed < 30:
-            raise sqlite3.OperationalError("database or disk is full")
+            raise Unavailable("the event log cannot be used now", "disk is full")
         return append(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(world.log, "append", full)

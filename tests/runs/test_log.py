@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from tests.runs.samples import OFFER, attempt_opened, opened
 
-from spotweld.errors import IllegalTransition, RunError, StaleWriter, UsageError
+from spotweld.errors import IllegalTransition, RunError, StaleWriter, Unavailable, UsageError
 from spotweld.runs.events import AttemptOpened, Ended, MachineStarted, Outcome, Waiting
 from spotweld.runs.log import EventLog
 
@@ -92,3 +92,16 @@ def test_a_newer_layout_is_refused(tmp_path: Path) -> None:
 def test_commits_are_synchronous(log: EventLog) -> None:
     assert log._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert log._db.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
+def test_a_full_disk_is_said_and_the_log_goes_on_once_there_is_space(log: EventLog) -> None:
+    log.open_run("r", opened())
+    generation = log.take_over("r")
+    (pages,) = log._db.execute("PRAGMA page_count").fetchone()
+    log._db.execute(f"PRAGMA max_page_count={pages}")
+    with pytest.raises(Unavailable, match="full"):
+        log.append("r", generation, Waiting(1.0, "x" * 100_000))
+    assert len(log.entries("r")) == 1
+    log._db.execute("PRAGMA max_page_count=100000")
+    log.append("r", generation, Waiting(1.0, "x" * 100_000))
+    assert len(log.entries("r")) == 2

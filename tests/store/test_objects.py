@@ -23,6 +23,13 @@ def test_any_buffer_can_be_written(objects: Objects, data: bytes) -> None:
     assert objects.get("created") == objects.get("put") == b"xyz"
 
 
+def test_a_buffer_may_be_filled_anew_once_it_is_written(objects: Objects) -> None:
+    buffer = bytearray(b"first")
+    objects.create("k", buffer)
+    buffer[:] = b"other"
+    assert objects.get("k") == b"first"
+
+
 def test_an_empty_object_is_an_object(objects: Objects) -> None:
     objects.create("empty", b"")
     assert objects.get("empty") == b""

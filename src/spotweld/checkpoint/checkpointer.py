@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self, SupportsFloat
 
 from spotweld.checkpoint import events
 from spotweld.checkpoint.events import EventFile
-from spotweld.checkpoint.session import Session
+from spotweld.checkpoint.session import Session, patiently
 from spotweld.checkpoint.settings import settings
 from spotweld.checkpoint.state import check_parts
 from spotweld.errors import UsageError
@@ -106,7 +106,7 @@ class Checkpointer:
         Raises:
             SystemExit: with status 75, after a step: the machine will be taken, or a later attempt owns the run.
             UsageError: called twice, or ``total`` is negative.
-            SpotweldError: whatever ``Session.begin`` and ``Session.finish`` cannot get over.
+            SpotweldError: whatever ``Session`` cannot get over.
         """
         if total < 0:
             raise UsageError("A run has no negative number of steps", f"steps({total})")
@@ -115,12 +115,13 @@ class Checkpointer:
         self._used = True
         try:
             session = self._open(total)
-            self._step = session.begin()
+            self._step = session.step
             while self._step < total:
                 yield self._step
                 self._step += 1
-                session.edge(self._step)
-            session.finish()
+                if self._step < total:
+                    session.edge(self._step)
+            session.finish(self._step)
         finally:
             self.close()
 
@@ -162,7 +163,8 @@ class Checkpointer:
         self._pid = os.getpid()
         atexit.register(self._at_exit)
         if self._objects is None:
-            self._objects = open_store(self._settings.store)
+            url = self._settings.store
+            self._objects = patiently(lambda: open_store(url), self._clock)
         self._session = Session(self._state, self._settings, self._objects, self._watcher, self._tell, self._clock)
         return self._session
 

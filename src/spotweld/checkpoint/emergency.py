@@ -72,9 +72,9 @@ def typical(now: Situation) -> float:
 
 
 def predicted(now: Situation) -> float:
-    """Seconds that a save is allowed to take. If none has been measured there is no knowing: all that remain."""
+    """Seconds that a save is allowed to take. If none has been measured yet, a quarter of what remains."""
     if not now.costs:
-        return now.remaining or 0.0
+        return (now.remaining or 0.0) / 4
     return SAFETY * max(cost.seconds for cost in now.costs)
 
 

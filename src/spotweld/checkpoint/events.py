@@ -169,27 +169,28 @@ def parse_event(line: bytes | str) -> Event:
 class EventFile:
     """Appends events. A failure is told once and then ignored: nobody's training stops because of a log.
 
+    Opened with the first event, and again with the first one after ``close``: figures may be logged after the loop.
+
     Args:
         path: the file; None: events go nowhere.
     """
 
     def __init__(self, path: str | None) -> None:
+        self._path = path
         self._file: int | None = None
-        if path:
-            try:
-                self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            except OSError as error:
-                warn(f"no events are recorded: {error}")
 
     def write(self, event: Event) -> None:
         """Append one line, in one write."""
-        if self._file is None:
+        if not self._path:
             return
         try:
+            if self._file is None:
+                self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
             os.write(self._file, msgspec.json.encode(event) + b"\n")
         except OSError as error:
             warn(f"no more events are recorded: {error}")
             self.close()
+            self._path = None
 
     def close(self) -> None:
         """Give the file back."""

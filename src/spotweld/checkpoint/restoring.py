@@ -9,9 +9,9 @@ import msgspec
 from spotweld.checkpoint.arrays import allocate, build
 from spotweld.checkpoint.format import MANIFEST_LIMIT, Manifest, decode, leaf_size
 from spotweld.checkpoint.tree import unflatten
-from spotweld.errors import Corrupt, NotFound, NoWholeCheckpoint
+from spotweld.errors import Corrupt, Fenced, NotFound, NoWholeCheckpoint
 from spotweld.store.blobs import get_blob
-from spotweld.store.heads import Kept
+from spotweld.store.heads import Kept, read_head
 from spotweld.values.digests import digest
 
 if TYPE_CHECKING:
@@ -31,15 +31,17 @@ class Found(msgspec.Struct, frozen=True):
     """Newer ones that are damaged, and how."""
 
 
-def find_newest(objects: Objects, run: str, kept: Sequence[Kept]) -> Found | None:
+def find_newest(objects: Objects, run: str, kept: Sequence[Kept], *, epoch: int | None = None) -> Found | None:
     """Read the newest whole checkpoint; None if the run has none at all.
 
     Args:
         objects: the store.
         run: the run's name.
         kept: what its head names, newest first.
+        epoch: under which the caller has taken the run over; None: it only looks.
 
     Raises:
+        Fenced: checkpoints are missing because a later attempt has taken over and dropped them.
         NoWholeCheckpoint: there are some, and every one is damaged.
         UnknownFormat: the newest readable one was written by a newer Spotweld.
         Unavailable: the store did not answer; that is no damage.
@@ -49,11 +51,13 @@ def find_newest(objects: Objects, run: str, kept: Sequence[Kept]) -> Found | Non
         try:
             manifest = read_manifest(objects, run, one)
             leaves = _read_leaves(objects, manifest)
-            return Found(
-                one, manifest, unflatten(manifest.state, leaves), unflatten(manifest.rng, leaves), tuple(damaged)
-            )
+            state, rng = unflatten(manifest.state, leaves), unflatten(manifest.rng, leaves)
         except (Corrupt, NotFound) as error:
+            if not damaged and epoch is not None:
+                _check_owner(objects, run, epoch)
             damaged.append((one, str(error)))
+        else:
+            return Found(one, manifest, state, rng, tuple(damaged))
     if damaged:
         raise NoWholeCheckpoint(
             f"All {len(damaged)} checkpoints of the run {run} are damaged",
@@ -61,6 +65,12 @@ def find_newest(objects: Objects, run: str, kept: Sequence[Kept]) -> Found | Non
             "To start over, use another run name.",
         )
     return None
+
+
+def _check_owner(objects: Objects, run: str, epoch: int) -> None:
+    current = read_head(objects, run)
+    if current is None or current.epoch != epoch:
+        raise Fenced(f"Run {run} has been taken over", "its checkpoints were dropped while they were being read")
 
 
 def read_manifest(objects: Objects, run: str, kept: Kept) -> Manifest:

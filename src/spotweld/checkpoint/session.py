@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from spotweld.checkpoint import cadence, emergency, events
-from spotweld.checkpoint.cadence import Cost
 from spotweld.checkpoint.emergency import Act
 from spotweld.checkpoint.publishing import Publisher
 from spotweld.checkpoint.restoring import find_newest
 from spotweld.checkpoint.rng import restore_rng
-from spotweld.checkpoint.saving import Saver
-from spotweld.checkpoint.snapshot import Staging, capture, describe
+from spotweld.checkpoint.saves import Saves
+from spotweld.checkpoint.snapshot import describe
 from spotweld.checkpoint.state import put_back
 from spotweld.checkpoint.voice import warn
-from spotweld.errors import CheckpointError, Fenced, SpotweldError, Unavailable
+from spotweld.errors import Conflict, Corrupt, Fenced, Unavailable
 from spotweld.preemption.notices import Kind
 from spotweld.store.heads import take_over
+from spotweld.store.mending import mend_head
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from spotweld.checkpoint.events import EventFile
-    from spotweld.checkpoint.saving import Outcome
     from spotweld.checkpoint.settings import Settings
     from spotweld.preemption.notices import Notice
     from spotweld.preemption.watcher import Watcher
@@ -38,12 +39,14 @@ _TELL = 0.2
 """Seconds between two ``step`` events, at least."""
 _STUBBORN = 900.0
 """Seconds that a silent store is waited for at the start and at the end, where nothing else can be done."""
+_GLANCE = 0.1
+"""Seconds between two looks at what is waited for."""
 _FLUSH = 30.0
 """Seconds that a loop which was left early waits for the save that is running."""
 
 
 class Session:
-    """See the module. Its methods are for the training thread alone.
+    """Takes the run over and restores its newest whole checkpoint. For the training thread alone.
 
     Args:
         state: the program's parts.
@@ -52,6 +55,14 @@ class Session:
         watcher: hears notices; started and stopped by the caller.
         tell: where events go.
         clock: time.
+
+    Raises:
+        SystemExit: 75: a later attempt owns the run.
+        NoWholeCheckpoint: every checkpoint is damaged.
+        StateMismatch: the checkpoint does not fit the program.
+        UnsupportedState: the state could never be saved.
+        UnknownFormat: a newer Spotweld wrote the run.
+        Unavailable: the store does not answer.
     """
 
     def __init__(
@@ -63,69 +74,22 @@ class Session:
         tell: EventFile,
         clock: Clock,
     ) -> None:
-        self._state, self._settings, self._objects = state, settings, objects
-        self._watcher, self._tell, self._clock = watcher, tell, clock
-        self._staging = Staging()
-        self._saver: Saver | None = None
+        self._settings, self._watcher, self._tell, self._clock = settings, watcher, tell, clock
         self._epoch = 0
-        self._step = 0
-        self._durable: int | None = None
-        """The step whose state is published."""
-        self._mark = (0, 0.0)
-        """Step and time of the newest snapshot that has not failed; cadence counts from it."""
-        self._former_mark = self._mark
-        self._costs: tuple[Cost, ...] = ()
-        self._failures, self._retry_at = 0, 0.0
-        self._paces: tuple[float, ...] = ()
-        self._edge_at = 0.0
-        self._told_at = float("-inf")
+        self.step = 0
+        """Steps finished."""
         self._notice: Notice | None = None
         self._answered = False
         self._wanted = False
         self._left = False
-
-    def begin(self) -> int:
-        """Take the run over and restore its newest whole checkpoint; the number of steps that are finished.
-
-        Raises:
-            SystemExit: 75: a later attempt owns the run.
-            NoWholeCheckpoint: every checkpoint is damaged.
-            StateMismatch: the checkpoint does not fit the program.
-            UnsupportedState: the state could never be saved.
-            UnknownFormat: a newer Spotweld wrote the run.
-            Unavailable: the store does not answer.
-        """
-        began = self._clock.monotonic()
-        run = self._settings.run
-        writer = self._persist(self._take_over)
-        self._epoch = writer.head.epoch
-        found = self._persist(lambda: find_newest(self._objects, run, writer.head.kept))
-        if found is None:
-            describe(self._state)  # what can never be saved is told now, not at the first save
-            self._tell.write(events.Fresh(self._clock.now()))
-        else:
-            for kept, why in found.damaged:
-                warn(f"the checkpoint of step {kept.step} is damaged and passed over: {why}")
-            put_back(self._state, found.state)
-            restore_rng(found.rng)
-            self._step = self._durable = found.manifest.step
-            seconds = self._clock.monotonic() - began
-            damaged = tuple(events.Damage(kept.step, why) for kept, why in found.damaged)
-            self._tell.write(events.Restored(self._clock.now(), self._step, found.kept.key, seconds, damaged))
-        publisher = Publisher(
-            self._objects,
-            run,
-            writer,
-            self._clock,
-            keep_last=self._settings.policy.keep_last,
-            keep_every=self._settings.policy.keep_every,
-            whole=found.manifest if found else None,
-            damaged=[kept.key for kept, _ in found.damaged] if found else (),
-        )
-        self._saver = Saver(publisher, self._clock)
-        self._edge_at = self._clock.monotonic()
-        self._mark = self._former_mark = (self._step, self._edge_at)
-        return self._step
+        self._told_at = float("-inf")
+        self._paces: tuple[float, ...] = ()
+        self._edge_at = 0.0
+        try:
+            self._saves = self._open(state, objects)
+        except Fenced as error:
+            self._fence(error)
+        self._edge_at = clock.monotonic()
 
     def want_save(self) -> None:
         """Save at the next edge, whatever the cadence says."""
@@ -137,145 +101,90 @@ class Session:
         Raises:
             SystemExit: 75: the machine is about to go, or a later attempt owns the run.
         """
-        self._step = step
+        self.step = step
         now = self._clock.monotonic()
         self._paces = (*self._paces[-4:], now - self._edge_at)
-        self._settle()
         if now - self._told_at >= _TELL:
             self._told_at = now
             self._tell.write(events.Step(self._clock.now(), step))
-        notice = self._listen()
-        if notice is not None and notice.kind is Kind.TERMINATE:
-            self._answer_terminate()
-        risky = notice is not None and notice.kind is Kind.REBALANCE
-        if self._wanted:
-            self._wanted = not self._save("request")
-        elif risky and not self._answered:
-            self._answered = self._save("rebalance")
-        elif cadence.due(self._settings.policy.every, self._cadence(now, risky=risky)):
-            self._save("cadence")
+        try:
+            self._saves.settle()
+            self._act(now)
+        except Fenced as error:
+            self._fence(error)
         self._edge_at = self._clock.monotonic()
 
-    def finish(self) -> None:
-        """Make the last state durable.
+    def finish(self, step: int) -> None:
+        """All steps are done: make the last state durable. A machine that goes meanwhile is only a reason to hurry.
 
         Raises:
             SystemExit: 75: the machine goes first, or a later attempt owns the run.
-            SpotweldError: it could not be stored, for a quarter of an hour.
+            Exception: it could not be stored, for a quarter of an hour.
         """
-        give_up = self._clock.monotonic() + _STUBBORN
-        while True:
-            self._settle(give_up=give_up)
-            if self._durable == self._step and not self._worker.busy:
-                break
-            notice = self._listen()
-            if notice is not None and notice.kind is Kind.TERMINATE:
-                self._last_save()
-            elif self._worker.busy:
-                self._worker.wait(0.1)
-            elif self._clock.monotonic() >= self._retry_at:
-                self._save("final")
-            else:
-                self._clock.sleep(0.1)
-        self._tell.write(events.Step(self._clock.now(), self._step))
-        self._tell.write(events.Finished(self._clock.now(), self._step))
+        self.step = step
+        saves, give_up = self._saves, self._clock.monotonic() + _STUBBORN
+        try:
+            while saves.durable != self.step or saves.running is not None:
+                hurried = self._is_terminal(self._listen())
+                if hurried and self._watcher.remaining() == 0:
+                    self._leave(self._standing())
+                error = self._push("final", urgent=hurried)
+                if error is not None and self._clock.monotonic() > give_up:
+                    raise error
+        except Fenced as error:
+            self._fence(error)
+        self._tell.write(events.Step(self._clock.now(), self.step))
+        self._tell.write(events.Finished(self._clock.now(), self.step))
 
     def end(self) -> None:
         """Let a running save come to its end, unless the process is leaving the machine."""
-        if self._saver is not None and not self._left:
-            self._saver.wait(_FLUSH)
-            outcome = self._saver.collect()
-            if outcome is not None:
-                self._record(outcome)
+        if not self._left:
+            self._saves.wait(_FLUSH)
+            with suppress(Fenced):
+                self._saves.settle()
 
-    @property
-    def _worker(self) -> Saver:
-        if self._saver is None:
-            msg = "begin() comes first"
-            raise RuntimeError(msg)
-        return self._saver
-
-    def _take_over(self) -> HeadWriter:
-        try:
-            return take_over(self._objects, self._settings.run, self._settings.attempt)
-        except Fenced as error:
-            self._fence(error)
-
-    def _persist(self, call: Callable[[], T]) -> T:
-        """Call until the store answers."""
-        give_up = self._clock.monotonic() + _STUBBORN
-        for failures in range(1, 1000):
-            try:
-                return call()
-            except Unavailable as error:
-                wait = cadence.retry_after(failures)
-                if self._clock.monotonic() + wait > give_up:
-                    raise
-                if failures == 1:
-                    warn(f"the store does not answer, waiting for it: {error}")
-                self._clock.sleep(wait)
-        raise AssertionError
-
-    def _save(self, reason: str, *, urgent: bool = False) -> bool:
-        """Capture, and begin to publish; False if that has to wait."""
-        now = self._clock.monotonic()
-        if self._worker.busy or (now < self._retry_at and not urgent):
-            return False
-        self._settle()
-        try:
-            snapshot = capture(self._state, self._step, self._staging, self._clock)
-        except Exception as error:
-            if isinstance(error, CheckpointError) and reason == "final":
-                raise
-            self._fail(error)
-            return False
-        self._former_mark, self._mark = self._mark, (self._step, snapshot.began)
-        self._tell.write(events.Saving(self._clock.now(), self._step, reason))
-        self._worker.start(snapshot, reason)
-        return True
-
-    def _settle(self, *, give_up: float | None = None) -> None:
-        """Take note of a save that has ended."""
-        outcome = self._worker.collect()
-        if outcome is None:
-            return
-        self._record(outcome)
-        if isinstance(outcome.error, Fenced):
-            self._fence(outcome.error)
-        late = give_up is not None and self._clock.monotonic() > give_up
-        if late and isinstance(outcome.error, SpotweldError):
-            raise outcome.error
-
-    def _record(self, outcome: Outcome) -> None:
-        if outcome.kept is None:
-            self._mark = self._former_mark
-            if not isinstance(outcome.error, Fenced):
-                self._fail(outcome.error)
-            return
-        if self._failures:
-            warn(f"saving works again: step {outcome.step} is durable")
-        self._failures, self._retry_at = 0, 0.0
-        self._durable = outcome.step
-        self._costs = cadence.latest(self._costs, Cost(outcome.stall, outcome.seconds))
-        self._tell.write(
-            events.Saved(
-                self._clock.now(),
-                outcome.step,
-                outcome.reason,
-                outcome.stall,
-                outcome.seconds,
-                outcome.size,
-                outcome.kept.key,
-            )
+    def _open(self, state: Mapping[str, object], objects: Objects) -> Saves:
+        """Take the run over and restore."""
+        run, policy, began = self._settings.run, self._settings.policy, self._clock.monotonic()
+        writer = patiently(lambda: _take_over(objects, run, self._settings.attempt), self._clock)
+        self._epoch = writer.head.epoch
+        found = patiently(lambda: find_newest(objects, run, writer.head.kept, epoch=self._epoch), self._clock)
+        damaged = found.damaged if found else ()
+        for kept, why in damaged:
+            warn(f"the checkpoint of step {kept.step} is damaged and passed over: {why}")
+        if found is None:
+            describe(state)  # what can never be saved is told now, not at the first save
+            self._tell.write(events.Fresh(self._clock.now()))
+        else:
+            put_back(state, found.state)
+            restore_rng(found.rng)
+            self.step = found.manifest.step
+            told = tuple(events.Damage(kept.step, why) for kept, why in damaged)
+            seconds = self._clock.monotonic() - began
+            self._tell.write(events.Restored(self._clock.now(), self.step, found.kept.key, seconds, told))
+        publisher = Publisher(
+            objects,
+            run,
+            writer,
+            self._clock,
+            keep_last=policy.keep_last,
+            keep_every=policy.keep_every,
+            whole=found.manifest if found else None,
+            damaged=[kept.key for kept, _ in damaged],
         )
+        return Saves(state, publisher, self._tell, self._clock, self.step if found else None)
 
-    def _fail(self, error: Exception | None) -> None:
-        self._failures += 1
-        self._retry_at = self._clock.monotonic() + cadence.retry_after(self._failures)
-        why = str(error) if isinstance(error, SpotweldError) else f"{type(error).__name__}: {error}"
-        if self._failures == 1:
-            warn(f"a save failed, training goes on and it is tried again: {why}")
-        self._tell.write(events.SaveFailed(self._clock.now(), self._step, why, self._failures))
+    def _act(self, now: float) -> None:
+        notice = self._listen()
+        if self._is_terminal(notice):
+            self._answer()
+        risky = notice is not None and notice.kind is Kind.REBALANCE
+        if self._wanted:
+            self._wanted = not self._saves.begin(self.step, "request")
+        elif risky and not self._answered:
+            self._answered = self._saves.begin(self.step, "rebalance")
+        elif cadence.due(self._settings.policy.every, self._cadence(now, risky=risky)):
+            self._saves.begin(self.step, "cadence")
 
     def _listen(self) -> Notice | None:
         """The notice that stands; tells when it has changed."""
@@ -288,67 +197,76 @@ class Session:
                 self._tell.write(events.Noticed(self._clock.now(), notice))
         return notice
 
-    def _answer_terminate(self) -> None:
+    def _is_terminal(self, notice: Notice | None) -> bool:
+        return notice is not None and notice.kind is Kind.TERMINATE
+
+    def _answer(self) -> None:
+        """Do what is to be done about a machine that will be taken."""
         now = self._emergency()
         match emergency.decide(now):
             case Act.SAVE:
-                self._answered = self._save("notice", urgent=True)
+                self._answered = self._saves.begin(self.step, "notice", urgent=True)
             case Act.LAST:
-                self._last_save()
+                self._last_save(now)
             case Act.LEAVE:
-                if self._durable != self._step:
-                    self._tell.write(events.Emergency(self._clock.now(), "none", emergency.typical(now), now.remaining))
-                    self._worker.wait(now.remaining or 0.0)
-                    self._settle()
-                self._leave(self._standing_text())
+                if not now.durable:
+                    typical = emergency.typical(now)
+                    self._tell.write(events.Emergency(self._clock.now(), "none", typical, now.remaining))
+                    self._saves.wait(now.remaining or 0.0)
+                    self._saves.settle()
+                self._leave(self._standing())
             case Act.GO_ON:
                 pass
 
-    def _last_save(self) -> None:
+    def _last_save(self, first: emergency.Situation) -> None:
         """Save and wait until it is durable, then leave; come back only if the notice is withdrawn meanwhile."""
-        first = self._emergency()
         predicted = emergency.predicted(first) if first.costs else None
         self._tell.write(events.Emergency(self._clock.now(), "full", predicted, first.remaining))
-        patience = self._clock.monotonic() + emergency.GRACE
-        while self._durable != self._step or self._worker.busy:
+        saves, patience = self._saves, self._clock.monotonic() + emergency.GRACE
+        while saves.durable != self.step or saves.running is not None:
+            self._push("emergency", urgent=True)
             remaining = self._watcher.remaining()
-            if self._worker.busy:
-                # A running save is waited for even where no deadline is known: whoever kills us decides how long.
-                self._worker.wait(0.05 if remaining is None else min(0.05, remaining))
-            elif not self._save("emergency", urgent=True):
-                self._clock.sleep(0.05)
-            self._settle()
-            over = patience < self._clock.monotonic() and not self._worker.busy if remaining is None else remaining <= 0
-            if over:
+            if remaining is None and saves.running is None and self._clock.monotonic() > patience:
+                break  # a running save is waited for: whoever kills us decides how long
+            if remaining == 0:
                 break
-        notice = self._listen()
-        if notice is not None and notice.kind is Kind.TERMINATE:
-            self._leave(self._standing_text())
+        if self._is_terminal(self._listen()):
+            self._leave(self._standing())
 
-    def _standing_text(self) -> str:
-        if self._durable == self._step:
-            return f"the machine will be taken; the checkpoint of step {self._step} is durable"
-        if self._durable is None:
-            return "the machine will be taken before a save can be finished; there is no checkpoint yet"
-        return f"the machine will be taken before a save can be finished; the checkpoint of step {self._durable} stands"
+    def _push(self, reason: str, *, urgent: bool) -> Exception | None:
+        """Bring the last state nearer to being durable, for a moment; the error if a save has failed."""
+        self._saves.begin(self.step, reason, urgent=urgent)
+        self._saves.wait(_GLANCE)
+        error = self._saves.settle()
+        if self._saves.running is None and self._saves.durable != self.step:
+            self._clock.sleep(_GLANCE)  # a store that refuses is not pestered
+        return error
+
+    def _standing(self) -> str:
+        """Which checkpoint stands, now that the machine goes."""
+        durable = self._saves.durable
+        if durable == self.step:
+            return f"the machine will be taken; the checkpoint of step {durable} is durable"
+        stands = "there is no checkpoint yet" if durable is None else f"the checkpoint of step {durable} stands"
+        return f"the machine will be taken before a save can be finished; {stands}"
 
     def _emergency(self) -> emergency.Situation:
-        worker = self._worker
         return emergency.Situation(
             remaining=self._watcher.remaining(),
-            costs=self._costs,
+            costs=self._saves.costs,
             pace=max(self._paces, default=0.0),
-            running=worker.elapsed if worker.busy else None,
-            durable=self._durable == self._step,
+            running=self._saves.running,
+            durable=self._saves.durable == self.step,
             answered=self._answered,
         )
 
     def _cadence(self, now: float, *, risky: bool) -> cadence.Situation:
+        saved_step, saved_at = self._saves.mark
         return cadence.Situation(
-            step=self._step,
-            saved_step=self._mark[0],
-            since=now - self._mark[1],
-            costs=self._costs,
+            step=self.step,
+            saved_step=saved_step,
+            since=now - saved_at,
+            costs=self._saves.costs,
             hazard=self._settings.hazard,
             risky=risky,
         )
@@ -359,6 +277,37 @@ class Session:
 
     def _leave(self, why: str) -> NoReturn:
         self._left = True
-        warn(f"leaving after step {self._step}: {why}")
-        self._tell.write(events.Leaving(self._clock.now(), self._step, why))
+        warn(f"leaving after step {self.step}: {why}")
+        self._tell.write(events.Leaving(self._clock.now(), self.step, why))
         raise SystemExit(EX_TEMPFAIL)
+
+
+def _take_over(objects: Objects, run: str, attempt: int) -> HeadWriter:
+    """Become the run's writer. A damaged head does not hold the run up: the manifests say all that it said."""
+    try:
+        return take_over(objects, run, attempt)
+    except Corrupt as error:
+        warn(f"{error}; the head is made anew from the checkpoints that are whole")
+        with suppress(Conflict):  # somebody else was first: theirs serves as well
+            mend_head(objects, run)
+        return take_over(objects, run, attempt)
+
+
+def patiently(call: Callable[[], T], clock: Clock) -> T:
+    """The call's result, as soon as the store answers.
+
+    Raises:
+        Unavailable: it has not for a quarter of an hour.
+    """
+    give_up = clock.monotonic() + _STUBBORN
+    for failures in itertools.count(1):
+        try:
+            return call()
+        except Unavailable as error:
+            wait = cadence.retry_after(failures)
+            if clock.monotonic() + wait > give_up:
+                raise
+            if failures == 1:
+                warn(f"the store does not answer, waiting for it: {error}")
+            clock.sleep(wait)
+    raise AssertionError

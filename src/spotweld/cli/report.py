@@ -12,6 +12,7 @@ import click
 from spotweld.cli.output import say_changed
 from spotweld.cli.parts import Known, known_run, run_argument
 from spotweld.cli.session import json_option
+from spotweld.costs.focus import write_csv
 from spotweld.errors import UsageError
 from spotweld.report.gathering import gather
 from spotweld.report.page import render
@@ -34,10 +35,10 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Where to write the page.")
 @json_option
 def command(name: str | None, against: str | None, output: Path | None, *, as_json: bool) -> None:
-    r"""Write a run's story as one HTML file, and its figures on the terminal.
+    r"""Write a run's story as one HTML file and its ledger as CSV, and its figures on the terminal.
 
-    With --json: the whole story as JSON on stdout, and no page unless --output asks for one. With --against: exits
-    with 1 if a bit differs.
+    The ledger has the columns of FOCUS 1.2 and lies beside the page. With --json: the whole story as JSON on stdout,
+    and no files unless --output asks for them. With --against: exits with 1 if a bit differs.
 
     \b
     The JSON: {"verdict": {...}, "figures": {...}, "story": {...}}; the story
@@ -65,12 +66,15 @@ def command(name: str | None, against: str | None, output: Path | None, *, as_js
 
 
 def _write(story: Story, path: Path) -> None:
+    ledger = path.with_suffix(".ledger.csv")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(render(story), encoding="utf-8")
+        with ledger.open("w", encoding="utf-8", newline="") as file:
+            write_csv(story.rows, file)
     except OSError as error:
         raise UsageError(f"the report cannot be written to {path}", str(error.strerror), "choose with -o") from error
-    say_changed(f"the report is written: {path}", f"xdg-open {path}")
+    say_changed(f"the report is written: {path}\nthe ledger is written: {ledger}", f"xdg-open {path}")
 
 
 def _happenings(known: Known) -> list[Happening]:

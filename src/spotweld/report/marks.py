@@ -16,6 +16,8 @@ _SHAPES = {
     Cause.SETUP_FAILED: "M0 -3.2V.9M0 2.9V3",
     Cause.CANCELLED: "M-2 -2H2V2H-2Z",
     Cause.BUDGET: "M-2 -2H2V2H-2Z",
+    Cause.TIMED_OUT: "M-2 -2H2V2H-2Z",
+    Cause.MOVED: "M-3 0H2.6M.4 -2.4 3 0 .4 2.4",
 }
 _TONES = {
     Cause.DONE: "good",
@@ -23,6 +25,8 @@ _TONES = {
     Cause.NO_CAPACITY: "quiet",
     Cause.CANCELLED: "quiet",
     Cause.BUDGET: "quiet",
+    Cause.TIMED_OUT: "quiet",
+    Cause.MOVED: "quiet",
 }
 
 

@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from spotweld.store.objects import Objects
 
 _LOOK = 0.05
+_TRAP = "trap 'exit $?' TERM"
+"""Said before the job's command. Without it TERM ends the shell at once, and the machine with it, while the program is
+still writing its last checkpoint; with it the shell waits for the program and leaves with the same status."""
 _PATIENCE = 900.0
 """Seconds that a silent store is waited for where nothing can be done without it: the files, the result."""
 _FAREWELL = 60.0
@@ -113,7 +116,7 @@ class Agent:
     def _run(self, command: str, watcher: Watcher) -> int:
         with self._console.open("ab", buffering=0) as console:
             process = subprocess.Popen(
-                ["/bin/sh", "-c", command],
+                ["/bin/sh", "-c", f"{_TRAP}\n{command}"],
                 cwd=self._work,
                 env=self._process_environment(),
                 stdin=subprocess.DEVNULL,
@@ -127,7 +130,7 @@ class Agent:
             while True:
                 self._forward(watcher.current())
                 if self._term_heard and not termed:
-                    # Programs that know nothing of notice files know TERM. The whole group gets it: `sh -c` passes
+                    # Programs that know nothing of notice files know TERM. The whole group gets it: a shell passes
                     # nothing on.
                     termed = True
                     _signal_group(process, signal.SIGTERM)

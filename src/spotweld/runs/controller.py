@@ -8,7 +8,6 @@ is all a restart needs.
 from __future__ import annotations
 
 import secrets
-import sqlite3
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -99,7 +98,7 @@ class Controller:
                     return state
                 pause = self._do(decide(state, self._observe(state), self._policy), state)
                 self._trouble = ""
-            except (ProviderError, Unavailable, OSError, sqlite3.OperationalError) as error:
+            except (ProviderError, Unavailable, OSError) as error:
                 # The world outside is down: nothing is concluded from that, least of all that a machine is gone.
                 pause = AFTER_A_FAULT
                 if str(error) != self._trouble:

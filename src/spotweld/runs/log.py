@@ -14,7 +14,7 @@ import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from spotweld.errors import RunError, StaleWriter, UsageError
+from spotweld.errors import RunError, StaleWriter, Unavailable, UsageError
 from spotweld.runs.events import CancelRequested, Entry, Event, Opened, decode, encode
 from spotweld.runs.states import RunState, apply, fold
 from spotweld.values.clocks import Clock, SystemClock
@@ -62,6 +62,8 @@ class EventLog:
             (layout,) = self._db.execute("PRAGMA user_version").fetchone()
             if layout == 0:
                 self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={_LAYOUT}; COMMIT;")
+        except sqlite3.OperationalError as error:
+            raise _unavailable(error) from error
         except sqlite3.DatabaseError as error:
             raise RunError(
                 f"{path} cannot be used as an event log", str(error), "move the file away, or restore it"
@@ -117,7 +119,8 @@ class EventLog:
 
     def runs(self) -> list[str]:
         """All runs, the newest first."""
-        return [run for (run,) in self._db.execute("SELECT run FROM runs ORDER BY created DESC, run")]
+        with _answering():
+            return [run for (run,) in self._db.execute("SELECT run FROM runs ORDER BY created DESC, run")]
 
     def entries(self, run: str, after: int = 0) -> list[Entry]:
         """The run's events with a sequence number above ``after``, in order.
@@ -125,9 +128,10 @@ class EventLog:
         Raises:
             UsageError: there is no such run.
         """
-        rows = self._db.execute(
-            "SELECT seq, time, event FROM events WHERE run = ? AND seq > ? ORDER BY seq", (run, after)
-        )
+        with _answering():
+            rows = self._db.execute(
+                "SELECT seq, time, event FROM events WHERE run = ? AND seq > ? ORDER BY seq", (run, after)
+            ).fetchall()
         found = [Entry(run, seq, time, decode(event)) for seq, time, event in rows]
         if not found and after == 0:
             raise UsageError(f"there is no run {run!r}", "", "`spotweld status` lists the runs of this project")
@@ -150,10 +154,27 @@ class EventLog:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+        with _answering():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                # A commit that failed for want of space has been rolled back already.
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise _unavailable(error) from error
+
+
+def _unavailable(error: sqlite3.OperationalError) -> Unavailable:
+    """A full disk, a missing permission, a lock that is held too long: nothing is wrong with the log itself."""
+    todo = "see that there is space on the disk and that the folder can be written, and try again"
+    return Unavailable("the event log cannot be used now", str(error), todo)

@@ -202,8 +202,8 @@ def unseal(run: str, raw: bytes) -> Head:
     if line != digest(body).encode():
         what = f"The head of run {run} is damaged"
         todo = (
-            "Its checkpoints are untouched. Stop its writers, then make the head anew from them with "
-            f"spotweld.store.mending.mend_head(store, {run!r}), or restore {head_key(run)} from a copy."
+            "Its checkpoints are untouched. The next attempt makes the head anew from them: "
+            "start the program, or launch the run, again."
         )
         raise Corrupt(what, "its bytes differ from its own digest", todo)
     try:

@@ -47,6 +47,8 @@ class RemoteObjects(Objects):
     def __init__(self, url: str, store: ObjectStore) -> None:
         self.url = url
         self._store = store
+        # The memory store keeps what it is given, not a copy of it; a caller's buffer may be filled anew.
+        self._own = bytes if isinstance(store, MemoryStore) else _as_it_is
 
     def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
         check_key(key)
@@ -79,14 +81,14 @@ class RemoteObjects(Objects):
     def put(self, key: str, data: Data) -> None:
         check_key(key)
         with self._speaking("write", key):
-            obstore.put(self._store, key, data, mode="overwrite", use_multipart=False)
+            obstore.put(self._store, key, self._own(data), mode="overwrite", use_multipart=False)
 
     def create(self, key: str, data: Data) -> None:
         check_key(key)
         for _ in range(_AGAIN):
             try:
                 with self._speaking("write", key):
-                    obstore.put(self._store, key, data, mode="create")
+                    obstore.put(self._store, key, self._own(data), mode="create")
             except Conflict:
                 if self._current(key) is None:
                     continue
@@ -99,7 +101,7 @@ class RemoteObjects(Objects):
         for _ in range(_AGAIN):
             try:
                 with self._speaking("replace", key):
-                    obstore.put(self._store, key, data, mode=msgspec.json.decode(version))
+                    obstore.put(self._store, key, self._own(data), mode=msgspec.json.decode(version))
             except Conflict:
                 if self._current(key) == version:
                     continue
@@ -207,3 +209,7 @@ def bucket(url: str, scheme: str, name: str, prefix: str) -> RemoteObjects:
 def _short(error: Exception) -> str:
     """The first line of what obstore says; below it comes its debug output."""
     return str(error).partition("\n")[0]
+
+
+def _as_it_is(data: Data) -> Data:
+    return data

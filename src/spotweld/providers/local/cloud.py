@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 import re
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from spotweld.errors import NoCapacity, ProviderError
 from spotweld.providers.local import control, doctor, endings, launches, records
@@ -18,7 +19,7 @@ from spotweld.values.digests import digest, hex_of
 from spotweld.values.offers import CapacityType, Offer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from spotweld.project.nouns import LocalProvider, LocalZone
     from spotweld.values.clocks import Clock
@@ -27,7 +28,23 @@ PATIENCE = 30.0
 """Seconds after which ``stop`` takes the supervisor for hung and pulls the plug; it should need ``fates.GRACE``."""
 PAUSE = 0.01
 """Seconds between two looks at a machine that somebody else is changing."""
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 _ID = re.compile(r"m-[0-9a-f]{16}")
+
+
+def _explained(method: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """What the system refuses becomes a ``ProviderError``."""
+
+    @wraps(method)
+    def explained(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        try:
+            return method(*args, **kwargs)
+        except OSError as error:
+            what = "the local provider's folder cannot be used"
+            raise ProviderError(what, str(error), "see what `spotweld doctor` says") from error
+
+    return explained
 
 
 class LocalCloud(Provider):
@@ -50,11 +67,13 @@ class LocalCloud(Provider):
         self._zones: dict[str, Zone] = {}
         self._over: dict[str, Machine] = {}
 
+    @_explained
     def offers(self) -> Sequence[Offer]:
         birth = read_birth(self._folder)
         now = 0.0 if birth is None else elapsed(birth, self._clock)
         return [offer for zone in self._config.zones for offer in self._zone(zone).offers(now)]
 
+    @_explained
     def start(self, offer: Offer, boot: Boot, *, token: str, labels: Mapping[str, str]) -> Machine:
         zone = find_zone(self._config, offer)
         folder = self._folder / "machines" / machine_id(token)
@@ -67,35 +86,41 @@ class LocalCloud(Provider):
                 launches.launch(folder, lock)
             finally:
                 os.close(lock)
-            machine = records.read_machine(folder)
-            if machine is None:
-                raise ProviderError(
-                    f"machine {folder.name} did not come up",
-                    doctor.last_line(folder / "supervisor.log"),
-                    f"look at {folder / 'supervisor.log'}",
-                )
+            if (machine := records.read_machine(folder)) is not None:
+                return machine
+            raise ProviderError(
+                f"machine {folder.name} did not come up",
+                doctor.last_line(folder / "supervisor.log"),
+                f"look at {folder / 'supervisor.log'}",
+            )
         return machine
 
+    @_explained
     def stop(self, machine: str) -> None:
         folder = self._machine_folder(machine)
         if folder is None:
             return
-        asked, deadline = False, self._clock.monotonic() + PATIENCE
+        asked, began = False, self._clock.monotonic()
         while records.in_charge(folder):
             found = records.read_machine(folder)
             if found is not None and found.ended is not None:
                 return
             asked = asked or control.send(folder, control.Stop())
-            if self._clock.monotonic() > deadline:
+            waited = self._clock.monotonic() - began
+            if waited > PATIENCE:
                 endings.pull_the_plug(folder)
+            if waited > 2 * PATIENCE:
+                raise ProviderError(f"machine {machine} does not end", todo=f"look at {folder / 'supervisor.log'}")
             self._clock.sleep(PAUSE)
         endings.bury(folder, self._clock, MachineEnd.STOPPED if asked else MachineEnd.LOST)
 
+    @_explained
     def machines(self, labels: Mapping[str, str]) -> Sequence[Machine]:
         known = (self._settled(folder) for folder in records.folders(self._folder))
         carrying = [machine for machine in known if machine is not None and labels.items() <= machine.labels.items()]
         return sorted(carrying, key=lambda machine: (machine.started, machine.id))
 
+    @_explained
     def interrupt(self, machine: str, *, notice: float | None) -> None:
         if notice is not None and not (math.isfinite(notice) and notice >= 0):
             raise ProviderError(f"no notice of {notice} seconds can be given", "it must be a number, not below 0")
@@ -111,6 +136,7 @@ class LocalCloud(Provider):
         folder = self._machine_folder(machine)
         return folder / "disk" if folder is not None else None
 
+    @_explained
     def health(self) -> Sequence[Finding]:
         return doctor.examine(self._folder, self._config)
 

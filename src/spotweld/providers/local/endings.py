@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import TYPE_CHECKING
 
@@ -27,12 +28,17 @@ def moment(folder: Path, request: records.Request, clock: Clock) -> float:
 
 
 def finish(
-    folder: Path, machine: Machine, end: MachineEnd, clock: Clock, find: Callable[[], list[processes.Process]]
+    folder: Path,
+    machine: Machine,
+    end: MachineEnd,
+    clock: Clock,
+    find: Callable[[], list[processes.Process]],
+    last_sign: float = math.inf,
 ) -> Machine:
-    """Kill all its processes, remove its disk, and only then say that it has ended."""
+    """Kill all its processes, remove its disk, and only then record its end: now, or at its last sign of life."""
     processes.kill_all(find)
     request = records.read(folder / "request.json", records.Request)
-    ended = clock.now() if request is None else moment(folder, request, clock)
+    ended = min(last_sign, clock.now() if request is None else moment(folder, request, clock))
     wipe(folder / "disk")
     over = msgspec.structs.replace(machine, state=MachineState.ENDED, end=end, ended=max(machine.started, ended))
     records.write(folder / "machine.json", over)
@@ -46,14 +52,17 @@ def bury(folder: Path, clock: Clock, end: MachineEnd = MachineEnd.LOST) -> Machi
     Returns:
         The machine as it is now on record; None: it was never started.
     """
-    lock = records.take(folder)
+    machine = records.read_machine(folder)
+    lock = None if machine is None or machine.ended is not None else records.take(folder)
     if lock is None:
-        return records.read_machine(folder)
+        return machine
     try:
         machine = records.read_machine(folder)
         if machine is None or machine.ended is not None:
             return machine
-        return finish(folder, machine, end, clock, lambda: processes.marked(folder))
+        # Nobody paid for the night in which the host was off.
+        last_sign = (folder / records.ALIVE).stat().st_mtime if end is MachineEnd.LOST else math.inf
+        return finish(folder, machine, end, clock, lambda: processes.marked(folder), last_sign)
     finally:
         os.close(lock)
 

@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 
     from spotweld.providers.provider import Boot
 
-IMAGE = ("LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "SSL_CERT_FILE")
-"""What a machine takes over from the environment it was started in; a cloud's image would bring it along. Nothing else:
-a job that needs a variable from its user's shell would fail in a cloud, so it fails here."""
+IMAGE = (
+    *("LANG", "LC_ALL", "TZ", "USER", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "CUDA_VISIBLE_DEVICES"),
+    *("SSL_CERT_FILE", "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
+)
+"""What a machine takes over from the environment it was started in: what a cloud's image or network would bring along.
+Nothing else: a job that needs a variable from its user's shell would fail in a cloud, so it fails here."""
 CONSOLE = 4 * 1000 * 1000
 """Bytes of a console file; the one before it is kept as well."""
 
@@ -118,15 +121,18 @@ def wipe(disk: Path) -> None:
 
     A disk with something mounted below it stays: what is removed there might be anybody's.
     """
-    below = f"{disk}/".encode()
-    mounts = Path("/proc/self/mountinfo").read_bytes().split(b"\n")
-    # proc_pid_mountinfo(5): the mount point is field 5, with blanks written as \040.
-    if any(line.split()[4].replace(b"\\040", b" ").startswith(below) for line in mounts if line):
+    if mounts_below(disk, Path("/proc/self/mountinfo").read_text()):
         return
     for folder, _, _ in os.walk(disk):
         with contextlib.suppress(OSError):
             Path(folder).chmod(0o700)
     shutil.rmtree(disk, ignore_errors=True)
+
+
+def mounts_below(folder: Path, mountinfo: str) -> bool:
+    r"""Whether something is mounted in ``folder``. ``mountinfo``: proc_pid_mountinfo(5), where blanks are ``\040``."""
+    points = (Path(line.split()[4].replace("\\040", " ")) for line in mountinfo.splitlines())
+    return any(folder in point.parents or folder == point for point in points)
 
 
 def _become(

@@ -6,7 +6,8 @@
     cloud.lock            held while somebody decides who may start
     machines/ID/
         alive             locked by whoever is in charge: first the starter, then the supervisor, which inherits the
-                          lock itself; free again the instant they are gone, however they went. Removed in the end
+                          lock itself; free again the instant they are gone, however they went. Its time of change is
+                          the last sign of life. Removed in the end
         request.json      what was asked for. Alone it means: asked for, never started
         boot.json         what the guest runs
         machine.json      the machine, as ``machines()`` gives it; rewritten at each change by whoever is in charge
@@ -83,7 +84,7 @@ def read(path: Path, kind: type[_Record]) -> _Record | None:
     """
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind, dec_hook=_from_text)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except msgspec.MsgspecError as error:
         raise ProviderError(f"{path} cannot be read", str(error), "remove the folder that it is in") from error
@@ -143,7 +144,7 @@ def folders(cloud: Path) -> list[Path]:
     """The folders of all machines that were ever asked for."""
     try:
         return sorted(folder for folder in (cloud / "machines").iterdir() if folder.is_dir())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
 
 

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 CLOCK = SystemClock()
 LOOK = 5.0
-"""Seconds between two looks whether the machine's folder is still there; everything else wakes the supervisor."""
+"""Seconds between two signs of life, each of which also sees whether the machine's folder is still there. Everything
+else wakes the supervisor."""
 
 
 class Supervisor:
@@ -100,7 +101,9 @@ class Supervisor:
 
     def _act(self) -> None:
         """Do what is due."""
-        if not (self._folder / "request.json").exists():
+        try:
+            os.utime(self._folder / records.ALIVE)
+        except FileNotFoundError:
             # Somebody removed the cloud's folder; nobody will ever ask for this machine again.
             self._host_goes_down()
         if self._is_due(self._boot_at):
