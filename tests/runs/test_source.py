@@ -58,6 +58,56 @@ def test_links_that_lead_out_are_refused(job: Path, tmp_path: Path) -> None:
         scan(job)
 
 
+def test_a_link_to_a_folder_is_followed(job: Path, tmp_path: Path) -> None:
+    (job / "also").symlink_to("lib")
+    objects = open_store("memory:")
+    source = scan(job)
+    freeze(job, source, objects, lambda _: None)
+    lay_out(source.key, objects, tmp_path / "machine")
+    copy = tmp_path / "machine/also/data.bin"
+    assert copy.read_bytes() == (job / "lib/data.bin").read_bytes()
+    assert not copy.parent.is_symlink()
+
+
+@pytest.mark.parametrize(("link", "target"), [("lib/up", ".."), ("lib/self", "."), ("here", ".")])
+def test_links_in_a_circle_are_refused(job: Path, link: str, target: str) -> None:
+    (job / link).symlink_to(target)
+    with pytest.raises(UsageError, match="a folder that it is in"):
+        scan(job)
+
+
+def test_two_links_that_lead_to_each_other_are_refused(job: Path) -> None:
+    (job / "a").mkdir()
+    (job / "b").mkdir()
+    (job / "a/x").symlink_to("../b")
+    (job / "b/y").symlink_to("../a")
+    with pytest.raises(UsageError):
+        scan(job)
+
+
+def test_folders_of_our_own_are_left_out_wherever_they_are(job: Path) -> None:
+    names = {file.path for file in scan(job).files}
+    (job / "checkpoints").mkdir()
+    (job / "checkpoints/blob").write_bytes(b"x")
+    assert {file.path for file in scan(job, [job / "checkpoints"]).files} == names
+
+
+@pytest.mark.parametrize("name", [b"back\\slash", b"not-utf8-\xff"])
+def test_names_that_no_machine_could_lay_out_are_refused(job: Path, name: bytes) -> None:
+    Path(os.fsdecode(os.fsencode(job) + b"/" + name)).write_text("x")
+    with pytest.raises(UsageError, match="cannot be frozen"):
+        scan(job)
+
+
+def test_a_file_that_cannot_be_read_is_named(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(UsageError, match="cannot be read"):
+        scan(job)
+
+
 def test_a_missing_folder_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         scan(tmp_path / "nowhere")

@@ -83,7 +83,8 @@ def confirmed(question: str, *, yes: bool) -> bool:
     """
     if yes:
         return True
-    if not sys.stdin.isatty():
+    # Python has no stdin at all where its descriptor was closed.
+    if sys.stdin is None or not sys.stdin.isatty():
         raise UsageError("nobody can be asked here", "standard input is not a terminal", "say yes beforehand with -y")
     return click.confirm(question, default=True, err=True)
 

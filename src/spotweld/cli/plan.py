@@ -18,6 +18,7 @@ from spotweld.placement.policy import Rent
 from spotweld.project.nouns import SpotUse
 from spotweld.project.words import nearest, quoted
 from spotweld.providers.opening import open_provider
+from spotweld.runs.drive import log_path
 from spotweld.runs.opening import Plan, make_plan
 from spotweld.values.money import format_money
 from spotweld.values.sizes import format_size
@@ -95,7 +96,8 @@ def command(
     "run", "phase"}.
     """
     project, _ = open_project()
-    if name is not None:
+    # A log that is not there yet is not made: nothing is changed here.
+    if name is not None and log_path(project.state).exists():
         log = open_log(project)
         if name in log.runs():
             state = log.state(name)

@@ -124,14 +124,14 @@ def decide(state: RunState, seen: Observed, policy: Policy) -> Action:
     if stop and not done:
         # Before anything is judged: once it has been stopped, the process looks as if it had been interrupted.
         return EndAttempt(*stop)
+    if seen.status is not None and attempt.running is None:
+        return NoteRunning()
     if seen.result is not None:
         return judge_result(seen.result, seen.machine)
     if seen.machine is None and seen.silent > UNLISTED:
         return EndAttempt(Cause.PREEMPTED_UNNOTICED, "the provider does not know the machine any more")
     if seen.machine is not None and seen.machine.state is MachineState.ENDED:
         return judge_silent_end(attempt, seen.machine, seen.status)
-    if seen.status is not None and attempt.running is None:
-        return NoteRunning()
     if seen.status is not None and seen.status.notice is not None and attempt.noticed is None:
         return NoteNotice(seen.status.notice.source, seen.status.notice.deadline)
     if seen.silent > (SILENCE if attempt.running is not None else SILENCE_BEFORE_FIRST_SIGN):

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from spotweld.cli import parts
+from spotweld.store.opening import open_store
+from spotweld.testing.stores import Fault, FaultyObjects
+
+if TYPE_CHECKING:
+    import pytest
+    from tests.cli.conftest import Here
+
+SUMMARY = {
+    "run", "job", "state", "why", "attempts", "interruptions", "machine", "zone", "cost", "cost_is", "opened", "ended",
+}  # fmt: skip
+PLACEMENT = {
+    "attempt", "zone", "capacity_type", "hourly", "why", "machine", "started", "ended", "cause", "detail", "from_step",
+    "to_step", "steps_lost",
+}  # fmt: skip
+
+
+def test_all_runs_are_listed_newest_first(lived: Here) -> None:
+    lines = lived.call("status").stdout.splitlines()
+    assert lines[0].split() == ["RUN", "JOB", "STATE", "ATTEMPTS", "INTERRUPTIONS", "COST", "AGE"]
+    assert [line.split()[0] for line in lines[1:]] == ["failed", "other", "again", "calm"]
+    assert [line.split()[2] for line in lines[1:]] == ["failed", "done", "done", "done"]
+
+
+def test_json_has_a_stable_shape(lived: Here) -> None:
+    listed = json.loads(lived.call("status", "--json").stdout)
+    assert all(set(one) == SUMMARY for one in listed)
+    one = json.loads(lived.call("status", "calm", "--json").stdout)
+    assert set(one) == SUMMARY | {"driven", "placements"}
+    (placement,) = one["placements"]
+    assert set(placement) == PLACEMENT
+    assert (placement["cause"], placement["from_step"], placement["to_step"], placement["steps_lost"]) == (
+        "done", 0, 30, 0,
+    )  # fmt: skip
+    assert one["cost"]["currency"] == "USD"
+    assert one["cost_is"] == "estimate"
+
+
+def test_one_run_is_told_with_its_attempts(lived: Here) -> None:
+    text = lived.call("status", "failed").stdout
+    assert "exit status 3" in text
+    assert "local/a spot" in text
+    assert "0 to 30" in lived.call("status", "calm").stdout
+
+
+def test_a_run_that_goes_on(small: Here) -> None:
+    small.call("launch", "sleepy", "--name", "it", "-y", "--detach")
+    small.wait_for("it", lambda state: state.phase == "running")
+    one = json.loads(small.call("status", "it", "--json").stdout)
+    assert (one["state"], one["driven"], one["zone"], one["ended"]) == ("running", True, "local/a", None)
+    assert one["machine"].startswith("m-")
+
+
+def test_no_runs_are_no_error(small: Here) -> None:
+    result = small.call("status")
+    assert result.exit_code == 0
+    assert result.stdout == ""
+    assert "spotweld launch" in result.stderr
+
+
+def test_a_store_that_does_not_answer_hides_only_the_steps(lived: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    down = FaultyObjects(open_store("memory:"), lambda _: Fault.NO_ANSWER)
+    monkeypatch.setattr(parts, "open_store", lambda *_, **__: down)
+    result = lived.call("status", "calm", "--json")
+    assert result.exit_code == 0
+    (placement,) = json.loads(result.stdout)["placements"]
+    assert (placement["cause"], placement["to_step"]) == ("done", None)
+    assert "cannot be told" in result.stderr
+
+
+def test_an_unknown_run_is_an_error_in_json_too(lived: Here) -> None:
+    result = lived.call("status", "clam", "--json")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert json.loads(result.stderr)["error"]["todo"] == "did you mean calm?"
