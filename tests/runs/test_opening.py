@@ -46,14 +46,14 @@ def test_drawn_names_differ_and_given_ones_are_checked(folder: Path) -> None:
 
 
 def test_a_run_is_opened_once(folder: Path) -> None:
-    log, objects = EventLog(folder / "events.db"), open_store("memory:")
+    log, objects = EventLog(folder / ".spotweld" / "events.db"), open_store("memory:")
     assert open_run(plan(folder), log, objects, folder, lambda _: None)
     take_over(objects, "r", 1)
     assert not open_run(plan(folder), log, objects, folder, lambda _: None)
 
 
 def test_a_name_that_somebody_else_has_in_the_store_is_refused(folder: Path) -> None:
-    log, objects = EventLog(folder / "events.db"), open_store("memory:")
+    log, objects = EventLog(folder / ".spotweld" / "events.db"), open_store("memory:")
     take_over(objects, "r", 1)
     with pytest.raises(UsageError, match="does not know"):
         open_run(plan(folder), log, objects, folder, lambda _: None)
