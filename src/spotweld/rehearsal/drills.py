@@ -15,6 +15,7 @@ import msgspec
 from spotweld.checkpoint import events as told
 from spotweld.checkpoint.restoring import read_manifest
 from spotweld.errors import NotFound, ProviderError, RunError, StoreError
+from spotweld.project.nouns import SpotUse
 from spotweld.providers.provider import MachineState
 from spotweld.runs.following import Follower
 from spotweld.runs.history import Progress, progress
