@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from spotweld.checkpoint import events as told
 from spotweld.cli.output import is_coloured, json_bytes, progress_mode, say
-from spotweld.cli.telling import Teller
+from spotweld.cli.telling import INDENT, Teller
 from spotweld.errors import RunError, StoreError
 from spotweld.project.settings import Progress
+from spotweld.report.markup import clean
+from spotweld.report.words import count
 from spotweld.runs import events as logged
 from spotweld.runs.accounts import spent
 from spotweld.runs.drive import controller_log, ensure_driven
@@ -29,6 +32,8 @@ _LOOK = 0.1
 _DRIVEN_EVERY = 2.0
 _PLAIN_EVERY = 5.0
 _AFTER_A_FAULT = 1.0
+_DRAW = 0.2
+_BAR = 16
 _MOST_STARTS = 5
 """Controllers in a row that died without having done anything, after which something is wrong for good."""
 
@@ -88,24 +93,27 @@ def follow(known: Known, progress: str, asides: Callable[[], list[str]] = list) 
             time.sleep(_LOOK)
 
 
-def status_line(teller: Teller) -> str:
-    """Machine, price, metrics: what stands behind the bar."""
+def machine_line(teller: Teller) -> str:
+    """Where the run is, and what it has cost so far."""
     state = teller.state
     if state is None:
         return ""
-    parts = []
-    if state.current is not None:
-        offer = state.current.offer
-        parts.append(f"#{state.current.number} {offer.zone} {offer.capacity_type} {format_money(offer.hourly)}/h")
+    if state.current is None:
+        parts = [state.phase]
     else:
-        parts.append(state.phase)
-    parts += [f"{name} {value:.4g}" for name, value in sorted(teller.metrics.items())[:2]]
-    interruptions = sum(1 for attempt in state.attempts if attempt.cause is not None and attempt.cause.interruption)
-    parts.append(f"{interruptions} interruptions, {teller.saves} saves, {teller.lost} steps again")
+        offer = state.current.offer
+        parts = [f"#{state.current.number} {offer.zone} {offer.capacity_type} {format_money(offer.hourly)}/h"]
     cost = spent(state, time.time())
-    if cost is not None:
-        parts.append(format_money(cost))
-    return " | ".join(parts)
+    return " | ".join([*parts, format_money(cost)] if cost is not None else parts)
+
+
+def work_line(teller: Teller) -> str:
+    """The program's first two figures, and what it has been through."""
+    attempts = teller.state.attempts if teller.state is not None else ()
+    interruptions = sum(1 for attempt in attempts if attempt.cause is not None and attempt.cause.interruption)
+    figures = [f"{clean(name)} {value:.4g}" for name, value in sorted(teller.metrics.items())[:2]]
+    counts = [count(interruptions, "interruption"), count(teller.saves, "save"), f"{count(teller.lost, 'step')} redone"]
+    return " | ".join([*figures, ", ".join(counts)])
 
 
 class _Plain:
@@ -126,7 +134,7 @@ class _Plain:
         if time.monotonic() >= self._next and teller.total and teller.step != self._step:
             self._next = time.monotonic() + _PLAIN_EVERY
             self._step = teller.step
-            say(f"{'':13} step {teller.step} of {teller.total} | {status_line(teller)}")
+            say(f"{'':14} step {teller.step} of {teller.total} | {machine_line(teller)} | {work_line(teller)}")
 
 
 class _RawJson:
@@ -167,36 +175,55 @@ def _show(progress: str) -> Iterator[Show]:
 
 @contextmanager
 def _terminal() -> Iterator[Show]:
-    """A bar that stays at the bottom while lines scroll above it."""
-    from rich.console import Console  # noqa: PLC0415 - 60 ms that only terminals need
-    from rich.progress import BarColumn, TextColumn  # noqa: PLC0415
-    from rich.progress import Progress as Bars  # noqa: PLC0415
+    """Two lines that stay at the bottom while others scroll above them."""
+    from rich.console import Console, Group  # noqa: PLC0415 - 60 ms that only terminals need
+    from rich.live import Live  # noqa: PLC0415
+    from rich.progress_bar import ProgressBar  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     console = Console(file=sys.stderr, no_color=not is_coloured(sys.stderr), highlight=False)
-    columns = (BarColumn(24), TextColumn("{task.completed}/{task.total} steps"), TextColumn("{task.description}"))
-    with Bars(*columns, console=console, transient=True) as bars:
-        task = bars.add_task("", total=None)
+
+    def bottom(teller: Teller) -> Group:
+        first = Table.grid(padding=(0, 1))
+        for width in (_BAR, None, None):
+            first.add_column(width=width, no_wrap=True, overflow="ellipsis")
+        steps = f"{teller.step}/{teller.total} steps" if teller.total else "not begun"
+        bar = ProgressBar(total=teller.total or 1, completed=teller.step, width=_BAR, complete_style="cyan")
+        first.add_row(bar, Text(steps), Text(f"| {machine_line(teller)}"))
+        return Group(first, Text(work_line(teller), no_wrap=True, overflow="ellipsis"))
+
+    with Live(console=console, transient=True, auto_refresh=False) as live:
 
         class Terminal:
+            _next = 0.0
+
             def happened(self, happening: Happening, line: str | None) -> None:
                 if line is not None:
-                    console.print(Text(line, style=_style(happening)))
+                    console.print(Text(_hanging(line, console.width), style=_style(happening)))
 
             def aside(self, line: str) -> None:
-                console.print(Text(line, style="bold magenta"))
+                console.print(Text(_hanging(line, console.width), style="bold magenta"))
 
             def refresh(self, teller: Teller) -> None:
-                status = Text(status_line(teller)).markup
-                bars.update(task, total=teller.total or None, completed=teller.step, description=status)
+                if time.monotonic() >= self._next:
+                    self._next = time.monotonic() + _DRAW
+                    live.update(bottom(teller), refresh=True)
 
         yield Terminal()
+
+
+def _hanging(line: str, width: int) -> str:
+    """``line``, broken where the terminal ends, and indented below the text of its first line."""
+    return "\n".join(textwrap.wrap(line, max(width, 40), subsequent_indent=" " * INDENT, break_on_hyphens=False))
 
 
 def _style(happening: Happening) -> str:
     match happening.event:
         case logged.AttemptEnded(cause=logged.Cause.DONE) | logged.Ended(outcome=logged.Outcome.DONE):
             return "green"
+        case logged.AttemptEnded(cause=logged.Cause.NO_CAPACITY | logged.Cause.MOVED):
+            return "yellow"
         case logged.AttemptEnded() | logged.Ended() | told.SaveFailed() | told.Fenced():
             return "red"
         case told.Restored(damaged=damaged):

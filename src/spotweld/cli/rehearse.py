@@ -76,6 +76,6 @@ def _fire(known: Known, drills: list[Drill], lines: queue.SimpleQueue[str], stru
         for one in rehearse(under_fire, drills):
             struck.append(one)
             where = f" {one.detail}" if one.detail else ""
-            lines.put(f"{'':13} drill {one.drill} hit attempt {one.attempt} at step {one.step}{where}")
+            lines.put(f"{'':14} drill {one.drill} hit attempt {one.attempt} at step {one.step}{where}")
     except Exception as error:  # noqa: BLE001  a thread has nobody else to tell
-        lines.put(f"{'':13} no more drills: {error}")
+        lines.put(f"{'':14} no more drills: {error}")

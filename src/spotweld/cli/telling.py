@@ -6,17 +6,19 @@ from typing import TYPE_CHECKING
 
 from spotweld.checkpoint import events as told
 from spotweld.preemption.notices import Kind
+from spotweld.report.markup import clean
 from spotweld.runs import events as logged
 from spotweld.runs.following import Told
 from spotweld.runs.states import RunState, apply, fold
 from spotweld.values.durations import format_duration
-from spotweld.values.money import format_money
 from spotweld.values.sizes import format_size
 
 if TYPE_CHECKING:
     from spotweld.runs.following import Happening
 
 
+INDENT = 15
+"""Where the text of a line begins: behind the time and the attempt."""
 _SAVES_EVERY = 10.0
 """Seconds between two lines about saves that the cadence asked for."""
 
@@ -54,14 +56,15 @@ class Teller:
         if text is None:
             return None
         since = max(0.0, happening.time - self.state.opened) if self.state is not None else 0.0
-        return f"{since:7.1f} s  {f'#{number}' if number else '':<3} {text}"
+        line = " ".join(clean(text).splitlines())
+        return f"{since:7.1f} s  {f'#{number}' if number else '':<3} {line}"
 
     def _controller(self, event: logged.Event) -> str | None:
         match event:
             case logged.Opened(job=job):
                 return f"run opened: {job.command}"
             case logged.AttemptOpened(offer=offer, why=why):
-                return f"renting {offer.zone} {offer.capacity_type} at {format_money(offer.hourly)}/h: {why}"
+                return f"renting {offer.zone} {offer.capacity_type}: {why}"
             case logged.MachineStarted(machine=machine):
                 return f"machine {machine} is starting"
             case logged.Running():
@@ -126,8 +129,8 @@ class Teller:
             return None
         self._save_told = event.t
         return (
-            f"step {event.step} is durable: {format_size(event.size)} in {format_duration(event.seconds)}, "
-            f"training stood still for {format_duration(event.stall)} ({event.reason})"
+            f"step {event.step} is durable ({event.reason}): {format_size(event.size)} in "
+            f"{format_duration(event.seconds)}, stall {format_duration(event.stall)}"
         )
 
     def _restored(self, event: told.Restored) -> str:

@@ -1,0 +1,117 @@
+"""What was done in vain: laws over every way in which attempts can follow each other."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.runs.samples import OFFER, ON_DEMAND_PRICE, opened
+from tests.runs.telling import training
+
+from spotweld.checkpoint import events as told
+from spotweld.runs.events import AttemptEnded, AttemptOpened, Cause, Entry, Event, MachineStarted
+from spotweld.runs.following import Told
+from spotweld.runs.history import Loss, Progress, losses, progress, usages
+from spotweld.runs.states import RunState, fold
+
+
+def told_by(attempt: int, events: list[told.Event]) -> list[Told]:
+    return [Told(attempt, event) for event in events]
+
+
+def test_steps_and_checkpoints_of_an_attempt() -> None:
+    found = progress(told_by(1, training(100.0, 0, 25)))[1]
+    assert (found.first, found.last, found.durable, found.since) == (0, 25, 20, 100.0)
+
+
+def test_a_figure_logged_after_the_last_step_is_no_step() -> None:
+    events = [*training(0.0, 90, 100), told.Metrics(20.0, 100, {"accuracy": 0.9})]
+    assert progress(told_by(1, events))[1].last == 100
+
+
+def test_an_attempt_that_never_told_anything_has_no_progress() -> None:
+    assert progress([Entry("r", 1, 0.0, opened())]) == {}
+
+
+def test_steps_since_the_checkpoint_are_lost_with_the_time_they_took() -> None:
+    history = progress(told_by(1, training(0.0, 0, 25)) + told_by(2, training(50.0, 20, 30)))
+    assert losses(history) == {1: Loss(5, 5.0)}
+
+
+def test_a_damaged_checkpoint_makes_an_earlier_attempt_lose_as_well() -> None:
+    history = progress(
+        told_by(1, training(0.0, 0, 25)) + told_by(2, training(50.0, 20, 33)) + told_by(3, training(90.0, 10, 40))
+    )
+    assert {number: loss.steps for number, loss in losses(history).items()} == {1: 15, 2: 13}
+
+
+def test_an_attempt_that_did_not_come_so_far_loses_nothing() -> None:
+    history = progress(told_by(1, training(0.0, 0, 25)) + told_by(2, [told.Start(50.0, 100, 1)]))
+    assert losses(history) == {}
+
+
+@st.composite
+def lives(draw: st.DrawFn) -> list[tuple[int, int, int]]:
+    """(first, last, durable) of attempts as they can be: each goes on from a step that is durable."""
+    found: list[tuple[int, int, int]] = []
+    durable = [0]
+    for _ in range(draw(st.integers(1, 8))):
+        first = draw(st.sampled_from(durable))
+        last = draw(st.integers(first, first + 40))
+        kept = draw(st.integers(first, last))
+        found.append((first, last, kept))
+        durable = [*(step for step in durable if step <= first), kept]
+    return found
+
+
+@given(lives())
+def test_kept_and_lost_make_up_all_that_was_done(attempts: list[tuple[int, int, int]]) -> None:
+    history = {}
+    for number, (first, last, durable) in enumerate(attempts, 1):
+        marks = tuple((step, 1000.0 * number + step - first) for step in range(first + 1, last + 1))
+        history[number] = Progress(number, first, 1000.0 * number, marks, durable)
+    lost = losses(history)
+    assert all(loss.steps > 0 and loss.seconds >= 0 for loss in lost.values())
+    done = sum(last - first for first, last, _ in attempts)
+    furthest = history[len(attempts)].last
+    assert done - sum(loss.steps for loss in lost.values()) == furthest
+    # A step takes a second here, so that time and steps are the same.
+    for number, loss in lost.items():
+        assert loss.seconds == loss.steps
+        first, last, _ = attempts[number - 1]
+        assert loss.steps <= last - first
+
+
+events = st.one_of(
+    st.builds(told.Step, st.floats(0, 1e6), st.integers(0, 200)),
+    st.builds(told.Restored, st.floats(0, 1e6), st.integers(0, 200), st.just("m"), st.just(0.1)),
+    st.builds(told.Fresh, st.floats(0, 1e6)),
+    st.builds(told.Start, st.floats(0, 1e6), st.integers(0, 200), st.just(1)),
+    st.builds(told.Metrics, st.floats(0, 1e6), st.integers(0, 200), st.just({"x": 1.0})),
+    st.builds(told.Saved, st.floats(0, 1e6), st.integers(0, 200), *[st.just(x) for x in ("c", 0.1, 0.1, 1, "m")]),
+)
+
+
+@given(st.lists(st.builds(Told, st.integers(1, 4), events), max_size=40))
+def test_nothing_that_is_told_makes_a_loss_negative_or_more_than_was_paid_for(happenings: list[Told]) -> None:
+    lost = losses(progress(happenings))
+    for usage in usages(state(), lost, 50.0):
+        assert 0 <= usage.lost_seconds <= usage.ended - usage.started
+    assert all(loss.steps > 0 and loss.seconds >= 0 for loss in lost.values())
+
+
+def state() -> RunState:
+    log: list[Event] = [opened()]
+    for number in range(1, 5):
+        log += [
+            AttemptOpened(number, OFFER, ON_DEMAND_PRICE, f"t-{number}", "why"),
+            MachineStarted(number, f"m-{number}", 10.0 * number),
+            AttemptEnded(number, Cause.PREEMPTED, "", 10.0 * number + 5),
+        ]
+    return fold([Entry("r", seq, float(seq), event) for seq, event in enumerate(log, 1)])
+
+
+def test_usages_are_the_machine_time_that_was_paid() -> None:
+    found = usages(state(), {2: Loss(3, 4.0)}, 99.0)
+    assert [(usage.attempt, usage.started, usage.ended, usage.lost_seconds) for usage in found] == [
+        (1, 10.0, 15.0, 0.0), (2, 20.0, 25.0, 4.0), (3, 30.0, 35.0, 0.0), (4, 40.0, 45.0, 0.0),
+    ]  # fmt: skip
