@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from spotweld.store.objects import Objects
     from spotweld.values.offers import Offer
 
-STEPS = 40
+STEPS = 60
 EVERY = 8
 RUN = "drill"
 MARK = "SPOTWELD_TEST_TREE"
@@ -59,11 +59,11 @@ for _ in checkpointer.steps({STEPS}):
     moment += inputs[rows].T @ error / 8
     weights -= 0.05 * moment
     checkpointer.log(loss=float((error**2).mean()))
-    time.sleep(0.01)
+    time.sleep(0.02)
 """
 
 
-_EIGHTIETH = 0.04
+_EIGHTIETH = 0.03
 """Seconds: an eightieth of what the run takes, undisturbed, on a quiet machine with two cores."""
 
 

@@ -35,7 +35,7 @@ def _points(**calls: int) -> list[Point]:
 
 VICTIMS: dict[str, tuple[Kill, list[Point]]] = {
     "controller": (kill_controller, _points(fsync=26, fdatasync=9, pwrite64=16, write=14, rename=8, link=2)),
-    "agent": (kill_agent, _points(fsync=24, write=10, link=7, rename=4)),
+    "agent": (kill_agent, _points(fsync=30, write=12, link=10, rename=6)),
     "program": (kill_program, _points(fsync=24, write=60, link=5, rename=4)),
     "everything": (kill_everything, _points(time=80)),
 }
@@ -64,19 +64,22 @@ def test_a_few_kills(victim: str, reference: Field, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("victim", VICTIMS)
-def test_kills_everywhere(victim: str, reference: Field, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    kill, points = VICTIMS[victim]
-
-    def one(point: Point) -> bool:
-        field, killed = kill(tmp_path / str(point), point)
+@pytest.mark.timeout(2400)
+def test_kills_everywhere(reference: Field, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def one(victim: str, point: Point) -> bool:
+        folder = tmp_path / f"{victim}-{point}"
+        field, killed = VICTIMS[victim][0](folder, point)
         check(field, reference)
-        shutil.rmtree(tmp_path / str(point))
+        shutil.rmtree(folder)
         return killed
 
-    with ThreadPoolExecutor(2) as pool:
-        killed = sum(pool.map(one, points))
+    killed: dict[str, int] = {}
+    for victim, (_, points) in VICTIMS.items():
+        with ThreadPoolExecutor(2) as pool:
+            killed[victim] = sum(pool.map(one, [victim] * len(points), points))
+        with capsys.disabled():
+            sys.stdout.write(f"\n{victim}: killed at {killed[victim]} points; done and bit-identical each time")
     with capsys.disabled():
-        sys.stdout.write(f"\n{victim}: killed at {killed} points; done and bit-identical each time\n")
-    assert killed >= len(points) // 2
+        sys.stdout.write(f"\nin all: killed at {sum(killed.values())} points\n")
+    assert min(killed.values()) >= 15
+    assert sum(killed.values()) >= 200

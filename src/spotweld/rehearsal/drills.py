@@ -15,10 +15,12 @@ import msgspec
 from spotweld.checkpoint import events as told
 from spotweld.checkpoint.restoring import read_manifest
 from spotweld.errors import NotFound, ProviderError, RunError, StoreError
+from spotweld.project.nouns import SpotUse
 from spotweld.providers.provider import MachineState
 from spotweld.runs.following import Follower
 from spotweld.runs.history import Progress, progress
 from spotweld.store.heads import read_head
+from spotweld.values.offers import CapacityType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -132,7 +134,10 @@ def rehearse(under_fire: Range, drills: list[Drill]) -> Iterator[Struck]:
 
 
 def _wait_for_target(under_fire: Range, drill: Drill) -> tuple[Attempt, Progress] | None:
-    """An attempt that has published a checkpoint and worked on since; None: the run has ended."""
+    """An attempt that has published a checkpoint and worked on since; None: the run has ended.
+
+    Nobody takes an on-demand machine away, so a run that fled to one is left alone until it is back on spot.
+    """
     while True:
         state, history = under_fire.look()
         if state.outcome is not None:
@@ -141,6 +146,7 @@ def _wait_for_target(under_fire: Range, drill: Drill) -> tuple[Attempt, Progress
         here = history.get(attempt.number) if attempt is not None else None
         if (
             attempt is not None
+            and (attempt.offer.capacity_type is CapacityType.SPOT or state.job.spot_policy is SpotUse.ON_DEMAND)
             and attempt.noticed is None
             and here is not None
             and here.durable is not None
