@@ -93,13 +93,17 @@ def test_detached_it_goes_on_and_can_be_watched(small: Here) -> None:
     assert "run ended: done" in watched.stderr
 
 
-def test_an_interrupt_leaves_the_run_alone(small: Here) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_leaves_the_run_alone(small: Here, number: signal.Signals, status: int) -> None:
     process = small.start("launch", "sleepy", "--name", "it", "-y")
     small.wait_for("it", lambda state: state.phase == "running")
-    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    while "the machine is up" not in process.stderr.readline():
+        pass
+    process.send_signal(number)
     _, told = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "goes on without this terminal" in told
+    assert process.returncode == status
+    assert ("goes on without this terminal" in told) == (number is signal.SIGINT)
     assert "Traceback" not in told
     assert small.is_driven("it")
     assert small.run("it").phase == "running"
@@ -116,13 +120,14 @@ def test_two_that_launch_the_same_name_at_once_share_one_run(small: Here) -> Non
 
 
 def test_launching_a_run_that_goes_on_follows_it(small: Here) -> None:
-    assert small.call("launch", "train", "--name", "it", "-y", "--detach", "--env", "NAP=0.05").exit_code == 0
+    assert small.call("launch", "train", "--name", "it", "-y", "--detach", "--env", "NAP=0.03").exit_code == 0
     result = small.call("launch", "train", "--name", "it")
     assert result.exit_code == 0
     assert "exists and is" in result.stderr
     assert len(small.run("it").attempts) == 1
 
 
+@pytest.mark.slow
 def test_a_controller_that_is_killed_is_replaced_by_whoever_watches(small: Here) -> None:
     process = small.start("launch", "train", "--name", "it", "-y", "--env", "NAP=0.1")
     small.wait_for("it", lambda state: state.phase == "running")

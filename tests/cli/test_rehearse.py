@@ -24,6 +24,7 @@ def test_a_run_survives_a_kill_and_ends_with_the_same_bits(small: Here) -> None:
     assert compared.exit_code == 0, compared.output
 
 
+@pytest.mark.slow
 def test_a_run_that_ends_too_soon_is_told(small: Here) -> None:
     small.call("launch", "train", "--name", "it", "-y", "--detach", "--env", "NAP=0.05")
     result = small.call("rehearse", "it", *["--drill", "kill"] * 8)

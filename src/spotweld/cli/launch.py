@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,12 +69,16 @@ def command(
 
 def watch(known: Known, progress: str, asides: Callable[[], list[str]] = list) -> None:
     """Follow a run to its end and leave with its exit status."""
+    # TERM unwinds like an interrupt, so that the terminal is left as it was.
+    former = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         outcome = follow(known, progress, asides)
     except KeyboardInterrupt:
         say(f"\nthe run {known.run} goes on without this terminal")
         say(f"come back with: spotweld watch {known.run}; stop it with: spotweld cancel {known.run}")
         sys.exit(130)
+    finally:
+        signal.signal(signal.SIGTERM, former)
     if outcome is Outcome.DONE:
         say_changed(f"the run {known.run} is done", f"spotweld report {known.run}")
     else:
