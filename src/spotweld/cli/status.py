@@ -14,6 +14,7 @@ from spotweld.errors import StoreError
 from spotweld.report.words import CAUSES
 from spotweld.runs.accounts import spent
 from spotweld.runs.drive import is_driven
+from spotweld.runs.events import Cause
 from spotweld.runs.following import Follower
 from spotweld.runs.history import losses, progress
 from spotweld.values.durations import format_duration
@@ -131,7 +132,7 @@ def _one(known: Known, *, as_json: bool) -> None:
                 f"{a['zone']} {a['capacity_type']}",
                 f"{a['from_step']} to {a['to_step']}" if a["from_step"] is not None else "-",
                 str(a["steps_lost"]),
-                CAUSES[a["cause"]] if a["cause"] else "-",
+                CAUSES[Cause(str(a["cause"]))] if a["cause"] else "-",
                 str(a["detail"] or a["why"]),
             ]
             for a in attempts
