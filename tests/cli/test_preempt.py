@@ -25,7 +25,7 @@ def test_a_machine_is_taken_and_the_run_goes_on(small: Here, notice: str, cause:
     state = small.run("it")
     assert [attempt.cause for attempt in state.attempts] == [cause, Cause.DONE]
     told = small.call("status", "it").stdout
-    assert "preempted" in told
+    assert "interrupted" in told
     assert state.outcome is Outcome.DONE
 
 

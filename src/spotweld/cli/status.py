@@ -11,6 +11,7 @@ from spotweld.cli.output import print_json, print_table, say
 from spotweld.cli.parts import Known, known_run, open_log, run_argument
 from spotweld.cli.session import json_option, open_project
 from spotweld.errors import StoreError
+from spotweld.report.words import CAUSES
 from spotweld.runs.accounts import spent
 from spotweld.runs.drive import is_driven
 from spotweld.runs.following import Follower
@@ -130,7 +131,7 @@ def _one(known: Known, *, as_json: bool) -> None:
                 f"{a['zone']} {a['capacity_type']}",
                 f"{a['from_step']} to {a['to_step']}" if a["from_step"] is not None else "-",
                 str(a["steps_lost"]),
-                str(a["cause"] or "-"),
+                CAUSES[a["cause"]] if a["cause"] else "-",
                 str(a["detail"] or a["why"]),
             ]
             for a in attempts
