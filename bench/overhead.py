@@ -27,9 +27,9 @@ from spotweld.values import environment
 if TYPE_CHECKING:
     from types import ModuleType
 
-STEPS = 200
-SAVE_EVERY = 50
-RUNS = 3
+STEPS = 400
+SAVE_EVERY = 100
+RUNS = 5
 BARE, ENGINE, TORCH, LAUNCH = "bare loop", "Checkpointer", "torch.save and rename", "spotweld launch"
 CONTENDERS = (BARE, ENGINE, TORCH)
 PROJECT = f"""

@@ -293,6 +293,17 @@ def test_sigterm_saves_and_exits_75(machine: Machine, undisturbed: dict[int, str
     assert machine.run("walk", 2000, 500, 0) == (0, undisturbed[2000])
 
 
+def test_a_second_sigterm_while_it_shuts_down_changes_nothing(machine: Machine) -> None:
+    late = "import atexit, os, signal, runpy, sys; atexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM))"
+    walk = (
+        f"sys.argv = ['walk', '2000', '1000', '0.005']; runpy.run_path({str(PROGRAMS / 'walk.py')!r}, None, '__main__')"
+    )
+    process = subprocess.Popen([sys.executable, "-c", f"{late}; {walk}"], env=machine.environ, start_new_session=True)
+    machine.wait_for(events.Step)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 75
+
+
 def test_a_full_disk_stops_nobody(machine: Machine) -> None:
     """A real one: a tmpfs of 1 MiB in a mount namespace of its own, filled up until the second half of the run."""
     store = machine.folder / "store"

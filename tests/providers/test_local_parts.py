@@ -145,7 +145,7 @@ def test_a_console_keeps_the_end_within_bounds(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_path_of_the_guest_finds_this_python_first(tmp_path: Path) -> None:
-    boot = Boot(("true",), {"PATH": "/mine", "HOME": "/root", "SPOTWELD_METADATA": "http://elsewhere"})
+    boot = Boot(("true",), {"PATH": "/mine", "HOME": "/home/me", "SPOTWELD_METADATA": "http://elsewhere"})
     env = guests.environment(boot, tmp_path, "http://here", {"PATH": "/host", "LANG": "C.UTF-8", "AWS_SECRET": "x"})
     assert env == {
         "LANG": "C.UTF-8",
@@ -160,7 +160,7 @@ def test_a_path_of_the_guest_finds_this_python_first(tmp_path: Path) -> None:
     ("point", "below"), [("/c/disk", True), ("/c/disk/a\\040b", True), ("/c/disk2", False), ("/c", False), ("/", False)]
 )
 def test_mounts_below_a_disk_are_seen(point: str, below: bool) -> None:
-    line = f"36 35 98:0 /mnt1 {point} rw,noatime master:1 - ext3 /dev/root rw,errors=continue\n"
+    line = f"36 35 98:0 /mnt1 {point} rw,noatime master:1 - ext3 /dev/sda1 rw,errors=continue\n"
     assert guests.mounts_below(Path("/c/disk"), line) is below
 
 

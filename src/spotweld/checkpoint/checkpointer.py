@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import math
 import os
+import signal
+import threading
 from typing import TYPE_CHECKING, Self, SupportsFloat
 
 from spotweld.checkpoint import events
@@ -122,6 +124,11 @@ class Checkpointer:
                 if self._step < total:
                     session.edge(self._step)
             session.finish(self._step)
+        except SystemExit:
+            # A machine that goes sends TERM, often while the interpreter shuts down. Nothing is left to be saved then,
+            # and a process that is killed in its last moment would not end with the status that says why.
+            atexit.register(_ignore_term)
+            raise
         finally:
             self.close()
 
@@ -171,6 +178,11 @@ class Checkpointer:
     def _at_exit(self) -> None:
         if os.getpid() == self._pid:
             self.close()
+
+
+def _ignore_term() -> None:
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _plain(value: SupportsFloat) -> float:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from spotweld.cli.live import follow
-from spotweld.cli.output import say, say_changed
+from spotweld.cli.output import is_terminal, say, say_changed
 from spotweld.cli.parts import Known, confirmed, known_run, open_log
 from spotweld.cli.plan import describe, job_options, plan_of
 from spotweld.cli.session import open_project, progress_option
@@ -21,6 +21,12 @@ from spotweld.store.opening import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from spotweld.runs.log import EventLog
+    from spotweld.runs.opening import Plan
+
+_WORTH_A_BAR = 20_000_000
+"""Bytes of a job's files above which freezing them takes long enough to be shown."""
 
 
 @click.command
@@ -55,8 +61,7 @@ def command(
         say(describe(plan))
         if not confirmed("launch it?", yes=yes):
             sys.exit(1)
-        objects = open_store(plan.store)
-        if not open_run(plan, log, objects, Path(plan.folder), lambda _: None):
+        if not _open(plan, log):
             say(f"somebody else has just launched {plan.run}; nothing of it is changed")
         known = Known(project, log, log.state(plan.run))
     ensure_driven(project.state, known.run)
@@ -65,6 +70,14 @@ def command(
         click.echo(known.run)
         return
     watch(known, found["progress"].value)
+
+
+def _open(plan: Plan, log: EventLog) -> bool:
+    """Begin the run, with a bar on a terminal if its files are many bytes."""
+    small = plan.source.size < _WORTH_A_BAR or not is_terminal(sys.stderr)
+    label = "freezing the job's files"
+    with click.progressbar(length=plan.source.size, label=label, file=sys.stderr, hidden=small) as bar:
+        return open_run(plan, log, open_store(plan.store), Path(plan.folder), bar.update)
 
 
 def watch(known: Known, progress: str, asides: Callable[[], list[str]] = list) -> None:

@@ -94,7 +94,7 @@ def _one(known: Known, *, as_json: bool) -> None:
         say(f"{error}; how far the program is cannot be told")
         history = {}
     lost = losses(history)
-    attempts = [
+    attempts: list[dict[str, Any]] = [
         {
             "attempt": attempt.number,
             "zone": attempt.offer.zone,
