@@ -113,11 +113,12 @@ def test_a_rebalance_that_becomes_an_end_under_the_same_id_is_an_end() -> None:
     assert after([taken, risk]) == (taken,)
 
 
-def test_the_earliest_known_end_counts_among_several() -> None:
+def test_the_earliest_end_counts_and_before_all_of_them_one_that_is_not_known() -> None:
     unknown = heard(Notice("term", Kind.TERMINATE, "signal", None, 100.0), 0.0)
     late = heard(Notice("late", Kind.TERMINATE, "slurm", 190.0, 100.0), 0.0)
     soon = heard(Notice("soon", Kind.TERMINATE, "slurm", 130.0, 100.0), 1.0)
     risk = heard(Notice("risk", Kind.REBALANCE, "aws", 101.0, 100.0), 0.0)
-    state = after([risk, unknown, late, soon])
-    assert foremost(state) == unknown.notice
+    state = after([risk, late, soon])
+    assert foremost(state) == late.notice
     assert end(state) == 31.0
+    assert end(standing(state, unknown)) is None

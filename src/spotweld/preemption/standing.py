@@ -53,5 +53,11 @@ def foremost(state: Standing) -> Notice | None:
 
 
 def end(state: Standing) -> float | None:
-    """When to be gone, monotonic seconds: the earliest end that any notice of the foremost one's kind knows."""
-    return min((one.ends for one in _that_count(state) if one.ends is not None), default=None)
+    """When to be gone, monotonic seconds: the earliest end that any notice of the foremost one's kind names.
+
+    None if one of them names none: it may be at once. A TERM is such a one, and it often comes after a notice with a
+    deadline, when somebody cannot wait for that.
+    """
+    ends = [one.ends for one in _that_count(state)]
+    known = [one for one in ends if one is not None]
+    return min(known) if known and len(known) == len(ends) else None

@@ -78,9 +78,10 @@ class Watcher:
         return foremost(self._standing)
 
     def remaining(self) -> float | None:
-        """Seconds until the machine goes, by the monotonic clock, never below 0; None if nobody has said when.
+        """Seconds until the machine goes, by the monotonic clock, never below 0; None: not known, perhaps at once.
 
-        When several notices of the standing one's kind hold, the earliest of their deadlines counts.
+        When several notices of the standing one's kind hold, the earliest of their deadlines counts, and one without a
+        deadline before all others.
         """
         ends = end(self._standing)
         return None if ends is None else max(0.0, ends - self._clock.monotonic())
