@@ -1,12 +1,11 @@
 """What checkpoints, and the machinery around a run, cost a training loop that nobody interrupts.
 
 The loop is that of examples/digits, shortened. It is timed from its first step to the moment at which its last
-checkpoint is written, which for Spotweld means durable. Contenders take turns, beginning with another one each time.
+checkpoint is written, which for Spotweld means durable.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
 import os
@@ -25,10 +24,12 @@ from spotweld.store.opening import open_store
 from spotweld.values import environment
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import ModuleType
 
 STEPS = 400
 SAVE_EVERY = 100
+BLOCK = 25
 RUNS = 5
 BARE, ENGINE, TORCH, LAUNCH = "bare loop", "Checkpointer", "torch.save and rename", "spotweld launch"
 CONTENDERS = (BARE, ENGINE, TORCH)
@@ -54,37 +55,50 @@ def example() -> ModuleType:
     return module
 
 
-def train(contender: str) -> float:
-    """Seconds that one training takes in this process, in an empty folder."""
+def train(contender: str, folder: Path) -> Iterator[None]:
+    """One training, paused after each step."""
     import torch  # noqa: PLC0415  the process that compares does without
 
     from spotweld import Checkpointer  # noqa: PLC0415
 
     training = example().Training()
     parts = {name: getattr(training, name) for name in ("model", "optimizer", "schedule", "sampler")}
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        begun = time.perf_counter()
-        if contender == BARE:
-            for _ in range(STEPS):
-                training.step()
-        elif contender == TORCH:
-            for step in range(1, STEPS + 1):
-                training.step()
-                if step % SAVE_EVERY == 0:
-                    torch.save({name: part.state_dict() for name, part in parts.items()}, "checkpoint.tmp")
-                    Path("checkpoint.tmp").rename("checkpoint.pt")
-        else:
-            checkpointer = Checkpointer(parts)
-            for _ in checkpointer.steps(STEPS):
-                checkpointer.log(loss=training.step())
-        return time.perf_counter() - begun
+    if contender == BARE:
+        for _ in range(STEPS):
+            training.step()
+            yield
+    elif contender == TORCH:
+        for step in range(1, STEPS + 1):
+            training.step()
+            if step % SAVE_EVERY == 0:
+                torch.save({name: part.state_dict() for name, part in parts.items()}, folder / "checkpoint.tmp")
+                (folder / "checkpoint.tmp").rename(folder / "checkpoint.pt")
+            yield
+    else:
+        checkpointer = Checkpointer(parts, store=f"file:{folder}/store")
+        for _ in checkpointer.steps(STEPS):
+            checkpointer.log(loss=training.step())
+            yield
 
 
 def train_all(turn: int) -> None:
-    """Print what each contender's training took, beginning with another one each turn."""
-    order = CONTENDERS[turn % len(CONTENDERS) :] + CONTENDERS[: turn % len(CONTENDERS)]
+    """Print what each contender's training took. They take turns of ``BLOCK`` steps, each time in another order.
+
+    The speed of a shared machine drifts by more than what is measured, from second to second; so the contenders must be
+    compared within seconds. A save begins with a block and ends within it, so it slows down nobody else.
+    """
     example().Training().step()  # what the first step loads counts for nobody
-    print(json.dumps({contender: train(contender) for contender in order}))
+    taken = dict.fromkeys(CONTENDERS, 0.0)
+    with tempfile.TemporaryDirectory() as folder:
+        running = {contender: train(contender, Path(folder)) for contender in CONTENDERS}
+        for block in range(STEPS // BLOCK + 1):  # the last one for what comes after the last step
+            first = (turn + block) % len(CONTENDERS)
+            for contender in CONTENDERS[first:] + CONTENDERS[:first]:
+                begun = time.perf_counter()
+                for _ in range(BLOCK):
+                    next(running[contender], None)
+                taken[contender] += time.perf_counter() - begun
+    print(json.dumps(taken))
 
 
 def alone(turn: int) -> dict[str, float]:
