@@ -1,8 +1,8 @@
 """Runs a training script several times, some of them to a sudden end, and tells a digest of the state each trained.
 
 Reads a JSON list of runs from standard input: ``folder`` to run in, ``env`` to add, and ``kill``, the number of calls
-of ``log`` after which the process kills itself, or null. A kill waits until a checkpoint is published, so that the next
-process has something to resume from. Writes ``[exit status, what it printed]`` for each run.
+of ``log`` from which on the process kills itself, or null: in the first step after that in which a checkpoint is known
+to be published, so that the next process has something to resume from. Writes ``[exit status, what it printed]`` for each run.
 
 The runs are processes forked from this one, which has imported what takes long and has done nothing else.
 """
@@ -38,11 +38,14 @@ def remember(self: spotweld.Checkpointer, state: object, **options: object) -> N
 def log_and_die(self: spotweld.Checkpointer, **values: float) -> None:
     log(self, **values)
     logged.append(values)
-    if len(logged) == kill_after:
-        events = Path(os.environ["SPOTWELD_EVENTS_FILE"])
-        while '"saved"' not in events.read_text():
-            time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGKILL)
+    if kill_after is None:
+        return
+    if len(logged) == 1:
+        self.save()
+    if len(logged) >= kill_after:
+        time.sleep(0.1)  # a save that is done becomes known at the edge between two steps
+        if '"saved"' in Path(os.environ["SPOTWELD_EVENTS_FILE"]).read_text():
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def digest_of(value: object, hasher: blake3) -> blake3:
