@@ -2,7 +2,8 @@
 
 Reads a JSON list of runs from standard input: ``folder`` to run in, ``env`` to add, and ``kill``, the number of calls
 of ``log`` from which on the process kills itself, or null: in the first step after that in which a checkpoint is known
-to be published, so that the next process has something to resume from. Writes ``[exit status, what it printed]`` for each run.
+to be published, so that the next process has something to resume from. Writes ``[exit status, what it printed]`` for
+each run.
 
 The runs are processes forked from this one, which has imported what takes long and has done nothing else.
 """
