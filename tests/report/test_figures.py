@@ -90,6 +90,15 @@ def test_identical_is_claimed_of_compared_weights_only(usual: Story, curves: boo
     assert "undisturbed" not in say(replace(usual, undisturbed=Comparison(None, curves)))[1]
 
 
+def test_what_could_not_be_compared_stands_beside_the_claim(usual: Story) -> None:
+    untold = "3 logged values went with a machine and could not be compared."
+    story = replace(usual, undisturbed=Comparison(weights_identical=True, curves_identical=True, detail=untold))
+    found = verdict(story, figures(story))
+    assert found.tone is Tone.GOOD
+    assert untold in found.detail
+    assert untold in "\n".join(summary(story))
+
+
 def test_verdicts_of_other_states(usual: Story, empty: Story) -> None:
     assert say(empty) == (Tone.OPEN, "Not started yet")
     assert say(replace(usual, state=State.RUNNING)) == (Tone.OPEN, "Running: at step 1,200 of 1,200")

@@ -124,7 +124,9 @@ def _finished(story: Story, known: Figures) -> Verdict:
         detail = f"{known.redone_differing:,} of {known.redone:,} logged values of redone steps have other bits."
         return Verdict(Tone.BAD, "Finished, but redone steps came out differently", detail)
     if other and other.weights_identical:
-        return Verdict(Tone.GOOD, "Finished, nothing lost: bit-identical to the undisturbed run", losses)
+        # What could not be compared belongs beside the claim that the rest is identical.
+        detail = " ".join(filter(None, (losses, other.detail)))
+        return Verdict(Tone.GOOD, "Finished, nothing lost: bit-identical to the undisturbed run", detail)
     if not known.interruptions:
         return Verdict(Tone.GOOD, "Finished without an interruption", losses)
     if known.redone:
