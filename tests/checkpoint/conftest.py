@@ -12,11 +12,13 @@ from hypothesis import settings
 from spotweld.preemption.notices import Kind, Notice, Source, Withdrawal
 from spotweld.store.objects import Objects
 from spotweld.store.opening import open_store
+from spotweld.store.pieces import joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from spotweld.store.objects import Meta, Version
+    from spotweld.store.pieces import Pieces
     from spotweld.values.digests import Data
 
 # How long an example takes says more about who else uses the machine.
@@ -66,9 +68,9 @@ class Watched(Objects):
     def put(self, key: str, data: Data) -> None:
         self._around("put", key, lambda: self.inner.put(key, data))
 
-    def create(self, key: str, data: Data) -> None:
+    def create(self, key: str, data: Pieces) -> None:
         # The memory store keeps the buffer that it is given, and the engine uses its buffers again.
-        self._around("create", key, lambda: self.inner.create(key, bytes(data)))
+        self._around("create", key, lambda: self.inner.create(key, bytes(joined(data))))
 
     def replace(self, key: str, data: Data, version: Version) -> None:
         self._around("replace", key, lambda: self.inner.replace(key, data, version))

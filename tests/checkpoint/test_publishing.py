@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spotweld.checkpoint.publishing import SHARED, Publisher
+from spotweld.checkpoint.publishing import Publisher
 from spotweld.checkpoint.restoring import find_newest, read_manifest
 from spotweld.checkpoint.retention import retain
-from spotweld.checkpoint.snapshot import Staging, capture
+from spotweld.checkpoint.snapshot import Snapshot, capture
+from spotweld.checkpoint.staging import Staging
 from spotweld.errors import Fenced, NoWholeCheckpoint, Unavailable, UnknownFormat
 from spotweld.store.heads import Kept, read_head, take_over
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from conftest import HandClock, Watched
 
 RUN = "r"
+LARGE = 2**20
 
 
 class Writer:
@@ -45,7 +47,15 @@ class Writer:
         self.staging = Staging()
 
     def save(self, step: int, **state: Any) -> Kept:  # noqa: ANN401
-        return self.publisher.publish(capture(state or {"x": {"step": step}}, step, self.staging, self.clock))
+        return self.publisher.publish(captured(state or {"x": {"step": step}}, step, self.staging, self.clock))
+
+
+def captured(state: dict[str, Any], step: int, staging: Staging, clock: HandClock) -> Snapshot:
+    """A snapshot that is copied already."""
+    taken = capture(state, step, staging, clock)
+    staging.reserve(len(taken.state.layout.chunks))
+    taken.copy()
+    return taken
 
 
 def newest(store: Watched) -> Any:  # noqa: ANN401
@@ -89,16 +99,16 @@ def test_nothing_is_deleted_before_the_head_has_let_it_go(store: Watched, clock:
 
 
 def test_a_large_pack_that_did_not_change_is_written_once(store: Watched, clock: HandClock) -> None:
-    frozen = {"w": np.arange(SHARED / 8)}
+    frozen = {"w": np.arange(LARGE / 8)}
     writer = Writer(store, clock, keep_last=1)
     writer.save(1, frozen=frozen, moving={"a": np.zeros(500)})
     first = store.keys(f"runs/{RUN}/packs/")
     writer.save(2, frozen=frozen, moving={"a": np.ones(500)})
     second = store.keys(f"runs/{RUN}/packs/")
-    assert len(first & second) == 1
+    assert len(second - first) == 1
     later = Writer(store, clock, keep_last=1)
     later.save(3, frozen=frozen, moving={"a": np.full(500, 2.0)})
-    assert first & second <= store.keys(f"runs/{RUN}/packs/")
+    assert len(store.keys(f"runs/{RUN}/packs/") - second) == 1
     assert later.found.manifest.step == 2
     back = newest(store)
     assert (back.state["frozen"]["w"] == frozen["w"]).all()
@@ -185,8 +195,6 @@ def damage(store: Watched, key: str, how: str) -> None:
             changed[{"first": 0, "middle": len(data) // 2, "last": -1}[how]] ^= 4
         case "short":
             changed.pop()
-        case "long":
-            changed.append(0)
         case "empty":
             changed.clear()
         case "other":
@@ -197,7 +205,7 @@ def damage(store: Watched, key: str, how: str) -> None:
     store.inner.put(key, bytes(changed))
 
 
-HOWS = ["first", "middle", "last", "short", "long", "empty", "other", "missing"]
+HOWS = ["first", "middle", "last", "short", "empty", "other", "missing"]
 
 
 @pytest.mark.parametrize("what", ["packs", "manifests"])
@@ -236,13 +244,13 @@ def test_every_flipped_bit_of_every_object_is_detected(store: Watched, clock: Ha
 
 def test_a_damaged_pack_is_not_referred_to_again(store: Watched, clock: HandClock) -> None:
     writer = Writer(store, clock, keep_last=3)
-    writer.save(1, x={"a": np.zeros(SHARED // 8)})
-    kept = writer.save(2, x={"a": np.ones(SHARED // 8)})
+    writer.save(1, x={"a": np.zeros(LARGE // 8)})
+    kept = writer.save(2, x={"a": np.ones(LARGE // 8)})
     for pack in read_manifest(store, RUN, kept).packs:
         damage(store, pack.key, "middle")
     later = Writer(store, clock, keep_last=3)
     assert later.found.manifest.step == 1
-    later.save(3, x={"a": np.ones(SHARED // 8)})
+    later.save(3, x={"a": np.ones(LARGE // 8)})
     assert newest(store).manifest.step == 3
 
 

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from spotweld.checkpoint import publishing, snapshot
-from spotweld.checkpoint.packing import plan
+from spotweld.checkpoint import packing, publishing, snapshot
+from spotweld.checkpoint.layout import CHUNK, lay_out
 from spotweld.checkpoint.publishing import Publisher
 from spotweld.checkpoint.restoring import find_newest, read_manifest
-from spotweld.checkpoint.snapshot import Staging, capture
+from spotweld.checkpoint.snapshot import Snapshot, capture
+from spotweld.checkpoint.staging import Staging
 from spotweld.errors import Fenced, StoreError, Unavailable
 from spotweld.store.heads import read_head, take_over
 
@@ -33,12 +34,21 @@ SEEDS, MANY = 150, 5000
 @pytest.fixture(autouse=True)
 def _small_packs_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publishing, "SHARED", 1)
-    monkeypatch.setattr(snapshot, "plan", partial(plan, large=64))
+    monkeypatch.setattr(packing, "PACK_LIMIT", CHUNK)
+    monkeypatch.setattr(snapshot, "lay_out", partial(lay_out, small=64))
 
 
 def state_at(step: int) -> dict[str, Any]:
     """Changes in every step, in few, and never; what was there before comes back."""
     return {"x": {"history": list(range(step)), "turns": bytes([step // 4 % 2]) * 64, "frozen": b"f" * 64}}
+
+
+def captured(state: dict[str, Any], step: int, staging: Staging, clock: HandClock) -> Snapshot:
+    """A snapshot that is copied already."""
+    taken = capture(state, step, staging, clock)
+    staging.reserve(len(taken.state.layout.chunks))
+    taken.copy()
+    return taken
 
 
 class Crash(BaseException):
@@ -108,7 +118,7 @@ class History:
             step += self.chance.randint(1, 3)
             mine = self.takeovers
             try:
-                publisher.publish(capture(state_at(step), step, staging, self.clock))
+                publisher.publish(captured(state_at(step), step, staging, self.clock))
             except Unavailable:
                 continue  # training goes on
             if mine == self.takeovers:  # nobody took over meanwhile, so this is the newest truth

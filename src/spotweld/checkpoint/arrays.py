@@ -7,8 +7,10 @@ PyTorch and NumPy are used only if the program has imported them already, or if 
 from __future__ import annotations
 
 import math
+import mmap
 import re
 import sys
+from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 ALIGNMENT = 64
 """Bytes: PyTorch's own allocator gives this much, and kernels may round differently on data aligned otherwise."""
+
+_HUGE = 2 * 2**20
+"""Bytes from which on memory is taken in huge pages."""
 
 _TORCH: dict[str, int] = {
     **dict.fromkeys(("bool", "uint8", "int8", "float8_e4m3fn", "float8_e4m3fnuz"), 1),
@@ -93,22 +98,36 @@ def itemsize(kind: Kind, dtype: str) -> int:
     raise ValueError(msg)
 
 
-def fill(leaf: Leaf, into: memoryview) -> None:
-    """Copy the leaf's elements into ``into``, which has exactly its size. From any device, in C order."""
-    if not leaf.size:
-        return
+def flat(leaf: Leaf) -> object:
+    """The leaf's elements in C order, as one row of bytes; copied only where they do not lie so already."""
     if leaf.kind is Kind.TORCH:
         import torch  # noqa: PLC0415
 
         tensor: torch.Tensor = leaf.source
-        flat = torch.frombuffer(into, dtype=torch.uint8).view(tensor.dtype)
-        flat.view(tensor.shape).copy_(tensor.detach())
-    elif leaf.kind is Kind.BYTES:
-        into[:] = leaf.source
-    else:
-        import numpy as np  # noqa: PLC0415
+        return tensor.detach().resolve_conj().resolve_neg().contiguous().view(-1).view(torch.uint8)
+    if leaf.kind is Kind.BYTES:
+        return memoryview(leaf.source)
+    import numpy as np  # noqa: PLC0415
 
-        np.frombuffer(into, dtype=leaf.dtype).reshape(leaf.shape)[...] = leaf.source
+    return np.ascontiguousarray(leaf.source).reshape(-1).view(np.uint8)
+
+
+def copy_part(row: Any, start: int, into: memoryview) -> None:  # noqa: ANN401
+    """Copy the bytes from ``start`` on of a row from ``flat``, from any device, until ``into`` is full."""
+    part = row[start : start + into.nbytes]
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(row, torch.Tensor):
+        torch.frombuffer(into, dtype=torch.uint8).copy_(part)
+    else:
+        into[:] = part
+
+
+def in_place(row: Any) -> memoryview | None:  # noqa: ANN401
+    """The memory of a row from ``flat``; None if it is not in this machine's memory."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(row, torch.Tensor):
+        return memoryview(row.numpy()) if row.device.type == "cpu" else None
+    return memoryview(row)
 
 
 def build(kind: Kind, dtype: str, shape: tuple[int, ...], data: memoryview) -> object:
@@ -130,8 +149,31 @@ def build(kind: Kind, dtype: str, shape: tuple[int, ...], data: memoryview) -> o
     return array[()] if kind is Kind.SCALAR else array
 
 
+def writable(array: Any) -> memoryview:  # noqa: ANN401
+    """The memory of an array that ``can_be_filled``, as bytes."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(array, torch.Tensor):
+        array = array.detach().view(-1).view(torch.uint8).numpy()
+    return memoryview(array.reshape(-1).view("u1"))
+
+
+def can_be_filled(array: Any) -> bool:  # noqa: ANN401
+    """Bytes can be put straight into its memory: it lies in this machine's memory, in C order, and may be written."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(array, torch.Tensor):
+        plain = not (array.is_conj() or array.is_neg())
+        return bool(plain and array.device.type == "cpu" and array.is_contiguous())
+    return bool(array.flags.c_contiguous and array.flags.writeable)
+
+
 def allocate(size: int) -> memoryview:
     """``size`` writable bytes, zero, aligned to ``ALIGNMENT``."""
+    if size >= _HUGE:
+        # Pages of 2 MiB instead of 4 KiB: touching fresh memory is what costs most in reading a state.
+        arena = mmap.mmap(-1, size)
+        with suppress(AttributeError, OSError):
+            arena.madvise(mmap.MADV_HUGEPAGE)
+        return memoryview(arena)
     import ctypes  # noqa: PLC0415 - not before it is needed
 
     raw = bytearray(size + ALIGNMENT)

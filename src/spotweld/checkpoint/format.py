@@ -1,4 +1,4 @@
-"""The bytes of a checkpoint: a JSON manifest that names packs of raw bytes. docs/format.md describes it for others."""
+"""The bytes of a checkpoint: a JSON manifest that says where its chunks lie. docs/format.md describes it for others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from spotweld.checkpoint.arrays import Kind, itemsize
-from spotweld.checkpoint.packing import PACK_LIMIT
+from spotweld.checkpoint.layout import CHUNK
 from spotweld.errors import Corrupt, UnknownFormat
 from spotweld.values.digests import Digest, hex_of, parse_digest
 
@@ -20,21 +20,23 @@ FORMAT = 1
 """Rises when a reader of the former number would misread; such a reader then refuses."""
 MANIFEST_LIMIT = 256 * 2**20
 """Bytes; more is refused before it is read."""
+PACK_LIMIT = 64 * 2**20
+"""Bytes in a pack, at most."""
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 RAW = "raw"
 """The codec of bytes that are stored as they are."""
 
 
 class Pack(msgspec.Struct, frozen=True):
-    """One immutable object of raw bytes, written for this checkpoint or for an earlier one."""
+    """One immutable object that holds chunks, written for this checkpoint or for an earlier one."""
 
     key: str
-    digest: Digest
     size: int
+    """Bytes."""
 
 
-class Segment(msgspec.Struct, frozen=True):
-    """A piece of a leaf."""
+class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Some bytes of the state, and where they lie."""
 
     pack: int
     """Index into the manifest's packs."""
@@ -44,9 +46,13 @@ class Segment(msgspec.Struct, frozen=True):
     """Bytes in the pack."""
     raw: int
     """Bytes after decoding."""
-    codec: str
     digest: Digest
     """Of the decoded bytes."""
+    codec: str = RAW
+    check: Digest | None = None
+    """Of the stored bytes, to be compared before they are decoded; None: they are the decoded ones."""
+    base: Chunk | None = None
+    """What the codec needs besides; has no base itself."""
 
 
 class LeafRecord(msgspec.Struct, frozen=True):
@@ -55,8 +61,15 @@ class LeafRecord(msgspec.Struct, frozen=True):
     kind: Kind
     dtype: str
     shape: tuple[int, ...]
-    segments: tuple[Segment, ...]
-    """In order; together they are the leaf's bytes."""
+    chunk: int
+    """Index of the chunk in which it begins; it goes on in those that follow."""
+    offset: int
+    """Bytes from that chunk's start, decoded."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return math.prod(self.shape) * itemsize(self.kind, self.dtype)
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -79,6 +92,7 @@ class Manifest(msgspec.Struct, frozen=True):
     rng: Any
     """The generators' states as a tree."""
     leaves: tuple[LeafRecord, ...]
+    chunks: tuple[Chunk, ...]
     packs: tuple[Pack, ...]
 
 
@@ -132,16 +146,16 @@ def manifest_key(run: str, epoch: int, step: int, name: Digest) -> str:
     return f"{manifests_prefix(run)}{epoch:08d}-{step:012d}-{hex_of(name)}.json"
 
 
-def pack_key(run: str, epoch: int, serial: int, name: Digest) -> str:
+def pack_key(run: str, epoch: int, writer: int, serial: int) -> str:
     """The key of a pack.
 
     Args:
         run: the run.
         epoch: of the attempt that writes it.
-        serial: counts the packs that this epoch has begun to write, so that no name is ever used twice.
-        name: digest of its bytes.
+        writer: which process of the attempt writes it, from 0.
+        serial: counts the packs that this process has begun to write, so that no name is ever used twice.
     """
-    return f"{packs_prefix(run)}{epoch:08d}-{serial:08d}-{hex_of(name)}"
+    return f"{packs_prefix(run)}{epoch:08d}-{writer:04d}-{serial:08d}"
 
 
 def epoch_of(key: str) -> int | None:
@@ -150,40 +164,45 @@ def epoch_of(key: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def leaf_size(record: LeafRecord) -> int:
-    """Bytes of the leaf."""
-    return sum(segment.raw for segment in record.segments)
-
-
 def _check(manifest: Manifest, run: str) -> None:
     _require(manifest.format == FORMAT, f"format {manifest.format}")
     _require(manifest.run == run, f"it belongs to the run {manifest.run[:80]!r}")
     _require(min(manifest.step, manifest.epoch, manifest.number) >= 0, "a negative count")
-    name = re.compile(re.escape(packs_prefix(run)) + r"[0-9A-Za-z-]{1,128}")
+    name = re.compile(re.escape(packs_prefix(run)) + r"[0-9-]{1,128}")
     for pack in manifest.packs:
         _require(bool(name.fullmatch(pack.key)), f"a pack outside of the run: {pack.key[:120]!r}")
         _require(0 < pack.size <= PACK_LIMIT, f"a pack of {pack.size} bytes")
-        parse_digest(pack.digest)
+    for chunk in manifest.chunks:
+        _check_chunk(chunk, manifest.packs)
+        if chunk.base is not None:
+            _check_chunk(chunk.base, manifest.packs)
+            _require(chunk.base.base is None and chunk.base.raw == chunk.raw, "a base that cannot be one")
     for leaf in manifest.leaves:
-        _check_leaf(leaf, manifest.packs)
+        _check_leaf(leaf, manifest.chunks)
 
 
-def _check_leaf(leaf: LeafRecord, packs: tuple[Pack, ...]) -> None:
+def _check_chunk(chunk: Chunk, packs: tuple[Pack, ...]) -> None:
+    _require(0 <= chunk.pack < len(packs), f"no pack {chunk.pack}")
+    end = chunk.offset + chunk.stored
+    _require(chunk.stored > 0 and chunk.offset >= 0 and end <= packs[chunk.pack].size, "a chunk outside its pack")
+    _require(0 < chunk.raw <= CHUNK, f"a chunk of {chunk.raw} bytes")
+    parse_digest(chunk.digest)
+    if chunk.codec == RAW:
+        _require(chunk.stored == chunk.raw and chunk.base is None, "a raw chunk that is not as long as its bytes")
+    else:
+        _require(chunk.check is not None, "an encoded chunk without a digest of its stored bytes")
+        parse_digest(chunk.check or "")
+
+
+def _check_leaf(leaf: LeafRecord, chunks: tuple[Chunk, ...]) -> None:
     _require(all(length >= 0 for length in leaf.shape), f"the shape {leaf.shape}")
-    wanted = math.prod(leaf.shape) * itemsize(leaf.kind, leaf.dtype)
-    _require(wanted == leaf_size(leaf), f"a leaf of {wanted} bytes in segments of {leaf_size(leaf)}")
-    seen: dict[int, int] = {}
-    for segment in leaf.segments:
-        _require(0 <= segment.pack < len(packs), f"no pack {segment.pack}")
-        _require(segment.codec == RAW and segment.stored == segment.raw, f"the codec {segment.codec[:40]!r}")
-        end = segment.offset + segment.stored
-        _require(
-            segment.raw > 0 and segment.offset >= 0 and end <= packs[segment.pack].size, "a segment outside its pack"
-        )
-        # A leaf's pieces lie one after another, so a short pack cannot be made to stand for a huge leaf.
-        _require(segment.offset >= seen.get(segment.pack, 0), "segments that overlap")
-        seen[segment.pack] = end
-        parse_digest(segment.digest)
+    missing = leaf.size + leaf.offset
+    _require(leaf.chunk >= 0 and leaf.offset >= 0, "a leaf before the first chunk")
+    at = leaf.chunk
+    while leaf.size and missing > 0:
+        _require(at < len(chunks), f"a leaf of {leaf.size} bytes that ends behind the last chunk")
+        missing -= chunks[at].raw
+        at += 1
 
 
 def _require(fine: bool, wrong: str) -> None:

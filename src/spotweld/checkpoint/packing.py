@@ -1,99 +1,115 @@
-"""Which bytes go into which pack: a pure function of the leaves' sizes, so that unchanged parts make unchanged packs.
-
-A snapshot lays its leaves one after another into one stretch of memory. Packs are slices of that stretch: small leaves
-share one, a large leaf has its own, and one that is larger than a pack is split.
-"""
+"""From chunks to packs: check, encode and write, in several threads that each fill a pack of their own."""
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from spotweld.checkpoint.arrays import ALIGNMENT
+from spotweld.checkpoint.format import PACK_LIMIT, RAW
+from spotweld.checkpoint.layout import CHUNK
+from spotweld.store.blobs import put_blob
+from spotweld.values.digests import Digest, checksum
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Mapping
 
-PACK_LIMIT = 64 * 2**20
-"""Bytes in a pack, at most."""
-_LARGE = 16 * 2**20
-"""A leaf of this size stands alone, so that it is not written again because its neighbour changed."""
-_PART = 2**20
-"""A part of the state (the model, the optimizer) begins a new pack if the pack before has this size."""
+    from spotweld.checkpoint.snapshot import Filled, Snapshot
+    from spotweld.store.objects import Objects
 
 
-class Slice(msgspec.Struct, frozen=True):
-    """Where a piece of a leaf lies."""
+class Stored(msgspec.Struct, frozen=True):
+    """A chunk in the store. Like ``format.Chunk``, but it names its pack by key."""
 
-    pack: int
+    key: str
     offset: int
-    """Bytes from the start of the pack."""
-    size: int
+    stored: int
+    raw: int
+    digest: Digest
+    codec: str = RAW
+    check: Digest | None = None
+    base: Stored | None = None
 
 
-class Layout(msgspec.Struct, frozen=True):
-    """Where every leaf lies."""
-
-    size: int
-    """Bytes of the whole stretch."""
-    starts: tuple[int, ...]
-    """Of each leaf, from the start of the stretch; multiples of ``ALIGNMENT``."""
-    packs: tuple[tuple[int, int], ...]
-    """Start and end of each pack in the stretch."""
-    slices: tuple[tuple[Slice, ...], ...]
-    """The pieces of each leaf in order; none for an empty one."""
-
-
-def plan(
-    sizes: Sequence[int],
-    parts: Collection[int] = (),
-    *,
-    limit: int = PACK_LIMIT,
-    large: int = _LARGE,
-    part: int = _PART,
-) -> Layout:
-    """Lay leaves of these sizes (bytes) into packs, in order.
+class Packer:
+    """Stores the chunks of one snapshot. For one use.
 
     Args:
-        sizes: of the leaves.
-        parts: the leaves that begin a part of the state.
-        limit: bytes in a pack, at most; a multiple of ``ALIGNMENT``.
-        large: a leaf of this size has packs of its own.
-        part: a leaf in ``parts`` begins a new pack if the pack before it has this size.
+        objects: the store.
+        new_key: gives the key of a new pack; may be called from any thread.
+        known: chunks that are stored already, by digest and size.
     """
-    starts: list[int] = []
-    slices: list[tuple[Slice, ...]] = []
-    packs: list[tuple[int, int]] = []
-    at, first = 0, 0  # the end of the last leaf; the start of the open pack, which is empty while first == at
 
-    def close() -> None:
-        nonlocal first, at
-        if at > first:
-            packs.append((first, at))
-        first = at = _aligned(at)
+    def __init__(
+        self, objects: Objects, new_key: Callable[[], str], known: Mapping[tuple[Digest, int], Stored]
+    ) -> None:
+        self._objects, self._new_key = objects, new_key
+        self._known = dict(known)
+        self._failure: BaseException | None = None
+        self.chunks: dict[int, Stored] = {}
+        """By their number in the layout."""
+        self.sizes: dict[str, int] = {}
+        """Of the packs that were written, in bytes, by key."""
 
-    for index, size in enumerate(sizes):
-        start = _aligned(at)
-        if size and (start - first + size > limit or size >= large or (index in parts and at - first >= part)):
-            close()
-            start = at
-        starts.append(start)
-        pieces = []
-        while start + size > first + limit:
-            pieces.append(Slice(len(packs), start - first, limit))
-            size -= limit  # noqa: PLW2901
-            at = start = start + limit
-            close()
-        if size:
-            pieces.append(Slice(len(packs), start - first, size))
-            at = start + size
-        slices.append(tuple(pieces))
-        if sizes[index] >= large:
-            close()
-    close()
-    return Layout(packs[-1][1] if packs else 0, tuple(starts), tuple(packs), tuple(slices))
+    def store(self, snapshot: Snapshot) -> None:
+        """Store all chunks; durable when it returns.
 
+        Raises:
+            StoreError: the store did not take one.
+            Exception: the copy of the state failed.
+        """
+        buffers = snapshot.staging.buffers
+        packs = -(-snapshot.state.layout.size // PACK_LIMIT)
+        threads = max(1, min(self._objects.streams, packs, buffers - 1))
+        # All open packs together must leave a buffer for the copy that is going on.
+        limit = max(1, min(PACK_LIMIT // CHUNK, (buffers - 1) // threads))
+        others = [
+            threading.Thread(target=self._work, args=(snapshot, limit), name="spotweld pack", daemon=True)
+            for _ in range(threads - 1)
+        ]
+        for thread in others:
+            thread.start()
+        self._work(snapshot, limit)
+        for thread in others:
+            thread.join()
+        if self._failure is not None:
+            raise self._failure
 
-def _aligned(at: int) -> int:
-    return -(-at // ALIGNMENT) * ALIGNMENT
+    def _work(self, snapshot: Snapshot, limit: int) -> None:
+        """Fill one pack after another, as long as there are chunks."""
+        held: list[Filled] = []
+        try:
+            key, size = "", 0
+            for chunk in snapshot.chunks():
+                held.append(chunk)
+                if self._failure is not None:
+                    return
+                raw = snapshot.state.layout.chunks[chunk.number].size
+                digest = chunk.digest or checksum(chunk.data or b"")
+                stored = self._known.get((digest, raw))
+                if stored is None:
+                    key = key or self._new_key()
+                    stored = self._known[digest, raw] = Stored(key, size, raw, raw, digest)
+                    size += raw
+                else:
+                    snapshot.release(held.pop())
+                self.chunks[chunk.number] = stored
+                if len(held) == limit:
+                    self._write(key, held, snapshot)
+                    key, size = "", 0
+            self._write(key, held, snapshot)
+        except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits for all
+            self._failure = self._failure or error
+        finally:
+            for chunk in held:
+                snapshot.release(chunk)
+
+    def _write(self, key: str, held: list[Filled], snapshot: Snapshot) -> None:
+        if not held:
+            return
+        pieces = [chunk.data for chunk in held if chunk.data is not None]
+        put_blob(self._objects, key, pieces)
+        self.sizes[key] = sum(piece.nbytes for piece in pieces)
+        while held:
+            snapshot.release(held.pop())

@@ -11,15 +11,15 @@ What is dropped is deleted only after the head that no longer names it is publis
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from spotweld.checkpoint.format import (
     FORMAT,
-    RAW,
+    Chunk,
     LeafRecord,
     Manifest,
     Pack,
-    Segment,
     encode,
     epoch_of,
     manifest_key,
@@ -27,6 +27,7 @@ from spotweld.checkpoint.format import (
     pack_key,
     packs_prefix,
 )
+from spotweld.checkpoint.packing import Packer, Stored
 from spotweld.checkpoint.restoring import read_manifest
 from spotweld.checkpoint.retention import retain
 from spotweld.checkpoint.voice import warn
@@ -37,16 +38,19 @@ from spotweld.values.digests import digest
 from spotweld.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-    from spotweld.checkpoint.snapshot import Snapshot
+    from spotweld.checkpoint.snapshot import Snapshot, State
     from spotweld.store.objects import Objects
     from spotweld.values.clocks import Clock
     from spotweld.values.digests import Digest
 
-SHARED = 2**20
-"""Bytes: smaller packs are written again for every checkpoint. It costs little, and one damaged object then cannot harm
-several checkpoints at once."""
+SHARED = 2**18
+"""Bytes: smaller chunks are written again for every checkpoint. It costs little, and one damaged object then cannot
+harm several checkpoints at once."""
+_SPARSE = 0.5
+"""A pack of which less than this share is still in use is not referred to again: what lives in it is written anew, so
+that no store fills up with packs of which little is left."""
 
 
 class Publisher:
@@ -79,10 +83,15 @@ class Publisher:
         self._keep_last, self._keep_every = keep_last, keep_every
         self._damaged = set(damaged)
         self._manifests: dict[str, Manifest] = {}
-        self._packs: dict[tuple[Digest, int], Pack] = {}
-        for pack in whole.packs if whole else ():
-            self._remember(pack)
-        self._serial = 0
+        self._known = _known(whole) if whole else {}
+        """Chunks that the newest checkpoint has, and that the next may refer to."""
+        self._digests: dict[int, Digest] = {}
+        """Of the newest snapshot's chunks, by number."""
+        self.unchanged: dict[int, Digest] = {}
+        """Of chunks that were the same in the two newest snapshots."""
+        self._sizes = {pack.key: pack.size for pack in whole.packs} if whole else {}
+        """Of packs, by key."""
+        self._serial = itertools.count()
         self._names: set[str] = set()
         """What was ever written or met and may have to go; emptied by ``_sweep``."""
         self._listed = False
@@ -95,7 +104,10 @@ class Publisher:
             StoreError: it could not be stored; nothing that was published is lost, and a later try is safe.
         """
         former = self._read_kept()
-        packs, digests = self._put_packs(snapshot)
+        packer = Packer(self._objects, self._new_pack, self._known)
+        packer.store(snapshot)
+        self._sizes |= packer.sizes
+        chunks, packs = _table(packer, self._sizes)
         manifest = Manifest(
             format=FORMAT,
             spotweld=VERSION,
@@ -105,9 +117,10 @@ class Publisher:
             step=snapshot.step,
             number=1 + max((self._manifests[kept.key].number for kept in former), default=0),
             created=self._clock.now(),
-            state=snapshot.state,
-            rng=snapshot.rng,
-            leaves=_records(snapshot, digests),
+            state=snapshot.state.tree,
+            rng=snapshot.state.rng,
+            leaves=_records(snapshot.state),
+            chunks=chunks,
             packs=packs,
         )
         data = encode(manifest)
@@ -121,6 +134,7 @@ class Publisher:
         numbers = [self._manifests[kept.key].number for kept in candidates]
         places = retain(numbers, keep_last=self._keep_last, keep_every=self._keep_every)
         self._writer.publish(tuple(candidates[at] for at in places))
+        self._remember(manifest)
         self._sweep()
         return new
 
@@ -140,28 +154,22 @@ class Publisher:
                 whole.append(kept)
         return whole
 
-    def _put_packs(self, snapshot: Snapshot) -> tuple[tuple[Pack, ...], dict[tuple[int, int, int], Digest]]:
-        """Store the packs that are not there yet; also the digests of pieces that are a whole pack each."""
-        packs, pieces = [], {}
-        for index, (start, end) in enumerate(snapshot.layout.packs):
-            data = snapshot.data[start:end]
-            name = digest(data)
-            pieces[index, 0, end - start] = name
-            pack = self._packs.get((name, end - start))
-            if pack is None:
-                key = pack_key(self._run, self._writer.head.epoch, self._serial, name)
-                self._serial += 1
-                self._names.add(key)
-                put_blob(self._objects, key, data)
-                pack = Pack(key, name, end - start)
-                self._remember(pack)
-            packs.append(pack)
-        return tuple(packs), pieces
+    def _new_pack(self) -> str:
+        key = pack_key(self._run, self._writer.head.epoch, 0, next(self._serial))
+        self._names.add(key)
+        return key
 
-    def _remember(self, pack: Pack) -> None:
-        """Let later checkpoints refer to the pack, which is known to be whole."""
-        if pack.size >= SHARED:
-            self._packs[pack.digest, pack.size] = pack
+    def _remember(self, manifest: Manifest) -> None:
+        """Let the next checkpoint refer to this one's chunks."""
+        self._known = _known(manifest)
+        self._sizes = {pack.key: pack.size for pack in manifest.packs}
+        digests = {number: chunk.digest for number, chunk in enumerate(manifest.chunks)}
+        self.unchanged = {
+            number: name
+            for number, name in digests.items()
+            if self._digests.get(number) == name and (name, manifest.chunks[number].raw) in self._known
+        }
+        self._digests = digests
 
     def _sweep(self) -> None:
         """Delete what the published head does not reach. What cannot be deleted now is tried again next time."""
@@ -175,7 +183,6 @@ class Publisher:
                 self._listed = True
             for manifest in [key for key in self._manifests if key not in reached]:
                 self._names |= {manifest, *(pack.key for pack in self._manifests.pop(manifest).packs)}
-            self._packs = {name: pack for name, pack in self._packs.items() if pack.key in reached}
             for name in sorted(self._names - reached):
                 epoch = epoch_of(name)
                 if epoch is not None and epoch <= head.epoch:
@@ -185,13 +192,41 @@ class Publisher:
             warn(f"old checkpoints are not deleted yet: {error}")
 
 
-def _records(snapshot: Snapshot, known: dict[tuple[int, int, int], Digest]) -> tuple[LeafRecord, ...]:
-    records = []
-    for leaf, start, slices in zip(snapshot.leaves, snapshot.layout.starts, snapshot.layout.slices, strict=True):
-        segments, at = [], start
-        for piece in slices:
-            name = known.get((piece.pack, piece.offset, piece.size)) or digest(snapshot.data[at : at + piece.size])
-            segments.append(Segment(piece.pack, piece.offset, piece.size, piece.size, RAW, name))
-            at += piece.size
-        records.append(LeafRecord(leaf.kind, leaf.dtype, leaf.shape, tuple(segments)))
-    return tuple(records)
+def _known(manifest: Manifest) -> dict[tuple[Digest, int], Stored]:
+    """The chunks of a whole checkpoint that may be referred to: not the small ones, and none in packs that have little
+    else left."""
+    live = dict.fromkeys(range(len(manifest.packs)), 0)
+    for spot in {(chunk.pack, chunk.offset, chunk.stored) for chunk in manifest.chunks}:
+        live[spot[0]] += spot[2]
+    full = {at for at, pack in enumerate(manifest.packs) if live[at] >= _SPARSE * pack.size}
+
+    def stored(chunk: Chunk) -> Stored:
+        base = stored(chunk.base) if chunk.base else None
+        key = manifest.packs[chunk.pack].key
+        return Stored(key, chunk.offset, chunk.stored, chunk.raw, chunk.digest, chunk.codec, chunk.check, base)
+
+    return {
+        (chunk.digest, chunk.raw): stored(chunk)
+        for chunk in manifest.chunks
+        if chunk.pack in full and chunk.raw >= SHARED
+    }
+
+
+def _table(packer: Packer, sizes: Mapping[str, int]) -> tuple[tuple[Chunk, ...], tuple[Pack, ...]]:
+    """The chunks in the order of the layout, and the packs that they lie in."""
+    places: dict[str, int] = {}
+
+    def chunk(stored: Stored) -> Chunk:
+        base = chunk(stored.base) if stored.base else None
+        at = places.setdefault(stored.key, len(places))
+        return Chunk(at, stored.offset, stored.stored, stored.raw, stored.digest, stored.codec, stored.check, base)
+
+    chunks = tuple(chunk(packer.chunks[number]) for number in range(len(packer.chunks)))
+    return chunks, tuple(Pack(key, sizes[key]) for key in places)
+
+
+def _records(state: State) -> tuple[LeafRecord, ...]:
+    return tuple(
+        LeafRecord(leaf.kind, leaf.dtype, leaf.shape, chunk, offset)
+        for leaf, (chunk, offset) in zip(state.leaves, state.layout.places, strict=True)
+    )

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from spotweld.checkpoint.arrays import allocate, build
-from spotweld.checkpoint.format import MANIFEST_LIMIT, Manifest, decode, leaf_size
+from spotweld.checkpoint.arrays import allocate, build, writable
+from spotweld.checkpoint.format import MANIFEST_LIMIT, Manifest, decode
+from spotweld.checkpoint.reading import read
 from spotweld.checkpoint.tree import unflatten
 from spotweld.errors import Corrupt, Fenced, NotFound, NoWholeCheckpoint
 from spotweld.store.blobs import get_blob
 from spotweld.store.heads import Kept, read_head
-from spotweld.values.digests import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from spotweld.store.objects import Objects
 
@@ -31,7 +31,14 @@ class Found(msgspec.Struct, frozen=True):
     """Newer ones that are damaged, and how."""
 
 
-def find_newest(objects: Objects, run: str, kept: Sequence[Kept], *, epoch: int | None = None) -> Found | None:
+def find_newest(
+    objects: Objects,
+    run: str,
+    kept: Sequence[Kept],
+    *,
+    epoch: int | None = None,
+    places: Callable[[Manifest], Mapping[int, Any]] | None = None,
+) -> Found | None:
     """Read the newest whole checkpoint; None if the run has none at all.
 
     Args:
@@ -39,6 +46,8 @@ def find_newest(objects: Objects, run: str, kept: Sequence[Kept], *, epoch: int 
         run: the run's name.
         kept: what its head names, newest first.
         epoch: under which the caller has taken the run over; None: it only looks.
+        places: gives the arrays that are to be filled in place, by the number of the leaf; it may refuse a checkpoint
+            by raising what it likes. The arrays are overwritten even if the checkpoint proves to be damaged.
 
     Raises:
         Fenced: checkpoints are missing because a later attempt has taken over and dropped them.
@@ -50,8 +59,10 @@ def find_newest(objects: Objects, run: str, kept: Sequence[Kept], *, epoch: int 
     for one in kept:
         try:
             manifest = read_manifest(objects, run, one)
-            leaves = _read_leaves(objects, manifest)
-            state, rng = unflatten(manifest.state, leaves), unflatten(manifest.rng, leaves)
+            unflatten(manifest.state, manifest.leaves)  # a tree that is damaged is found before anything is read
+            leaves = read_leaves(objects, manifest, places(manifest) if places else None)
+            values = [leaves[number] for number in range(len(manifest.leaves))]
+            state, rng = unflatten(manifest.state, values), unflatten(manifest.rng, values)
         except (Corrupt, NotFound) as error:
             if not damaged and epoch is not None:
                 _check_owner(objects, run, epoch)
@@ -89,24 +100,32 @@ def read_manifest(objects: Objects, run: str, kept: Kept) -> Manifest:
     return manifest
 
 
-def _read_leaves(objects: Objects, manifest: Manifest) -> list[object]:
-    """All leaves, once every pack has been verified. One pack at a time is held beside them."""
-    memory = [allocate(leaf_size(record)) for record in manifest.leaves]
-    inside: list[list[tuple[int, int, int]]] = [[] for _ in manifest.packs]
-    for number, record in enumerate(manifest.leaves):
-        at = 0
-        for place, segment in enumerate(record.segments):
-            inside[segment.pack].append((number, place, at))
-            at += segment.raw
-    for index, pack in enumerate(manifest.packs):
-        data = memoryview(get_blob(objects, pack.key, pack.digest, pack.size))
-        for number, place, at in inside[index]:
-            segment = manifest.leaves[number].segments[place]
-            piece = data[segment.offset : segment.offset + segment.stored]
-            if segment.digest != pack.digest and digest(piece) != segment.digest:
-                raise Corrupt(f"{pack.key} is damaged", f"the digest of a segment of leaf {number} differs")
-            memory[number][at : at + segment.raw] = piece
-    return [
-        build(record.kind, record.dtype, record.shape, data)
-        for record, data in zip(manifest.leaves, memory, strict=True)
-    ]
+def read_leaves(
+    objects: Objects, manifest: Manifest, places: Mapping[int, Any] | None = None, wanted: Iterable[int] | None = None
+) -> dict[int, object]:
+    """The values of leaves, every byte of them verified.
+
+    Args:
+        objects: the store.
+        manifest: of the checkpoint, verified.
+        places: arrays that are filled in place and returned, by the number of the leaf.
+        wanted: numbers of the leaves; None: all.
+
+    Raises:
+        Corrupt, NotFound, Unavailable: as ``reading.read``; the arrays in ``places`` may be overwritten in part.
+    """
+    places = places or {}
+    memory: dict[int, memoryview] = {}
+    values: dict[int, object] = {}
+    for number in range(len(manifest.leaves)) if wanted is None else wanted:
+        record = manifest.leaves[number]
+        if number in places:
+            values[number] = places[number]
+            memory[number] = writable(places[number])
+        else:
+            memory[number] = allocate(record.size)
+    read(objects, manifest, memory)
+    for number in memory.keys() - values.keys():
+        record = manifest.leaves[number]
+        values[number] = build(record.kind, record.dtype, record.shape, memory[number])
+    return values

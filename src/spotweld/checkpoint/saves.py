@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from spotweld.checkpoint import cadence, events
 from spotweld.checkpoint.cadence import Cost
 from spotweld.checkpoint.saving import Saver
-from spotweld.checkpoint.snapshot import Staging, capture
+from spotweld.checkpoint.snapshot import capture, describe
+from spotweld.checkpoint.staging import FEWEST, Staging
 from spotweld.checkpoint.voice import warn
 from spotweld.errors import Fenced, SpotweldError
 
@@ -71,6 +72,7 @@ class Saves:
             return False
         self.settle()
         try:
+            self._staging.reserve(FEWEST)
             snapshot = capture(self._state, step, self._staging, self._clock)
         except Exception as error:
             if reason == "final":
@@ -81,6 +83,18 @@ class Saves:
         self._tell.write(events.Saving(self._clock.now(), step, reason))
         self._saver.start(snapshot, reason)
         return True
+
+    def prepare(self) -> None:
+        """Make staging memory for the state as it is now, beside the training.
+
+        Raises:
+            UnsupportedState: the state could never be saved.
+        """
+        self._staging.grow(len(describe(self._state).layout.chunks))
+
+    def end(self) -> None:
+        """No save will be begun any more."""
+        self._staging.close()
 
     def wait(self, timeout: float) -> None:
         """Wait for the running save, at most so many seconds of real time."""

@@ -51,11 +51,15 @@ class Saver:
         return self._clock.monotonic() - self._began if self.busy else 0.0
 
     def start(self, snapshot: Snapshot, reason: str) -> None:
-        """Begin to publish. No other save may run, and the former outcome must have been collected."""
+        """Copy the snapshot's state, and publish it meanwhile and afterwards.
+
+        No other save may run, and the former outcome must have been collected.
+        """
         self._began = snapshot.began
         # A daemon: a store that never answers must not keep the process from leaving a machine that goes.
         self._thread = threading.Thread(target=self._run, args=(snapshot, reason), name="spotweld save", daemon=True)
         self._thread.start()
+        snapshot.copy(self._publisher.unchanged)
 
     def wait(self, timeout: float) -> bool:
         """Wait at most ``timeout`` seconds of real time for the running save; True if none runs any more."""
@@ -77,6 +81,6 @@ class Saver:
             kept = self._publisher.publish(snapshot)
         except Exception as failure:  # noqa: BLE001 - whatever it is, training goes on and is told
             error = failure
+            snapshot.discard()
         seconds = self._clock.monotonic() - snapshot.began
-        size = sum(leaf.size for leaf in snapshot.leaves)
-        self._outcome = Outcome(snapshot.step, reason, snapshot.stall, seconds, size, kept, error)
+        self._outcome = Outcome(snapshot.step, reason, snapshot.stall, seconds, snapshot.size, kept, error)

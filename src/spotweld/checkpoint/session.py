@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from contextlib import suppress
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from spotweld.checkpoint import cadence, emergency, events
 from spotweld.checkpoint.emergency import Act
@@ -12,8 +12,8 @@ from spotweld.checkpoint.publishing import Publisher
 from spotweld.checkpoint.restoring import find_newest
 from spotweld.checkpoint.rng import restore_rng
 from spotweld.checkpoint.saves import Saves
-from spotweld.checkpoint.snapshot import describe
-from spotweld.checkpoint.state import put_back
+from spotweld.checkpoint.state import Saved, places, put_back
+from spotweld.checkpoint.tree import unflatten
 from spotweld.checkpoint.voice import warn
 from spotweld.errors import Conflict, Corrupt, Fenced, Unavailable
 from spotweld.preemption.notices import Kind
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from spotweld.checkpoint.events import EventFile
+    from spotweld.checkpoint.format import Manifest
     from spotweld.checkpoint.settings import Settings
     from spotweld.preemption.notices import Notice
     from spotweld.preemption.watcher import Watcher
@@ -103,6 +104,8 @@ class Session:
         """
         self.step = step
         now = self._clock.monotonic()
+        if not self._paces:
+            self._saves.prepare()  # optimizers make their state in their first step
         self._paces = (*self._paces[-4:], now - self._edge_at)
         if now - self._told_at >= _TELL:
             self._told_at = now
@@ -138,6 +141,7 @@ class Session:
 
     def end(self) -> None:
         """Let a running save come to its end, unless the process is leaving the machine."""
+        self._saves.end()
         if not self._left:
             self._saves.wait(_FLUSH)
             with suppress(Fenced):
@@ -148,12 +152,15 @@ class Session:
         run, policy, began = self._settings.run, self._settings.policy, self._clock.monotonic()
         writer = patiently(lambda: _take_over(objects, run, self._settings.attempt), self._clock)
         self._epoch = writer.head.epoch
-        found = patiently(lambda: find_newest(objects, run, writer.head.kept, epoch=self._epoch), self._clock)
+        published = writer.head.kept
+        found = patiently(
+            lambda: find_newest(objects, run, published, epoch=self._epoch, places=lambda one: _places(state, one)),
+            self._clock,
+        )
         damaged = found.damaged if found else ()
         for kept, why in damaged:
             warn(f"the checkpoint of step {kept.step} is damaged and passed over: {why}")
         if found is None:
-            describe(state)  # what can never be saved is told now, not at the first save
             self._tell.write(events.Fresh(self._clock.now()))
         else:
             put_back(state, found.state)
@@ -172,7 +179,9 @@ class Session:
             whole=found.manifest if found else None,
             damaged=[kept.key for kept, _ in damaged],
         )
-        return Saves(state, publisher, self._tell, self._clock, self.step if found else None)
+        saves = Saves(state, publisher, self._tell, self._clock, self.step if found else None)
+        saves.prepare()
+        return saves
 
     def _act(self, now: float) -> None:
         notice = self._listen()
@@ -280,6 +289,11 @@ class Session:
         warn(f"leaving after step {self.step}: {why}")
         self._tell.write(events.Leaving(self._clock.now(), self.step, why))
         raise SystemExit(EX_TEMPFAIL)
+
+
+def _places(state: Mapping[str, object], manifest: Manifest) -> dict[int, Any]:
+    leaves = [Saved(at, leaf.kind, leaf.dtype, leaf.shape) for at, leaf in enumerate(manifest.leaves)]
+    return places(state, unflatten(manifest.state, leaves))
 
 
 def _take_over(objects: Objects, run: str, attempt: int) -> HeadWriter:

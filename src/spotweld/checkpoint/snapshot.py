@@ -1,84 +1,174 @@
-"""A snapshot: the state between two steps, copied into memory of our own while training stands still."""
+"""A snapshot: the state between two steps, copied chunk by chunk into memory of our own while training stands still.
+
+What is copied is handed over at once, so that it is checked, encoded and written while the rest is still being copied.
+"""
 
 from __future__ import annotations
 
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from spotweld.checkpoint.arrays import Leaf, allocate, fill
-from spotweld.checkpoint.packing import Layout, plan
+from spotweld.checkpoint.arrays import Leaf, copy_part, flat, in_place
+from spotweld.checkpoint.layout import Layout, Plan, lay_out
 from spotweld.checkpoint.rng import capture_rng
 from spotweld.checkpoint.state import take
 from spotweld.checkpoint.tree import Node, flatten
+from spotweld.values.digests import checksum
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
+    from spotweld.checkpoint.staging import Staging
     from spotweld.values.clocks import Clock
+    from spotweld.values.digests import Digest
 
 
-class Snapshot(msgspec.Struct, frozen=True):
-    """Captured, not yet durable."""
+class Filled(msgspec.Struct, frozen=True):
+    """A chunk whose bytes are known."""
 
-    step: int
-    state: Node
+    number: int
+    """Its place in the layout."""
+    data: memoryview | None
+    """Its bytes, in a buffer of the staging memory; None: nothing was copied, because they are as they were."""
+    digest: Digest | None
+    """Of its bytes, where it is known already."""
+    buffer: memoryview | None = None
+    """The whole buffer that ``data`` is the beginning of."""
+
+
+class State(msgspec.Struct, frozen=True):
+    """What is to be saved: its structure, and the arrays in it, which are not copied yet."""
+
+    tree: Node
     rng: Node
     leaves: tuple[Leaf, ...]
-    """Without their sources: the program goes on and changes those."""
     layout: Layout
-    data: memoryview
-    """The leaves' bytes; the staging memory's, so only good until the next capture."""
-    began: float
-    """By the monotonic clock."""
-    stall: float
-    """Seconds that the capture took."""
 
 
-class Staging:
-    """Memory that is reused from save to save: fresh memory costs five to ten times as much to write to."""
-
-    def __init__(self) -> None:
-        self._memory = memoryview(bytearray())
-
-    def take(self, size: int) -> memoryview:
-        """``size`` bytes with undefined content."""
-        if self._memory.nbytes < size:
-            self._memory = memoryview(bytearray())  # let the old one go first
-            self._memory = allocate(size)
-        return self._memory[:size]
-
-
-def describe(state: Mapping[str, object]) -> tuple[Node, Node, list[Leaf], set[int]]:
-    """The state's tree, the generators' tree, all leaves, and which of them begin a part of the state.
+def describe(state: Mapping[str, object]) -> State:
+    """Look at a state without copying it.
 
     Raises:
-        UnsupportedState: the state holds something that cannot be stored.
+        UnsupportedState: it holds something that cannot be stored.
     """
     leaves: list[Leaf] = []
-    parts: set[int] = set()
+    groups: list[tuple[int, str]] = []
     pairs: list[list[Node]] = []
-    for name, value in take(state).items():
-        parts.add(len(leaves))
+    for part, (name, value) in enumerate(take(state).items()):
         pairs.append([name, flatten(value, name, leaves)])
-    parts.add(len(leaves))
-    return {"dict": pairs}, flatten(capture_rng(), "rng", leaves), leaves, parts
+        groups += [(part, leaf.dtype) for leaf in leaves[len(groups) :]]
+    rng = flatten(capture_rng(), "rng", leaves)
+    groups += [(-1, "")] * (len(leaves) - len(groups))
+    return State({"dict": pairs}, rng, tuple(leaves), lay_out([leaf.size for leaf in leaves], groups))
+
+
+class Snapshot:
+    """The state after a step, on its way out of the training thread.
+
+    Args:
+        state: what is saved.
+        step: steps finished.
+        staging: where it is copied to.
+        clock: for the stall.
+        began: when the training thread began with it, by the monotonic clock.
+    """
+
+    def __init__(self, state: State, step: int, staging: Staging, clock: Clock, began: float) -> None:
+        self.state, self.step, self.began = state, step, began
+        self.size = sum(leaf.size for leaf in state.leaves)
+        """Bytes of the leaves."""
+        self.stall = 0.0
+        """Seconds that training stood still; known when all is copied."""
+        self.staging = staging
+        self._clock = clock
+        self._handed: SimpleQueue[Filled | Exception | None] = SimpleQueue()
+
+    def copy(self, unchanged: Mapping[int, Digest] | None = None) -> None:
+        """Copy all chunks, in order. For the training thread; a failure is raised where the chunks are taken.
+
+        Args:
+            unchanged: digests of chunks that have long been the same: these are compared where they are, and copied
+                only if they differ.
+        """
+        try:
+            sources = _Sources(self.state.leaves)
+            for number, plan in enumerate(self.state.layout.chunks):
+                then = unchanged.get(number) if unchanged else None
+                if then is not None and sources.digest(plan) == then:
+                    self._handed.put(Filled(number, None, then))
+                else:
+                    buffer = self.staging.take()
+                    sources.copy(plan, buffer[: plan.size])
+                    self._handed.put(Filled(number, buffer[: plan.size], None, buffer))
+            self.stall = self._clock.monotonic() - self.began
+            self._handed.put(None)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the save fails and training goes on
+            self._handed.put(error)
+
+    def chunks(self) -> Iterator[Filled]:
+        """Each chunk as soon as it is there. Several threads may take from it at once.
+
+        Raises:
+            Exception: the copy failed.
+        """
+        while (handed := self._handed.get()) is not None:
+            if isinstance(handed, Exception):
+                self._handed.put(handed)
+                raise handed
+            yield handed
+        self._handed.put(None)
+
+    def release(self, chunk: Filled) -> None:
+        """Its buffer may be used again."""
+        if chunk.buffer is not None:
+            self.staging.give_back(chunk.buffer)
+
+    def discard(self) -> None:
+        """Take what is left, for nothing, so that the copy comes to its end."""
+        try:
+            for chunk in self.chunks():
+                self.release(chunk)
+        except Exception:  # noqa: BLE001 - whoever gives up has heard of it, or has a better reason
+            return
 
 
 def capture(state: Mapping[str, object], step: int, staging: Staging, clock: Clock) -> Snapshot:
-    """Copy the state. The former snapshot in the same staging memory is overwritten.
+    """Begin a snapshot: look at the state, copy nothing yet.
 
     Raises:
         UnsupportedState: the state holds something that cannot be stored.
     """
     began = clock.monotonic()
-    tree, rng, leaves, parts = describe(state)
-    layout = plan([leaf.size for leaf in leaves], parts)
-    data = staging.take(layout.size)
-    end = 0
-    for leaf, start in zip(leaves, layout.starts, strict=True):
-        data[end:start] = bytes(start - end)  # equal states make equal packs, so the gaps must not hold old bytes
-        end = start + leaf.size
-        fill(leaf, data[start:end])
-    bare = tuple(Leaf(leaf.kind, leaf.dtype, leaf.shape, leaf.size, None) for leaf in leaves)
-    return Snapshot(step, tree, rng, bare, layout, data, began, clock.monotonic() - began)
+    return Snapshot(describe(state), step, staging, clock, began)
+
+
+class _Sources:
+    """The leaves' bytes, looked up one leaf at a time: most chunks follow one another."""
+
+    def __init__(self, leaves: tuple[Leaf, ...]) -> None:
+        self._leaves = leaves
+        self._leaf = -1
+        self._flat: object = None
+
+    def copy(self, plan: Plan, into: memoryview) -> None:
+        end = 0
+        for part in plan.parts:
+            into[end : part.offset] = bytes(part.offset - end)  # equal states make equal chunks: no old bytes between
+            end = part.offset + part.size
+            copy_part(self._bytes_of(part.leaf), part.start, into[part.offset : end])
+        into[end:] = bytes(plan.size - end)
+
+    def digest(self, plan: Plan) -> Digest | None:
+        """Of a chunk that can be read where it is; None: it cannot."""
+        (first, *others) = plan.parts
+        if others or first.size != plan.size:
+            return None
+        memory = in_place(self._bytes_of(first.leaf))
+        return None if memory is None else checksum(memory[first.start : first.start + first.size])
+
+    def _bytes_of(self, leaf: int) -> object:
+        if leaf != self._leaf:
+            self._leaf, self._flat = leaf, flat(self._leaves[leaf])
+        return self._flat

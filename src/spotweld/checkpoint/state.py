@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from spotweld.checkpoint.arrays import Leaf, leaf_of
+import msgspec
+
+from spotweld.checkpoint.arrays import Kind, Leaf, can_be_filled, leaf_of, writable
 from spotweld.checkpoint.tree import step_into
 from spotweld.errors import StateMismatch, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+class Saved(msgspec.Struct, frozen=True):
+    """An array of a checkpoint whose bytes have not been read yet."""
+
+    number: int
+    """Of the leaf."""
+    kind: Kind
+    dtype: str
+    shape: tuple[int, ...]
 
 
 @runtime_checkable
@@ -62,18 +75,79 @@ def put_back(state: Mapping[str, object], saved: object) -> None:
     Raises:
         StateMismatch: the parts, or a shape or dtype in them, are others than at that time; the message names which.
     """
+    parts = _compared(state, saved)
+    for name, part in state.items():
+        if isinstance(part, Stateful):
+            _load(part, parts[name], name)
+        elif isinstance(part, (dict, list)):
+            _refill(part, parts[name])
+        elif part is not parts[name]:
+            _copy_into(part, parts[name])
+
+
+def places(state: Mapping[str, object], saved: object) -> dict[int, Any]:
+    """The live arrays into which a checkpoint can be read directly, by the number of the leaf.
+
+    These are arrays of modules, of optimizers and of the program itself that have the same dtype and shape as then.
+    What ``state_dict`` of other objects gives may be anything, and is left alone.
+
+    Args:
+        state: the live parts.
+        saved: what ``take`` gave then, with ``Saved`` in place of the arrays.
+
+    Raises:
+        StateMismatch: as ``put_back``.
+    """
+    parts = _compared(state, saved)
+    torch = sys.modules.get("torch")
+    known = (torch.nn.Module, torch.optim.Optimizer) if torch is not None else ()
+    found: dict[int, Any] = {}
+    for name, part in state.items():
+        if isinstance(part, known):
+            _match(part.state_dict(), parts[name], found)
+        elif not isinstance(part, Stateful):
+            _match(part, parts[name], found)
+    return _apart(found)
+
+
+def _compared(state: Mapping[str, object], saved: object) -> dict[str, Any]:
+    """What was saved, by part, once it has been seen to fit."""
     if not isinstance(saved, dict) or set(saved) != set(state):
         then = sorted(saved) if isinstance(saved, dict) else type(saved).__name__
         raise StateMismatch("The checkpoint has other parts than the program", f"{then} then, {sorted(state)} now")
     for name, part in state.items():
         _compare(part, saved[name], name)
-    for name, part in state.items():
-        if isinstance(part, Stateful):
-            _load(part, saved[name], name)
-        elif isinstance(part, (dict, list)):
-            _refill(part, saved[name])
-        else:
-            _copy_into(part, saved[name])
+    return saved
+
+
+def _match(now: Any, then: object, found: dict[int, Any]) -> None:  # noqa: ANN401
+    """Collect the arrays of ``now`` that can take what ``then`` has in the same place."""
+    if isinstance(then, Saved):
+        ours = _array(now, "")
+        if ours is None or not ours.size or not can_be_filled(now):
+            return
+        if (ours.kind, ours.dtype, ours.shape) == (then.kind, then.dtype, then.shape):
+            found[then.number] = now
+    elif isinstance(now, dict) and isinstance(then, dict):
+        for key in now.keys() & then.keys():
+            _match(now[key], then[key], found)
+    elif isinstance(now, (list, tuple)) and isinstance(then, (list, tuple)):
+        for ours, theirs in zip(now, then, strict=False):
+            _match(ours, theirs, found)
+
+
+def _apart(found: dict[int, Any]) -> dict[int, Any]:
+    """Of arrays that share memory only the first: two threads must not fill the same bytes."""
+    chosen, end = {}, 0
+    for start, size, number in sorted((*_span(array), number) for number, array in found.items()):
+        if start >= end:
+            chosen[number], end = found[number], start + size
+    return chosen
+
+
+def _span(array: Any) -> tuple[int, int]:  # noqa: ANN401
+    memory = writable(array)
+    return ctypes.addressof(ctypes.c_char.from_buffer(memory)), memory.nbytes
 
 
 def _compare(now: object, then: object, path: str) -> None:
@@ -101,7 +175,8 @@ def _compare_module(part: Stateful, then: object, path: str) -> None:
 
 
 def _compare_arrays(now: object, then: object, path: str) -> None:
-    ours, theirs = _array(now, path), _array(then, path)
+    ours = _array(now, path)
+    theirs = then if isinstance(then, Saved) else _array(then, path)
     if ours is None:
         return
     if theirs is None or (ours.kind, ours.dtype, ours.shape) != (theirs.kind, theirs.dtype, theirs.shape):
@@ -131,7 +206,8 @@ def _refill(now: Any, then: Any) -> Any:  # noqa: ANN401
         now[:] = [_refill(now[at] if at < len(now) else None, value) for at, value in enumerate(then)]
         return now
     if _array(now, "") is not None:
-        _copy_into(now, then)
+        if now is not then:
+            _copy_into(now, then)
         return now
     return then
 

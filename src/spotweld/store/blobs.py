@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from spotweld.errors import Conflict, Corrupt
+from spotweld.store.pieces import joined
 from spotweld.values import digests
 
 if TYPE_CHECKING:
     from spotweld.store.objects import Objects
-    from spotweld.values.digests import Data, Digest
+    from spotweld.store.pieces import Pieces
+    from spotweld.values.digests import Digest
 
 _TODO = "Nothing was read from it. Its disk may be failing; a run falls back to its previous whole checkpoint."
 
 
-def put_blob(objects: Objects, key: str, data: Data) -> None:
+def put_blob(objects: Objects, key: str, data: Pieces) -> None:
     """Store ``data`` under ``key`` for ever; to find the very same bytes there already is success, too.
 
     Raises:
@@ -24,7 +26,8 @@ def put_blob(objects: Objects, key: str, data: Data) -> None:
     try:
         objects.create(key, data)
     except Conflict:
-        get_blob(objects, key, digests.digest(data), memoryview(data).nbytes)
+        ours = joined(data)
+        get_blob(objects, key, digests.digest(ours), memoryview(ours).nbytes)
 
 
 def get_blob(objects: Objects, key: str, digest: Digest, size: int) -> bytes:

@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spotweld.errors import StoreRefused, Unavailable
+from spotweld.store.direct import LARGE, read_direct, write_direct
 from spotweld.store.keys import RESERVED
+from spotweld.store.pieces import size_of, views
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from spotweld.values.digests import Data
+    from spotweld.store.pieces import Pieces
 
 _CHUNK = 1 << 30
 """Bytes per read: Linux moves at most 2 GiB - 4 kB in one call."""
@@ -54,7 +56,7 @@ def scratch(folder: Path) -> Path:
     return folder / f"{RESERVED}{os.urandom(8).hex()}"
 
 
-def write_new(path: Path, data: Data) -> None:
+def write_new(path: Path, data: Pieces) -> None:
     """Write a new file and fsync it; if any of that fails, no file is left.
 
     Raises:
@@ -63,9 +65,9 @@ def write_new(path: Path, data: Data) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         try:
-            rest = memoryview(data).cast("B")
-            while rest:
-                rest = rest[os.write(handle, rest) :]
+            pieces = views(data)
+            if size_of(data) < LARGE or not write_direct(handle, pieces):
+                _write_buffered(handle, pieces)
             os.fsync(handle)
         finally:
             os.close(handle)
@@ -73,6 +75,14 @@ def write_new(path: Path, data: Data) -> None:
         with suppress(OSError):
             path.unlink()
         raise
+
+
+def _write_buffered(handle: int, pieces: list[memoryview]) -> None:
+    os.lseek(handle, 0, os.SEEK_SET)
+    for piece in pieces:
+        rest = piece
+        while rest:
+            rest = rest[os.write(handle, rest) :]
 
 
 def read_part(path: Path, start: int = 0, length: int | None = None) -> bytes:
@@ -98,6 +108,28 @@ def read_part(path: Path, start: int = 0, length: int | None = None) -> bytes:
             start += len(part)
             left -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+    finally:
+        os.close(handle)
+
+
+def read_into(path: Path, start: int, into: memoryview) -> int:
+    """Fill ``into`` from the file's bytes from ``start`` on; how many there were.
+
+    Raises:
+        FileNotFoundError: there is no such regular file.
+        OSError: as the kernel says.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except NotADirectoryError as error:
+        raise FileNotFoundError(path) from error
+    try:
+        if into.nbytes >= LARGE and (count := read_direct(handle, start, into)) is not None:
+            return count
+        filled = 0
+        while filled < into.nbytes and (count := os.preadv(handle, [into[filled : filled + _CHUNK]], start + filled)):
+            filled += count
+        return filled
     finally:
         os.close(handle)
 

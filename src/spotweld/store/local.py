@@ -14,6 +14,7 @@ from spotweld.store.files import (
     explained,
     link,
     make_folder,
+    read_into,
     read_part,
     remove_folder,
     scratch,
@@ -28,6 +29,7 @@ from spotweld.values.digests import digest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from spotweld.store.pieces import Pieces
     from spotweld.values.digests import Data
 
 
@@ -40,6 +42,8 @@ class LocalObjects(Objects):
     Args:
         root: the folder; it is made by the first write.
     """
+
+    streams = 2
 
     def __init__(self, root: Path) -> None:
         self.root = Path(os.path.abspath(root))  # noqa: PTH100  a link in the path is the user's choice and stays
@@ -74,7 +78,7 @@ class LocalObjects(Objects):
             except Conflict:
                 token = versions.current(versions.folder_of(path))
 
-    def create(self, key: str, data: Data) -> None:
+    def create(self, key: str, data: Pieces) -> None:
         path = self._path(key)
         with explained("write", path):
             if path.exists() or versions.folder_of(path).exists() or not self._link(path, data):
@@ -97,6 +101,16 @@ class LocalObjects(Objects):
         if _plain(first) != version:
             raise versions.conflict(path)
         return versions.replace_first(path, data)
+
+    def read_into(self, key: str, start: int, into: memoryview) -> int:
+        path = self._path(key)
+        if versions.folder_of(path).exists():
+            return super().read_into(key, start, into)
+        with explained("read", path):
+            try:
+                return read_into(path, start, into)
+            except FileNotFoundError as error:
+                raise NotFound(f"There is no object {key} in {self.url}") from error
 
     def list(self, prefix: str) -> Iterator[Meta]:
         check_prefix(prefix)
@@ -127,7 +141,7 @@ class LocalObjects(Objects):
             except FileNotFoundError as error:
                 raise NotFound(f"There is no object {key} in {self.url}") from error
 
-    def _link(self, path: Path, data: Data) -> bool:
+    def _link(self, path: Path, data: Pieces) -> bool:
         """Give the object its first content; False if the name is taken."""
         new = self._write(path.parent, data)
         try:
@@ -140,7 +154,7 @@ class LocalObjects(Objects):
                 new.unlink()
         return True
 
-    def _write(self, folder: Path, data: Data) -> Path:
+    def _write(self, folder: Path, data: Pieces) -> Path:
         """A scratch file in ``folder`` that holds ``data``, durable but for its name."""
         self._prepare(folder)
         new = scratch(folder)

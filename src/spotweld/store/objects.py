@@ -10,6 +10,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from spotweld.store.pieces import Pieces
     from spotweld.values.digests import Data
 
 Version = NewType("Version", str)
@@ -33,6 +34,8 @@ class Objects(ABC):
     """
 
     url: str
+    streams: int = 4
+    """Transfers at once that make full use of it."""
 
     @abstractmethod
     def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
@@ -41,6 +44,16 @@ class Objects(ABC):
         Raises:
             NotFound: there is no such object.
         """
+
+    def read_into(self, key: str, start: int, into: memoryview) -> int:
+        """Fill ``into`` with the object's bytes from ``start`` on; how many there were.
+
+        Raises:
+            NotFound: there is no such object.
+        """
+        data = self.get(key, start=start, length=into.nbytes)
+        into[: len(data)] = data
+        return len(data)
 
     @abstractmethod
     def read(self, key: str) -> tuple[bytes, Version]:
@@ -55,8 +68,12 @@ class Objects(ABC):
         """Write without a condition. Only for keys with one writer, whose readers bear any version (reports, logs)."""
 
     @abstractmethod
-    def create(self, key: str, data: Data) -> None:
+    def create(self, key: str, data: Pieces) -> None:
         """Write only if the key is free. Durable when it returns.
+
+        Args:
+            key: of the new object.
+            data: its bytes, or the pieces that make them up.
 
         Raises:
             Conflict: the key is taken. After a retry inside the client it may be our own earlier try: compare.

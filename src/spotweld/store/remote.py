@@ -15,6 +15,7 @@ from obstore.store import AzureStore, GCSStore, MemoryStore, S3Store
 from spotweld.errors import Conflict, NotFound, StoreRefused, Unavailable, UsageError
 from spotweld.store.keys import check_key, check_prefix
 from spotweld.store.objects import Meta, Objects, Version
+from spotweld.store.pieces import joined
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from obstore import GetOptions, ObjectMeta
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
+    from spotweld.store.pieces import Pieces
     from spotweld.values.digests import Data
 
 _RETRY: RetryConfig = {
@@ -83,8 +85,9 @@ class RemoteObjects(Objects):
         with self._speaking("write", key):
             obstore.put(self._store, key, self._own(data), mode="overwrite", use_multipart=False)
 
-    def create(self, key: str, data: Data) -> None:
+    def create(self, key: str, data: Pieces) -> None:
         check_key(key)
+        data = joined(data)
         for _ in range(_AGAIN):
             try:
                 with self._speaking("write", key):

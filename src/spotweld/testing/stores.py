@@ -16,10 +16,12 @@ import msgspec
 
 from spotweld.errors import Conflict, StoreError, Unavailable
 from spotweld.store.objects import Meta, Objects, Version
+from spotweld.store.pieces import joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
+    from spotweld.store.pieces import Pieces
     from spotweld.values.digests import Data
 
 
@@ -104,7 +106,8 @@ class FaultyObjects(Objects):
     def put(self, key: str, data: Data) -> None:
         self._write("put", key, lambda: self._inner.put(key, data), None)
 
-    def create(self, key: str, data: Data) -> None:
+    def create(self, key: str, data: Pieces) -> None:
+        data = joined(data)
         self._write("create", key, lambda: self._inner.create(key, data), lambda: self._inner.put(key, data))
 
     def replace(self, key: str, data: Data, version: Version) -> None:

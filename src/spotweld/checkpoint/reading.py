@@ -1,0 +1,160 @@
+"""The bytes of a published checkpoint: fetched in several streams, checked before they are used, put where they belong."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from spotweld.checkpoint.codecs import decode
+from spotweld.checkpoint.format import RAW, Chunk, Manifest
+from spotweld.checkpoint.layout import CHUNK
+from spotweld.errors import Corrupt
+from spotweld.values.digests import checksum
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from spotweld.store.objects import Objects
+    from spotweld.values.digests import Digest
+
+_TODO = "Nothing was read from it. Its disk may be failing; a run falls back to its previous whole checkpoint."
+
+
+class Want(msgspec.Struct, frozen=True):
+    """A piece of a chunk, and where it is wanted."""
+
+    start: int
+    """Bytes from the start of the decoded chunk."""
+    into: memoryview
+
+
+def wants(manifest: Manifest, leaves: Mapping[int, memoryview]) -> dict[int, list[Want]]:
+    """Which pieces of which chunks make up these leaves.
+
+    Args:
+        manifest: the checkpoint.
+        leaves: by number: where the bytes of each are wanted; all of its size.
+    """
+    found: dict[int, list[Want]] = defaultdict(list)
+    for number, into in leaves.items():
+        record = manifest.leaves[number]
+        at, start, rest = record.chunk, record.offset, into
+        while rest:
+            part = rest[: manifest.chunks[at].raw - start]
+            if part:
+                found[at].append(Want(start, part))
+            rest, at, start = rest[part.nbytes :], at + 1, 0
+    return dict(found)
+
+
+def read(objects: Objects, manifest: Manifest, leaves: Mapping[int, memoryview]) -> None:
+    """Fill these leaves. What lies there when an error is raised is undefined.
+
+    Args:
+        objects: the store.
+        manifest: of the checkpoint, verified.
+        leaves: as for ``wants``.
+
+    Raises:
+        Corrupt: a chunk is not what was written.
+        NotFound: a pack is missing.
+        Unavailable: the store did not answer.
+    """
+    wanted = wants(manifest, leaves)
+    # In the order in which they lie in the store: neighbours are read ahead.
+    order = sorted(wanted, key=lambda at: (manifest.chunks[at].pack, manifest.chunks[at].offset))
+    _Readers(objects, manifest, wanted, order).run()
+
+
+class _Readers:
+    """Several threads that take the next chunk from one list."""
+
+    def __init__(
+        self, objects: Objects, manifest: Manifest, wanted: Mapping[int, Sequence[Want]], order: Sequence[int]
+    ) -> None:
+        self._objects, self._manifest, self._wanted = objects, manifest, wanted
+        self._threads = max(1, min(objects.streams, len(order)))
+        self._order = iter(order)
+        self._lock = threading.Lock()
+        self._failure: BaseException | None = None
+
+    def run(self) -> None:
+        others = [
+            threading.Thread(target=self._work, name="spotweld read", daemon=True) for _ in range(self._threads - 1)
+        ]
+        for thread in others:
+            thread.start()
+        self._work()
+        for thread in others:
+            thread.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def _work(self) -> None:
+        try:
+            buffers = Buffers()
+            while self._failure is None:
+                with self._lock:
+                    number = next(self._order, None)
+                if number is None:
+                    return
+                _serve(self._objects, self._manifest, self._manifest.chunks[number], self._wanted[number], buffers)
+        except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits for all
+            self._failure = self._failure or error
+
+
+class Buffers:
+    """One thread's memory for chunks on their way, made when it is first needed and then used again."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, memoryview] = {}
+
+    def get(self, name: str, size: int) -> memoryview:
+        """``size`` bytes of the buffer of that name, with undefined content."""
+        if name not in self._made or self._made[name].nbytes < size:
+            self._made[name] = memoryview(bytearray(max(size, CHUNK)))
+        return self._made[name][:size]
+
+
+def read_chunk(objects: Objects, manifest: Manifest, chunk: Chunk, into: memoryview, buffers: Buffers) -> None:
+    """Fetch one chunk, check it, and decode it into ``into``, which has its size.
+
+    Raises:
+        Corrupt: it is not what was written.
+        NotFound: its pack is missing.
+        Unavailable: the store did not answer.
+    """
+    base = None
+    if chunk.base is not None:
+        base = buffers.get("base", chunk.base.raw)
+        read_chunk(objects, manifest, chunk.base, base, buffers)
+    key = manifest.packs[chunk.pack].key
+    stored = into if chunk.codec == RAW else buffers.get("stored", chunk.stored)
+    found = objects.read_into(key, chunk.offset, stored)
+    if found != chunk.stored:
+        raise Corrupt(f"{key} is damaged", f"it ends {chunk.stored - found} bytes too early", _TODO)
+    if chunk.check is not None:
+        _verify(stored, chunk.check, key, chunk)
+        decode(stored, chunk.codec, into, base)
+    _verify(into, chunk.digest, key, chunk)
+
+
+def _serve(objects: Objects, manifest: Manifest, chunk: Chunk, wanted: Sequence[Want], buffers: Buffers) -> None:
+    """Read a chunk, straight to its place if that is one."""
+    if len(wanted) == 1 and wanted[0].into.nbytes == chunk.raw:
+        read_chunk(objects, manifest, chunk, wanted[0].into, buffers)
+        return
+    whole = buffers.get("whole", chunk.raw)
+    read_chunk(objects, manifest, chunk, whole, buffers)
+    for want in wanted:
+        want.into[:] = whole[want.start : want.start + want.into.nbytes]
+
+
+def _verify(data: memoryview, wanted: Digest, key: str, chunk: Chunk) -> None:
+    if (found := checksum(data)) != wanted:
+        raise Corrupt(
+            f"{key} is damaged", f"the digest of the chunk at {chunk.offset} is {found} instead of {wanted}", _TODO
+        )
