@@ -1,17 +1,17 @@
 """Bytes of which some bits are always the same: those bits are left out, with a list of the bytes that differ.
 
-Of trained numbers the highest bits of the exponent, and in squares the sign, hardly ever change; the bits beside them in
-the same byte are noise. Leaving out what does not change takes as few bytes as an entropy code, and a fraction of its
-time.
+Of trained numbers the highest bits of the exponent, and in squares the sign, hardly ever change; the bits beside them
+in the same byte are noise. Leaving out what does not change takes as few bytes as an entropy code, and a fraction
+of its time.
 
 The bytes, little-endian: ``bits`` (u8) that are left out, from the lowest; their ``value`` (u8); how many exceptions
 there are (u32), the index of each (u32), the byte of each; the bits that are kept, packed; the last few bytes, whole.
 
 Packed: let ``unit`` be the greatest common divisor of 8 and ``bits``. The bytes are cut into ``8 / unit`` runs of the
 same length, a multiple of 8; fewer than 64 bytes are left at the end, and stored whole. Each byte of the first
-``(8 - bits) / unit`` runs gives one byte: the bits that it keeps, moved down to the bottom, and above them ``unit`` bits
-of the byte in the same place of each other run. Run ``j`` takes along those from ``j * unit`` on, counted within what
-that byte keeps.
+``(8 - bits) / unit`` runs gives one byte: the bits that it keeps, moved down to the bottom, and above them, for each
+other run in order, ``unit`` of the bits that the byte in the same place there keeps; run ``j`` takes along those from
+``j * unit`` on.
 """
 
 from __future__ import annotations
