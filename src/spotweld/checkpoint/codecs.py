@@ -32,8 +32,8 @@ ZSTD = "zstd"
 
 _SPLIT = re.compile(r"(planes|delta)([248])")
 _LEVEL = 3
-_SAMPLE = 8192
-"""Bytes of a plane that are looked at before Zstandard is."""
+_SAMPLE = 4096
+"""About so many numbers are looked at before it is decided how to store the planes."""
 _WORTH = 0.98
 """A plane is coded if that makes its sample at least this small."""
 _FASTER = 0.01
@@ -78,9 +78,8 @@ def encode(raw: memoryview, codec: str, base: memoryview | None = None) -> bytes
         planes.rotate(numbers, bits, turned, spare)
         numbers = turned
     modes, sizes, parts = [], [], []
-    split = planes.scratch("split", count * width, 1)
     for index, form in enumerate(forms):
-        plane = split[index * count : (index + 1) * count]
+        plane = planes.scratch(f"plane {index}", count, 1)
         planes.plane(numbers, index, plane, spare)
         mode, part = _pack(plane, form)
         modes.append(mode)
@@ -121,11 +120,11 @@ def decode(stored: memoryview, codec: str, into: memoryview, base: memoryview | 
     if bits >= 8 * width:
         raise _corrupt("it is rotated by more bits than there are")
     numbers, spare = planes.scratch("turned", count, width), planes.scratch("spare", count, width)
-    lanes = numbers.view("u1").reshape(count, width)
-    at = form.size
+    parts, at = [], form.size
     for index, (mode, size) in enumerate(zip(modes, sizes, strict=True)):
-        lanes[:, index] = _unpack(stored[at : at + size], mode, count)
+        parts.append(_unpack(stored[at : at + size], mode, planes.scratch(f"plane {index}", count, 1)))
         at += size
+    planes.join(parts, numbers)
     whole = planes.words(into, width)
     if base is None:
         planes.rotate(numbers, -bits % (8 * width), whole, spare)
@@ -224,16 +223,15 @@ def _pack(plane: planes.Array, form: _Form) -> tuple[int, Any]:
     return form.mode, packed
 
 
-def _unpack(part: memoryview, mode: int, count: int) -> planes.Array:
-    """The ``count`` bytes of a plane."""
-    if mode == _STORED and len(part) == count:
+def _unpack(part: memoryview, mode: int, into: planes.Array) -> planes.Array:
+    """The bytes of a plane, as many as ``into`` has; perhaps elsewhere."""
+    if mode == _STORED and len(part) == into.size:
         return planes.words(part, 1)
     if mode == _FRAME:
-        return planes.words(memoryview(_content(part, count)), 1)
+        return planes.words(memoryview(_content(part, into.size)), 1)
     if mode == _NARROWED:
-        plane = planes.scratch("split", count, 1)
-        narrow.widen(part, plane)
-        return plane
+        narrow.widen(part, into)
+        return into
     raise _corrupt("a plane has an unknown form or the wrong size")
 
 

@@ -46,7 +46,7 @@ def narrow(plane: Array, bits: int, value: int, most: int) -> bytes | None:
     shifted = shifted[: runs * length].view("<u8")
     for j in range(whole):
         for i in range(whole, runs):
-            _move(_run(shifted, i, length), j * unit, 8 - bits + (i - whole) * unit, unit, some)
+            _take(_run(shifted, i, length), j * unit, 8 - bits + (i - whole) * unit, unit, some)
             np.bitwise_or(_run(packed, j, length), some, out=_run(packed, j, length))
     header = HEADER.pack(bits, value, odd.size)
     return b"".join((header, odd.astype("<u4").data, plane[odd].data, packed.data, plane[runs * length :].data))
@@ -72,16 +72,17 @@ def widen(narrowed: memoryview, into: Array) -> None:
     odd = np.frombuffer(narrowed, "<u4", count, HEADER.size)
     if count and int(odd.max()) >= into.size:
         raise _corrupt("an exception lies beyond its end")
-    packed = np.frombuffer(narrowed, "<u8", whole * length // 8, start)
-    wide, some = into[: runs * length].view("<u8"), scratch("some", length // 8, 8)
+    packed, some = scratch("shifted", whole * length // 8, 8), scratch("some", length // 8, 8)
+    packed[:] = np.frombuffer(narrowed, "<u8", packed.size, start)  # which need not be aligned
+    wide = into[: runs * length].view("<u8")
+    wide[whole * length // 8 :] = _every(value)
     for i in range(whole, runs):
-        _run(wide, i, length)[:] = _every(value)
         for j in range(whole):
-            _move(_run(packed, j, length), 8 - bits + (i - whole) * unit, bits + j * unit, unit, some)
+            _take(_run(packed, j, length), 8 - bits + (i - whole) * unit, bits + j * unit, unit, some)
             np.bitwise_or(_run(wide, i, length), some, out=_run(wide, i, length))
-    first = into[: whole * length]
-    np.left_shift(packed.view("u1"), bits, out=first)
-    np.bitwise_or(first, value, out=first)
+    first = wide[: whole * length // 8]
+    _take(packed, 0, bits, 8 - bits, first)
+    np.bitwise_or(first, _every(value), out=first)
     into[runs * length :] = np.frombuffer(narrowed, "u1", into.size - runs * length, start + whole * length)
     into[odd] = np.frombuffer(narrowed, "u1", count, HEADER.size + 4 * count)
 
@@ -97,12 +98,14 @@ def _run(eights: Array, index: int, length: int) -> Array:
     return eights[index * length // 8 : (index + 1) * length // 8]
 
 
-def _move(eights: Array, low: int, to: int, unit: int, into: Array) -> None:
-    """In each byte of ``into``: the ``unit`` bits from ``low`` on of the same byte, moved to ``to``, and zeros."""
+def _take(eights: Array, low: int, to: int, count: int, into: Array) -> None:
+    """In each byte of ``into``: ``count`` bits from ``low`` on of the same byte, moved to ``to``, and zeros."""
     np = numpy()
-    np.right_shift(eights, np.uint64(low), out=into)
-    np.bitwise_and(into, _every((1 << unit) - 1), out=into)
-    np.left_shift(into, np.uint64(to), out=into)
+    if low > to:
+        np.right_shift(eights, np.uint64(low - to), out=into)
+    else:
+        np.left_shift(eights, np.uint64(to - low), out=into)
+    np.bitwise_and(into, _every(((1 << count) - 1) << to), out=into)
 
 
 def _every(byte: int) -> Any:  # noqa: ANN401 - a NumPy number

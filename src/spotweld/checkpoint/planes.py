@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from spotweld.errors import CheckpointError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
 
     Array = np.ndarray[Any, np.dtype[np.unsignedinteger[Any]]]
@@ -83,6 +85,19 @@ def plane(numbers: Array, index: int, into: Array, spare: Array) -> None:
         np.right_shift(numbers, numbers.dtype.type(8 * index), out=spare)
         numbers = spare
     np.copyto(into, numbers, casting="unsafe")
+
+
+def join(parts: Sequence[Array], into: Array) -> None:
+    """``into[i]`` = the number whose bytes are ``parts[0][i]``, ``parts[1][i]``, ..., the lowest first."""
+    count, width = into.size, 1
+    while len(parts) > 1:
+        width *= 2
+        last = len(parts) == 2
+        wider = [into if last else scratch(f"{at}:{width}", count, width) for at in range(len(parts) // 2)]
+        for low, high, both in zip(parts[::2], parts[1::2], wider, strict=True):
+            numpy().left_shift(high, 4 * width, out=both, dtype=both.dtype)
+            numpy().bitwise_or(both, low, out=both)
+        parts = wider
 
 
 def difference(numbers: Array, base: Array, into: Array, spare: Array) -> None:
