@@ -2,8 +2,8 @@
 
 A byte-level GPT of 11 million parameters is trained with AdamW, once in float32 and once in bfloat16, parameters and
 moments alike, and its state is kept after STEP, STEP + 1, STEP + 10 and STEP + 100 steps. The first time that takes
-about half an hour; the states then lie in ``bench/.cache``. A thread each; time is that of the processor, of all threads
-that a codec starts: ZipNN starts some whatever it is told. If ZipNN is not installed, it is left out.
+about half an hour; the states then lie in ``bench/.cache``. A thread each; time is that of the processor, for all
+threads that a codec starts: ZipNN starts some whatever it is told. If ZipNN is not installed, it is left out.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ import random
 import struct
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -304,3 +305,31 @@ def test_threads_do_not_disturb_each_other() -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "compression.md"
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("count", [0, 3, 777, 20_001])
+def test_the_decoder_in_the_docs_decodes(codec: str, count: int) -> None:
+    page: dict[str, Callable[..., bytes]] = {}
+    exec(PAGE.read_text().split("```python decoder\n")[1].split("```")[0], page)
+    width = int(codec[-1]) if codec[-1].isdigit() else 4
+    numbers = trained(width, count)
+    numbers[5:8] = 0
+    for source in (numbers, numbers**2 if width != 2 else numbers & 0x7FFF, np.roll(near(numbers), 1)):
+        raw = source.tobytes() + b"x"
+        base = near(numbers).tobytes() + b"y" if codec.startswith("delta") else None
+        assert page["decode"](there_and_back(raw, codec, base), codec, len(raw), base) == raw
+
+
+@pytest.mark.parametrize("bits", range(1, 8))
+def test_the_decoder_in_the_docs_widens(bits: int) -> None:
+    page: dict[str, Callable[..., bytes]] = {}
+    exec(PAGE.read_text().split("```python decoder\n")[1].split("```")[0], page)
+    plane = np.frombuffer(random.Random(bits).randbytes(300), "u1") & (256 - (1 << bits)) | 1
+    plane[9] ^= 1
+    narrowed = narrow.narrow(plane.astype("u1"), bits, 1, 9)
+    assert narrowed is not None
+    assert page["plane"](narrowed, 2, 300) == plane.astype("u1").tobytes()

@@ -200,7 +200,9 @@ def _plan(numbers: planes.Array, rotations: Sequence[int]) -> tuple[int, list[_F
 def _form(sample: planes.Array) -> _Form:
     counts = planes.numpy().bincount(sample, minlength=256)
     share = planes.entropy(counts) / 8
-    best = _Form(_FRAME, share) if share < _WORTH else _Form(_STORED, 1)
+    if share >= _WORTH:
+        return _Form(_STORED, 1)
+    best = _Form(_FRAME, share)
     for bits in range(1, 5):
         lowest = counts.reshape(-1, 1 << bits).sum(axis=0)
         value = int(lowest.argmax())
