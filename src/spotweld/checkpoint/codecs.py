@@ -1,0 +1,255 @@
+"""Codecs: a chunk's bytes made fewer, bit for bit the same afterwards.
+
+=========================  ==========================================================================================
+``raw``                    as they are; encoded by nobody
+``zstd``                   one Zstandard frame
+``planes2|4|8``            numbers of so many bytes, split into byte planes; each stored as it is or as a Zstandard
+                           frame, whichever is smaller
+``delta2|4|8``             the same, of the differences from a base of the same size, taken as whole numbers
+=========================  ==========================================================================================
+
+``docs/compression.md`` has the bytes, and says why. Whether a codec is worth its time is for ``choosing`` to say.
+Everything here may be called from several threads at once; NumPy and Zstandard work without the interpreter lock.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import threading
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from spotweld.checkpoint import narrow, planes
+from spotweld.errors import Corrupt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+RAW = "raw"
+ZSTD = "zstd"
+
+_SPLIT = re.compile(r"(planes|delta)([248])")
+_LEVEL = 3
+_SAMPLE = 4096
+"""About so many numbers are looked at before it is decided how to store the planes."""
+_WORTH = 0.98
+"""A plane is coded if that makes its sample at least this small."""
+_FASTER = 0.01
+"""How much larger a narrowed plane may be than a frame: it takes a fraction of the time."""
+_ROTATIONS = (1, 3)
+_STORED, _FRAME, _NARROWED = 0, 1, 2
+_TOOLS = threading.local()
+
+
+def codec_names(itemsize: int, *, has_base: bool) -> tuple[str, ...]:
+    """The codecs that may be used on numbers of ``itemsize`` bytes: ``raw``, then the more promising ones first."""
+    if itemsize not in planes.WIDTHS or not planes.available():
+        return (RAW, ZSTD)
+    split = (f"planes{itemsize}", f"delta{itemsize}") if has_base else (f"planes{itemsize}",)
+    return (RAW, *split, ZSTD)
+
+
+def encode(raw: memoryview, codec: str, base: memoryview | None = None) -> bytes:
+    """The bytes that ``decode`` turns into ``raw`` again. They may be a little more than ``raw``: then store that.
+
+    Args:
+        raw: contiguous; at most 4 GiB - 1, though chunks are far smaller.
+        codec: ``zstd``, ``planesN`` or ``deltaN``.
+        base: for ``deltaN`` only: as many bytes as ``raw``.
+
+    Raises:
+        ValueError: no such codec, or no base of that size.
+        CheckpointError: the codec needs NumPy, which is not installed.
+    """
+    raw = raw.cast("B")
+    if codec == ZSTD:
+        return _tools().whole.compress(raw)
+    width, base = _parameters(codec, raw, base)
+    count = raw.nbytes // width
+    numbers = planes.words(raw, width)
+    turned, spare = planes.scratch("turned", count, width), planes.scratch("spare", count, width)
+    if base is not None:
+        planes.difference(numbers, planes.words(base, width), turned, spare)
+        numbers = turned
+    bits, forms = _plan(numbers, (0,) if base is not None else _ROTATIONS)
+    if bits:
+        planes.rotate(numbers, bits, turned, spare)
+        numbers = turned
+    modes, sizes, parts = [], [], []
+    for index, form in enumerate(forms):
+        plane = planes.scratch(f"plane {index}", count, 1)
+        planes.plane(numbers, index, plane, spare)
+        mode, part = _pack(plane, form)
+        modes.append(mode)
+        sizes.append(len(part))
+        parts.append(part)
+    header = struct.pack(f"<B{width}B{width}I", bits, *modes, *sizes)
+    return b"".join((header, *parts, raw[count * width :]))
+
+
+def decode(stored: memoryview, codec: str, into: memoryview, base: memoryview | None = None) -> None:
+    """Fill ``into`` with the bytes that were encoded.
+
+    Args:
+        stored: what ``encode`` gave. It should have been verified; if it was not, this finds most damage but not all.
+        codec: the one it was encoded with.
+        into: contiguous, writable, of the size that was encoded; what it holds after an error is undefined.
+        base: for ``deltaN`` only: the one it was encoded with.
+
+    Raises:
+        ValueError: no such codec, or no base of that size.
+        Corrupt: these bytes do not decode to that size.
+        CheckpointError: the codec needs NumPy, which is not installed.
+    """
+    stored, into = stored.cast("B"), into.cast("B")
+    if codec == ZSTD:
+        into[:] = _content(stored, into.nbytes)
+        return
+    width, base = _parameters(codec, into, base)
+    count = into.nbytes // width
+    form = struct.Struct(f"<B{width}B{width}I")
+    if stored.nbytes < form.size:
+        raise _corrupt("it is shorter than its header")
+    bits, *rest = form.unpack_from(stored)
+    modes, sizes = rest[:width], rest[width:]
+    tail = into.nbytes - count * width
+    if form.size + sum(sizes) + tail != stored.nbytes:
+        raise _corrupt("its planes do not add up to its size")
+    if bits >= 8 * width:
+        raise _corrupt("it is rotated by more bits than there are")
+    numbers, spare = planes.scratch("turned", count, width), planes.scratch("spare", count, width)
+    parts, at = [], form.size
+    for index, (mode, size) in enumerate(zip(modes, sizes, strict=True)):
+        parts.append(_unpack(stored[at : at + size], mode, planes.scratch(f"plane {index}", count, 1)))
+        at += size
+    planes.join(parts, numbers)
+    whole = planes.words(into, width)
+    if base is None:
+        planes.rotate(numbers, -bits % (8 * width), whole, spare)
+    else:
+        if bits:
+            planes.rotate(numbers, 8 * width - bits, numbers, spare)
+        planes.undo_difference(numbers, planes.words(base, width), whole, spare)
+    into[count * width :] = stored[at:]
+
+
+class _Tools:
+    """What one thread compresses and decompresses with. Its parts are not safe to share, and costly to make."""
+
+    def __init__(self) -> None:
+        import zstandard  # noqa: PLC0415 - not before it is needed
+
+        self.zstandard = zstandard
+        self.whole = zstandard.ZstdCompressor(level=_LEVEL)
+        # Next to no search for repetitions, which planes of numbers have only by chance: Huffman coding is what counts.
+        parameters = zstandard.ZstdCompressionParameters(
+            strategy=zstandard.STRATEGY_FAST,
+            min_match=7,
+            hash_log=zstandard.HASHLOG_MIN,
+            chain_log=zstandard.CHAINLOG_MIN,
+            window_log=17,
+        )
+        self.plane = zstandard.ZstdCompressor(compression_params=parameters)
+        self.decompressor = zstandard.ZstdDecompressor()
+
+
+def _tools() -> _Tools:
+    tools: _Tools | None = getattr(_TOOLS, "tools", None)
+    if tools is None:
+        tools = _TOOLS.tools = _Tools()
+    return tools
+
+
+def _parameters(codec: str, data: memoryview, base: memoryview | None) -> tuple[int, memoryview | None]:
+    """The width that the codec's name says, and the base if it takes one."""
+    found = _SPLIT.fullmatch(codec)
+    if found is None:
+        msg = f"no such codec: {codec[:40]!r}"
+        raise ValueError(msg)
+    if found[1] == "planes":
+        return int(found[2]), None
+    if base is None or base.nbytes != data.nbytes:
+        msg = f"{codec} needs a base of {data.nbytes} bytes"
+        raise ValueError(msg)
+    return int(found[2]), base.cast("B")
+
+
+class _Form(msgspec.Struct, frozen=True):
+    """How a plane is to be stored, and what a sample of it says of its size then."""
+
+    mode: int
+    share: float
+    """Bytes over the plane's own."""
+    bits: int = 0
+    value: int = 0
+    """Of a narrowed plane: how many bits are left out, and what they are."""
+
+
+def _plan(numbers: planes.Array, rotations: Sequence[int]) -> tuple[int, list[_Form]]:
+    """The rotation that makes a sample of the numbers smallest, and the form of each plane after it."""
+    sample = numbers[:: numbers.size // _SAMPLE | 1]  # an odd stride: it falls on every column of a matrix
+    plans = []
+    for bits in rotations:
+        lanes = planes.rotated(sample, bits).view("u1").reshape(-1, numbers.itemsize)
+        plans.append((bits, [_form(lanes[:, index]) for index in range(numbers.itemsize)]))
+    return min(plans, key=lambda plan: sum(form.share for form in plan[1]))
+
+
+def _form(sample: planes.Array) -> _Form:
+    counts = planes.numpy().bincount(sample, minlength=256)
+    share = planes.entropy(counts) / 8
+    if share >= _WORTH:
+        return _Form(_STORED, 1)
+    best = _Form(_FRAME, share)
+    for bits in range(1, 5):
+        lowest = counts.reshape(-1, 1 << bits).sum(axis=0)
+        value = int(lowest.argmax())
+        others = 1 - float(lowest[value]) / max(1, sample.size)
+        share = 1 - bits / 8 + others * narrow.EXCEPTION
+        if share < best.share + _FASTER:
+            best = _Form(_NARROWED, share, bits, value)
+    return best
+
+
+def _pack(plane: planes.Array, form: _Form) -> tuple[int, Any]:
+    """How the plane is stored after all, and its bytes: a sample may have promised too much."""
+    packed: bytes | None = None
+    if form.mode == _NARROWED:
+        packed = narrow.narrow(plane, form.bits, form.value, plane.size // 50)
+    if form.mode != _STORED and packed is None:
+        form, packed = _Form(_FRAME, 1), _tools().plane.compress(plane.data)
+    if packed is None or len(packed) >= plane.size:
+        return _STORED, plane.data
+    return form.mode, packed
+
+
+def _unpack(part: memoryview, mode: int, into: planes.Array) -> planes.Array:
+    """The bytes of a plane, as many as ``into`` has; perhaps elsewhere."""
+    if mode == _STORED and len(part) == into.size:
+        return planes.words(part, 1)
+    if mode == _FRAME:
+        return planes.words(memoryview(_content(part, into.size)), 1)
+    if mode == _NARROWED:
+        narrow.widen(part, into)
+        return into
+    raise _corrupt("a plane has an unknown form or the wrong size")
+
+
+def _content(frame: memoryview, size: int) -> bytes:
+    """The content of a Zstandard frame, which must have that size: no more memory than that is taken."""
+    tools = _tools()
+    try:
+        if tools.zstandard.get_frame_parameters(frame).content_size != size:
+            raise _corrupt("a compressed part has another size than it should")
+        content = tools.decompressor.decompress(frame, max_output_size=size, allow_extra_data=False)
+    except tools.zstandard.ZstdError as error:
+        raise _corrupt(str(error)) from None
+    if len(content) != size:
+        raise _corrupt("a compressed part ends too early")
+    return content
+
+
+def _corrupt(why: str) -> Corrupt:
+    return Corrupt("A compressed chunk cannot be decoded", why)
