@@ -30,9 +30,6 @@ AUTO = EveryAuto()
 costs = st.tuples(st.floats(0, 100), st.floats(0, 1000)).map(lambda both: Cost(both[0], both[0] + both[1]))
 situations = st.builds(
     Situation,
-    step=st.integers(1, 1000),
-    saved_step=st.integers(0, 1000),
-    since=st.floats(0, 10_000),
     costs=st.lists(costs, max_size=5).map(tuple),
     interference=st.none() | st.floats(0, 1000),
     hazard=st.floats(0.001, 1000),
@@ -43,9 +40,6 @@ situations = st.builds(
 )
 everies = st.sampled_from([AUTO, EverySteps(3), EverySeconds(5.0), EverySeconds(5000.0)])
 QUIET = Situation(
-    step=10,
-    saved_step=0,
-    since=0.0,
     costs=(Cost(0.1, 0.9),),
     interference=None,
     hazard=1 / 3.2,
@@ -134,27 +128,28 @@ def test_a_bound_never_lengthens_the_interval(every: Every, now: Situation, most
     )
 
 
-@given(situations, everies)
-def test_a_step_that_is_saved_is_not_saved_again(now: Situation, every: Every) -> None:
-    assert not due(every, replace(now, saved_step=now.step))
+@given(everies, situations, st.integers(0, 1000), st.floats(0, 1e6))
+def test_a_step_that_is_saved_is_not_saved_again(every: Every, now: Situation, step: int, since: float) -> None:
+    assert not due(plan(every, now), step, step, since)
 
 
 @given(st.integers(1, 20), st.integers(1, 200), st.integers(0, 200))
 def test_steps_are_multiples_and_a_missed_one_is_made_up_for(steps: int, step: int, saved: int) -> None:
     saved = min(saved, step - 1)
     crossed = any(number % steps == 0 for number in range(saved + 1, step + 1))
-    assert due(EverySteps(steps), replace(QUIET, step=step, saved_step=saved)) == crossed
+    assert due(plan(EverySteps(steps), QUIET), step, saved, 0.0) == crossed
 
 
 def test_seconds_count_from_the_last_snapshot() -> None:
-    assert not due(EverySeconds(5.0), replace(QUIET, since=4.9))
-    assert due(EverySeconds(5.0), replace(QUIET, since=5.0))
+    assert not due(plan(EverySeconds(5.0), QUIET), 10, 0, 4.9)
+    assert due(plan(EverySeconds(5.0), QUIET), 10, 0, 5.0)
 
 
 def test_a_risky_machine_is_saved_more_often_than_was_asked_for() -> None:
-    assert not due(EverySteps(1000), replace(QUIET, since=100.0))
-    assert due(EverySteps(1000), replace(QUIET, since=100.0, risky=True))
-    assert plan(EverySteps(1000), replace(QUIET, risky=True)).rule is Rule.RISK
+    assert not due(plan(EverySteps(1000), QUIET), 10, 0, 100.0)
+    tightened = plan(EverySteps(1000), replace(QUIET, risky=True))
+    assert due(tightened, 10, 0, 100.0)
+    assert tightened.rule is Rule.RISK
     assert plan(EverySeconds(1.0), replace(QUIET, risky=True)).rule is Rule.ASKED
 
 

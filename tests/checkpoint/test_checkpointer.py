@@ -92,6 +92,7 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "events.jsonl"
     monkeypatch.setenv("SPOTWELD_EVENTS_FILE", str(path))
     monkeypatch.setenv("SPOTWELD_HAZARD", "0.3125")  # once in 3.2 h, at every age
+    monkeypatch.setenv("SPOTWELD_MACHINE_STARTED", "1700000000")
     return path
 
 

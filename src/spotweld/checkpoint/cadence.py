@@ -56,12 +56,6 @@ class Cost(msgspec.Struct, frozen=True):
 class Situation(msgspec.Struct, frozen=True):
     """What is known when a step has ended."""
 
-    step: int
-    """Steps finished."""
-    saved_step: int
-    """Of the last snapshot that was taken or restored."""
-    since: float
-    """Seconds since then."""
     costs: tuple[Cost, ...]
     """Of the latest saves; none before the first."""
     interference: float | None
@@ -122,17 +116,6 @@ class Plan(msgspec.Struct, frozen=True):
     """False: saves take too long for ``max_lost_work``; they follow one another without a pause."""
 
 
-def due(every: Every, now: Situation) -> bool:
-    """Whether to save now."""
-    if now.step == now.saved_step:
-        return False
-    # Multiples, so that a run saves at the same steps whatever happens to it; a missed one is made up for.
-    if isinstance(every, EverySteps) and now.step // every.steps > now.saved_step // every.steps:
-        return True
-    interval = plan(every, now).interval
-    return interval is not None and now.since >= interval
-
-
 def plan(every: Every, now: Situation) -> Plan:
     """How often to save as things stand."""
     interval, rule = _asked(every, now)
@@ -160,6 +143,23 @@ def plan(every: Every, now: Situation) -> Plan:
         max_lost_work=now.max_lost_work,
         kept=kept,
     )
+
+
+def due(plan: Plan, step: int, saved_step: int, since: float) -> bool:
+    """Whether to save now.
+
+    Args:
+        plan: how often to save.
+        step: steps finished.
+        saved_step: of the last snapshot that was taken or restored.
+        since: seconds since then.
+    """
+    if step == saved_step:
+        return False
+    # Multiples, so that a run saves at the same steps whatever happens to it; a missed one is made up for.
+    if plan.steps is not None and step // plan.steps > saved_step // plan.steps:
+        return True
+    return plan.interval is not None and since >= plan.interval
 
 
 def differs(new: Plan, old: Plan | None) -> bool:

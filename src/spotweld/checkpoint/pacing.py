@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 from spotweld.checkpoint import cadence, events
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from spotweld.preemption.notices import Notice
     from spotweld.values.clocks import Clock
 
+_LOOK = 0.2
+"""Seconds for which a plan holds unless a save ends or a notice comes: steps may take less than the planning."""
 _TELL, _TELL_ANYWAY = 5.0, 60.0
 """Seconds between two ``cadence`` events: at least, and when nothing worth a word has changed."""
 
@@ -44,7 +47,10 @@ class Pacing:
         self._disturbed = False
         self._costs: tuple[cadence.Cost, ...] = ()
         self._failures = 0
-        self._paces: tuple[float, ...] = ()
+        self._paces: deque[float] = deque(maxlen=5)
+        self._plan: Plan | None = None
+        self._planned_at = float("-inf")
+        self._risky = False
         self._told: Plan | None = None
         self._told_at = float("-inf")
         self._warned = False
@@ -61,7 +67,7 @@ class Pacing:
 
     def step_ended(self, seconds: float) -> None:
         """It took so long."""
-        self._paces = (*self._paces[-4:], seconds)
+        self._paces.append(seconds)
         if self._warm:  # the first step compiles, allocates and reads ahead: it compares with nothing
             self._interference.step(seconds, disturbed=self._disturbed)
         self._warm = True
@@ -69,7 +75,7 @@ class Pacing:
     def settled(self, saves: Saves) -> None:
         """Whatever has ended by now, ``saves`` has taken note of."""
         if saves.costs is not self._costs:
-            self._costs = saves.costs
+            self._costs, self._plan = saves.costs, None
             self._interference.saved(self._costs[-1])
         elif saves.failures > self._failures:
             self._interference.forget()
@@ -77,42 +83,40 @@ class Pacing:
 
     def due(self, step: int, saves: Saves, *, risky: bool) -> bool:
         """Whether to save now; tells how often from now on, if that has changed."""
-        now = self._situation(step, saves, risky=risky)
-        if now.costs:
-            self._explain(now)
-        return cadence.due(self._policy.every, now)
+        now = self._clock.monotonic()
+        if self._plan is None or risky is not self._risky or now - self._planned_at >= _LOOK:
+            self._risky, self._planned_at = risky, now
+            self._plan = cadence.plan(self._policy.every, self._situation())
+            if self._costs:
+                self._explain(self._plan, now)
+        saved_step, saved_at = saves.mark
+        return cadence.due(self._plan, step, saved_step, now - saved_at)
 
     def risk(self, notice: Notice | None, left: float | None) -> Risk:
         """The risk that the machine is at."""
         return assess(notice, left, self._hazard, self._age_now())
 
-    def _situation(self, step: int, saves: Saves, *, risky: bool) -> cadence.Situation:
-        saved_step, saved_at = saves.mark
+    def _situation(self) -> cadence.Situation:
         age = self._age_now()
         return cadence.Situation(
-            step=step,
-            saved_step=saved_step,
-            since=self._clock.monotonic() - saved_at,
-            costs=saves.costs,
+            costs=self._costs,
             interference=self._interference.seconds,
             hazard=hazards.hourly(self._hazard, age),
             age=age,
-            risky=risky,
+            risky=self._risky,
             pace=self.pace,
             max_lost_work=self._policy.max_lost_work,
         )
 
-    def _explain(self, now: cadence.Situation) -> None:
-        moment = self._clock.monotonic()
-        silent = moment - self._told_at
+    def _explain(self, plan: Plan, now: float) -> None:
+        silent = now - self._told_at
         if silent < _TELL:
             return
-        plan = cadence.plan(self._policy.every, now)
         if not plan.kept and not self._warned:
             self._warned = True
             warn(f"{cannot_keep(plan)}; saving without a pause")
         if silent >= _TELL_ANYWAY or cadence.differs(plan, self._told):
-            self._told, self._told_at = plan, moment
+            self._told, self._told_at = plan, now
             self._tell.write(events.Cadence(self._clock.now(), plan))
 
     def _age_now(self) -> float:

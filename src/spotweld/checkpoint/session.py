@@ -39,7 +39,7 @@ T = TypeVar("T")
 EX_TEMPFAIL = 75
 """Interrupted, but resumable."""
 _TELL = 0.2
-"""Seconds between two ``step`` events, at least."""
+"""Seconds between two ``step`` events, and between two looks at a risk of which nothing new was heard."""
 _STUBBORN = 900.0
 """Seconds that a silent store is waited for at the start and at the end, where nothing else can be done."""
 _GLANCE = 0.1
@@ -90,6 +90,7 @@ class Session:
         self._told_at = float("-inf")
         self._pacing = Pacing(settings, tell, clock)
         self._on_risk, self._level = on_risk, Level.LOW
+        self._looked_at: tuple[float, Notice | None] = (float("-inf"), None)
         self._edge_at = 0.0
         try:
             self._saves = self._open(state, objects)
@@ -189,7 +190,7 @@ class Session:
 
     def _act(self) -> None:
         notice = self._listen()
-        self._look_out()
+        self._look_out(notice)
         if self._is_terminal(notice):
             self._answer()
         risky = notice is not None and notice.kind is Kind.REBALANCE
@@ -211,9 +212,12 @@ class Session:
                 self._tell.write(events.Noticed(self._clock.now(), notice))
         return notice
 
-    def _look_out(self) -> None:
+    def _look_out(self, notice: Notice | None) -> None:
         """Tell of a risk that has another level than at the former edge."""
-        risk = self.risk
+        now = self._clock.monotonic()
+        if notice is self._looked_at[1] and now - self._looked_at[0] < _TELL:
+            return
+        self._looked_at, risk = (now, notice), self._pacing.risk(notice, self._watcher.remaining())
         if risk.level is not self._level:
             self._level = risk.level
             self._tell.write(events.Risk(self._clock.now(), risk.level, risk.why, risk.hazard, risk.left))
