@@ -6,53 +6,94 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from spotweld.checkpoint.cadence import Cost
-from spotweld.checkpoint.emergency import MARGIN, Act, Situation, decide, predicted, running_for, typical
+from spotweld.checkpoint.emergency import (
+    MARGIN,
+    OVERDUE,
+    SAFETY,
+    Act,
+    Decision,
+    Option,
+    Situation,
+    choose,
+    decide,
+    needed,
+    predict,
+    still_needs,
+)
 
+costs = st.lists(st.builds(Cost, st.floats(0, 1), st.floats(1, 100), st.integers(0, 10**9)), max_size=5).map(tuple)
+options = st.lists(st.floats(0.001, 100), min_size=1, max_size=3).flatmap(
+    lambda seconds: st.floats(1, 3).map(
+        lambda spread: tuple(
+            Option(str(at), likely, likely * spread) for at, likely in enumerate(sorted(seconds, reverse=True))
+        )
+    )
+)
 situations = st.builds(
     Situation,
     remaining=st.none() | st.floats(0, 300),
-    costs=st.lists(st.builds(Cost, st.floats(0, 1), st.floats(0.001, 100)), max_size=5).map(tuple),
+    options=options | st.just((Option("full", None),)),
     pace=st.floats(0, 30),
     running=st.none() | st.floats(0, 100),
     durable=st.booleans(),
     answered=st.booleans(),
 )
-CALM = Situation(remaining=120.0, costs=(Cost(0.1, 2.0),), pace=1.0, running=None, durable=False, answered=False)
+FULL, DELTA = Option("full", 2.0), Option("delta", 0.5)
+CALM = Situation(remaining=120.0, options=(FULL,), pace=1.0, running=None, durable=False, answered=False)
+TWO = replace(CALM, options=(FULL, DELTA))
 
 
 @given(situations)
 def test_training_goes_on_only_while_a_last_save_would_still_fit_after_the_step(now: Situation) -> None:
-    if decide(now) in {Act.GO_ON, Act.SAVE}:
+    decision = decide(now)
+    if decision.act in {Act.GO_ON, Act.SAVE}:
         assert now.remaining is not None
-        assert now.pace + running_for(now) + predicted(now) + MARGIN < now.remaining
+        assert now.pace + needed(now, decision.option or now.options[0]) < now.remaining
+
+
+@given(situations)
+def test_nothing_is_begun_that_is_not_expected_to_end_in_time(now: Situation) -> None:
+    decision = decide(now)
+    if now.remaining is not None and decision.option is not None and decision.option.likely is not None:
+        assert (now.running or 0.0) + decision.option.likely <= now.remaining
 
 
 @given(situations)
 def test_nobody_leaves_with_unsaved_work_that_could_be_saved(now: Situation) -> None:
-    if decide(now) is Act.LEAVE and not now.durable:
-        assert now.costs
-        assert typical(now) + running_for(now) > (now.remaining or 0.0)
+    if decide(now).act is Act.LEAVE and not now.durable:
+        for option in now.options:
+            assert option.likely is not None
+            assert option.likely + (now.running or 0.0) > (now.remaining or 0.0)
 
 
 @given(situations)
 def test_what_is_durable_is_not_saved_again(now: Situation) -> None:
-    assert decide(replace(now, durable=True)) in {Act.GO_ON, Act.LEAVE}
+    assert decide(replace(now, durable=True)).act in {Act.GO_ON, Act.LEAVE}
 
 
 @given(situations)
 def test_an_unknown_deadline_is_now(now: Situation) -> None:
-    assert decide(replace(now, remaining=None, durable=False)) is Act.LAST
-    assert decide(replace(now, remaining=None, durable=True)) is Act.LEAVE
+    assert decide(replace(now, remaining=None, durable=False)) == Decision(Act.LAST, now.options[0])
+    assert decide(replace(now, remaining=None, durable=True)) == Decision(Act.LEAVE)
 
 
 @given(situations, st.floats(0, 100))
 def test_less_time_never_makes_it_calmer(now: Situation, less: float) -> None:
+    now = replace(now, options=now.options[:1])
     urgency = [Act.GO_ON, Act.SAVE, Act.LAST, Act.LEAVE]
     if now.remaining is not None:
-        sooner = replace(now, remaining=max(0.0, now.remaining - less))
+        before, sooner = decide(now).act, decide(replace(now, remaining=max(0.0, now.remaining - less))).act
         calm = {Act.GO_ON, Act.SAVE}
-        assert decide(now) in calm or decide(sooner) not in calm
-        assert urgency.index(decide(sooner)) >= 2 or decide(sooner) == decide(now)
+        assert before in calm or sooner not in calm
+        assert urgency.index(sooner) >= 2 or sooner == before
+
+
+@given(situations, st.floats(0, 100))
+def test_less_time_never_asks_for_more(now: Situation, less: float) -> None:
+    if now.remaining is not None and now.options[0].likely is not None:
+        one, other = choose(now), choose(replace(now, remaining=max(0.0, now.remaining - less)))
+        order = [*now.options, None]
+        assert order.index(other) >= order.index(one)
 
 
 @pytest.mark.parametrize(
@@ -60,20 +101,68 @@ def test_less_time_never_makes_it_calmer(now: Situation, less: float) -> None:
     [
         ({}, Act.SAVE),
         ({"answered": True}, Act.GO_ON),
-        ({"running": 0.5}, Act.GO_ON),
+        ({"running": 1.5}, Act.GO_ON),
         ({"remaining": 4.6}, Act.SAVE),
         ({"remaining": 4.5}, Act.LAST),
         ({"remaining": 4.5, "durable": True}, Act.LEAVE),
         ({"remaining": 2.0}, Act.LAST),
         ({"remaining": 1.9}, Act.LEAVE),
-        ({"remaining": 3.0, "running": 0.5}, Act.LEAVE),
-        ({"remaining": 3.0, "running": 1.5}, Act.LAST),
+        ({"remaining": 3.0, "running": 1.5}, Act.LEAVE),
+        ({"remaining": 3.0, "running": 0.5}, Act.LAST),
         ({"remaining": 0.0}, Act.LEAVE),
-        ({"costs": ()}, Act.SAVE),
-        ({"costs": (), "answered": True, "running": 99.0}, Act.GO_ON),
-        ({"costs": (), "remaining": 2.0}, Act.LAST),
-        ({"costs": (), "remaining": 0.0}, Act.LAST),
+        ({"options": (Option("full", None),)}, Act.SAVE),
+        ({"options": (Option("full", None),), "answered": True, "running": 0.0}, Act.GO_ON),
+        ({"options": (Option("full", None),), "remaining": 2.0}, Act.LAST),
+        ({"options": (Option("full", None),), "remaining": 0.0}, Act.LAST),
     ],
 )
 def test_examples(change: dict[str, object], act: Act) -> None:
-    assert decide(replace(CALM, **change)) is act
+    assert decide(replace(CALM, **change)).act is act
+
+
+@pytest.mark.parametrize(
+    ("remaining", "decision"),
+    [
+        (120.0, Decision(Act.SAVE, FULL)),
+        (4.5, Decision(Act.LAST, FULL)),
+        (3.5, Decision(Act.LAST, FULL)),  # 1.5 * 2 s and half a second
+        (3.4, Decision(Act.SAVE, DELTA)),  # a full one might not end in time, and there is time for another step
+        (2.2, Decision(Act.LAST, DELTA)),
+        (0.5, Decision(Act.LAST, DELTA)),
+        (0.4, Decision(Act.LEAVE)),
+    ],
+)
+def test_all_then_what_changed_then_nothing(remaining: float, decision: Decision) -> None:
+    assert decide(replace(TWO, remaining=remaining)) == decision
+
+
+def test_a_prediction_is_the_usual_and_the_worst_of_the_latest_saves() -> None:
+    assert predict("full", ()) == Option("full", None)
+    latest = (Cost(0.1, 2.0), Cost(0.1, 4.0), Cost(0.1, 3.0))
+    assert predict("full", latest) == Option("full", 3.0, 4.0)
+    assert predict("full", latest, 10**9) == Option("full", 3.0, 4.0)  # nobody counted the bytes of those
+    assert predict("full", latest).allowed == SAFETY * 4.0 + MARGIN
+    assert Option("full", 2.0).allowed == SAFETY * 2.0 + MARGIN
+
+
+def test_bytes_are_predicted_from_the_measured_throughput() -> None:
+    latest = (Cost(1.0, 11.0, 1000), Cost(1.0, 6.0, 500))
+    assert predict("delta", latest, 100) == Option("delta", 2.0, 2.0)
+    assert predict("full", latest, 1000) == Option("full", 11.0, 11.0)
+    assert predict("full", latest) == Option("full", 6.0, 6.0)  # as many bytes as the latest one
+
+
+@given(costs.filter(bool), st.integers(1, 10**9), st.floats(0, 1))
+def test_fewer_bytes_never_take_longer(costs: tuple[Cost, ...], size: int, share: float) -> None:
+    more, fewer = predict("x", costs, size), predict("x", costs, max(1, int(size * share)))
+    assert fewer.likely is not None
+    assert more.likely is not None
+    assert fewer.likely <= more.likely
+
+
+@given(costs, st.floats(0, 1000))
+def test_a_save_that_is_late_is_believed_less(costs: tuple[Cost, ...], elapsed: float) -> None:
+    left = still_needs(costs, elapsed)
+    assert left >= OVERDUE * elapsed if costs else left == 0
+    if costs and elapsed <= 1:
+        assert left <= max(cost.seconds for cost in costs)

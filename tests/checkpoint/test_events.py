@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from spotweld.checkpoint import events
+from spotweld.checkpoint.cadence import Plan, Rule
 from spotweld.checkpoint.events import EventFile, parse_event
 from spotweld.preemption.notices import Kind, Notice
 
@@ -23,6 +24,11 @@ ALL = [
     events.Saving(1.0, 3, "cadence"),
     events.Saved(1.0, 3, "cadence", 0.1, 0.2, 10, "m"),
     events.SaveFailed(1.0, 3, "full", 2),
+    events.Cadence(
+        1.0,
+        Plan(42.0, None, Rule.LEAST_LOSS, 0.1, 0.02, True, 0.9, 0.3, 60.0, False, 300.0),
+    ),
+    events.Risk(1.0, "elevated", "why", 2.0, None),
     events.Noticed(1.0, Notice("i", Kind.TERMINATE, "aws", 2.0, 1.0)),
     events.Withdrawn(1.0, "i"),
     events.Emergency(1.0, "none", None, 1.0),
@@ -30,7 +36,10 @@ ALL = [
     events.Finished(1.0, 100),
     events.Leaving(1.0, 3, "why"),
 ]
-KINDS = "start restored fresh step metrics saving saved save_failed notice withdrawn emergency fenced finished leaving"
+KINDS = (
+    "start restored fresh step metrics saving saved save_failed cadence risk notice withdrawn emergency fenced "
+    "finished leaving"
+)
 
 
 def test_every_event_is_one_line_with_its_kind(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import math
 import msgspec
 import pytest
 
+from spotweld.checkpoint.hazard import Rate
 from spotweld.checkpoint.settings import settings
 from spotweld.errors import UsageError
 from spotweld.project.nouns import CheckpointPolicy, EveryAuto, EverySeconds, EverySteps
@@ -13,29 +14,32 @@ ENVIRON = {
     "SPOTWELD_STORE": "file:/there",
     "SPOTWELD_RUN_ID": "r-1",
     "SPOTWELD_ATTEMPT": "4",
-    "SPOTWELD_CHECKPOINT": msgspec.json.encode(CheckpointPolicy(EverySteps(9), 7, 2)).decode(),
+    "SPOTWELD_CHECKPOINT": msgspec.json.encode(CheckpointPolicy(EverySteps(9), 7, 2, 300.0)).decode(),
     "SPOTWELD_HAZARD": "1.5",
+    "SPOTWELD_MACHINE_STARTED": "1700000000.5",
     "SPOTWELD_EVENTS_FILE": "/e",
 }
 
 
 def test_the_environment_is_used_where_the_caller_says_nothing() -> None:
     found = settings(ENVIRON)
-    assert (found.store, found.run, found.attempt, found.hazard, found.events) == ("file:/there", "r-1", 4, 1.5, "/e")
-    assert found.policy == CheckpointPolicy(EverySteps(9), 7, 2)
+    assert (found.store, found.run, found.attempt, found.events) == ("file:/there", "r-1", 4, "/e")
+    assert (found.hazard, found.started) == ((Rate(0.0, 1.5),), 1700000000.5)
+    assert found.policy == CheckpointPolicy(EverySteps(9), 7, 2, 300.0)
 
 
 def test_the_caller_comes_first() -> None:
-    found = settings(ENVIRON, store="memory:", run="mine", every="30s", keep_last=1, keep_every=0)
+    found = settings(ENVIRON, store="memory:", run="mine", every="30s", keep_last=1, keep_every=0, max_lost_work="1m")
     assert (found.store, found.run) == ("memory:", "mine")
-    assert found.policy == CheckpointPolicy(EverySeconds(30.0), 1, 0)
+    assert found.policy == CheckpointPolicy(EverySeconds(30.0), 1, 0, 60.0)
+    assert settings(ENVIRON, max_lost_work=90).policy.max_lost_work == 90
 
 
 def test_there_are_defaults() -> None:
     found = settings({})
     assert (found.store, found.run, found.attempt) == ("file:.spotweld/store", "default", 0)
     assert found.policy == CheckpointPolicy()
-    assert found.hazard is None
+    assert (found.hazard, found.started) == (None, None)
 
 
 def test_every_can_be_said_in_four_ways() -> None:
@@ -46,13 +50,15 @@ def test_every_can_be_said_in_four_ways() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "x", "nan", "inf", "-1", "0"])
-def test_a_hazard_that_makes_no_sense_is_none(text: str) -> None:
-    assert settings({"SPOTWELD_HAZARD": text}).hazard is None
+def test_advice_that_makes_no_sense_is_none(text: str) -> None:
+    found = settings({"SPOTWELD_HAZARD": text, "SPOTWELD_MACHINE_STARTED": text})
+    assert (found.hazard, found.started) == (None, None)
 
 
 @pytest.mark.parametrize(
     "wrong",
     [{"every": 0}, {"every": "soon"}, {"every": EverySeconds(math.nan)}, {"keep_last": 0}, {"keep_every": -1}]
+    + [{"max_lost_work": wrong} for wrong in (0, -1.0, math.inf, math.nan, "0s", "soon")]
     + [{"run": name} for name in ("../x", "a/b", ".hidden", "a b", "x" * 129, "ä")],
 )
 def test_arguments_without_sense_are_refused(wrong: dict[str, object]) -> None:

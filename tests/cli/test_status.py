@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING
+
+import pytest
 
 from spotweld.cli import parts
 from spotweld.store.opening import open_store
 from spotweld.testing.stores import Fault, FaultyObjects
 
 if TYPE_CHECKING:
-    import pytest
     from tests.cli.conftest import Here
 
 SUMMARY = {
@@ -31,7 +33,7 @@ def test_json_has_a_stable_shape(lived: Here) -> None:
     listed = json.loads(lived.call("status", "--json").stdout)
     assert all(set(one) == SUMMARY for one in listed)
     one = json.loads(lived.call("status", "calm", "--json").stdout)
-    assert set(one) == SUMMARY | {"driven", "placements"}
+    assert set(one) == SUMMARY | {"driven", "placements", "cadence"}
     (placement,) = one["placements"]
     assert set(placement) == PLACEMENT
     assert (placement["cause"], placement["from_step"], placement["to_step"], placement["steps_lost"]) == (
@@ -54,6 +56,19 @@ def test_a_run_that_goes_on(small: Here) -> None:
     one = json.loads(small.call("status", "it", "--json").stdout)
     assert (one["state"], one["driven"], one["zone"], one["ended"]) == ("running", True, "local/a", None)
     assert one["machine"].startswith("m-")
+
+
+def test_a_run_that_saves_says_how_often_and_why(small: Here) -> None:
+    small.call("launch", "train", "--name", "it", "-y", "--detach", "--env", "STEPS=9000", "--env", "NAP=0.02")
+    until = time.monotonic() + 60
+    while (found := json.loads(small.call("status", "it", "--json").stdout)["cadence"]) is None:
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    assert found["why"].startswith("saving every 10 steps: a save costs ")
+    assert (found["attempt"], found["steps"], found["interval"], found["rule"]) == (1, 10, None, "asked")
+    assert found["hazard"] == pytest.approx(1.5)  # a new spot machine of which nothing is known
+    assert 0 <= found["age"] < 60
+    assert "cadence       saving every 10 steps" in small.call("status", "it").stdout
 
 
 def test_no_runs_are_no_error(small: Here) -> None:

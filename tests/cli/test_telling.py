@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.runs.samples import attempt_opened, opened
-from tests.runs.telling import saved, training
+from tests.runs.telling import PLAN, saved, training
 
 from spotweld.checkpoint import events as told
 from spotweld.cli.telling import Teller
@@ -55,6 +55,10 @@ SAID: list[tuple[told.Event, str | None]] = [
     (told.Withdrawn(100.0, "n"), "withdrawn"),
     (told.Emergency(100.0, "full", 1.0, 3.0), "a last checkpoint (1.0 s needed, 3.0 s left)"),
     (told.Emergency(100.0, "none", None, None), "no last checkpoint"),
+    (told.Emergency(100.0, "delta", 1.0, 3.0), "a last checkpoint of what has changed"),
+    (told.Risk(100.0, "elevated", "taken often", 3.0, None), "this machine is at an elevated risk: taken often"),
+    (told.Risk(100.0, "high", "the notice is told", 3.0, None), None),
+    (told.Cadence(100.0, PLAN), None),
     (told.Fenced(100.0, 3), "a later attempt"),
     (told.Finished(100.0, 50), None),
     (told.Leaving(100.0, 3, "the machine goes"), "left at step 3: the machine goes"),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
+from spotweld.checkpoint.hazard import USUAL, read
 from spotweld.errors import NotFound
 from spotweld.preemption.metadata_server import MetadataServer
 from spotweld.preemption.notices import Kind
@@ -49,7 +50,7 @@ class Place:
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def start(self, command: str, setup: str = "", driver: tuple[str, ...] = (), **env: str) -> subprocess.Popen[bytes]:
-        spec = Spec("r", 1, self.source.key, command, setup, env, CheckpointPolicy(), 0.5)
+        spec = Spec("r", 1, self.source.key, command, setup, env, CheckpointPolicy(), USUAL)
         self.objects.put(spec_key("r", 1), msgspec.json.encode(spec))
         environ = os.environ | self.environ
         environ |= {environment.RUN_ID: "r", environment.ATTEMPT: "1", environment.STORE: self.url}
@@ -134,7 +135,8 @@ def test_the_process_knows_its_run_and_not_the_metadata_service(place: Place) ->
     found = dict(line.split("=", 1) for line in place.shipped("log").decode().splitlines() if "=" in line)
     assert found[environment.RUN_ID] == "r"
     assert found[environment.ATTEMPT] == "1"
-    assert found[environment.HAZARD] == "0.5"
+    assert read(found[environment.HAZARD]) == USUAL
+    assert 0 <= time.time() - float(found[environment.MACHINE_STARTED]) < 60
     assert msgspec.json.decode(found[environment.CHECKPOINT], type=CheckpointPolicy) == CheckpointPolicy()
     assert environment.METADATA not in found
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tests.runs.samples import OFFER, ON_DEMAND_PRICE, opened
-from tests.runs.telling import training
+from tests.runs.telling import PLAN, training
 
 from spotweld.checkpoint import events as told
 from spotweld.runs.events import AttemptEnded, AttemptOpened, Cause, Entry, Event, MachineStarted
@@ -26,6 +27,14 @@ def test_steps_and_checkpoints_of_an_attempt() -> None:
 def test_a_figure_logged_after_the_last_step_is_no_step() -> None:
     events = [*training(0.0, 90, 100), told.Metrics(20.0, 100, {"accuracy": 0.9})]
     assert progress(told_by(1, events))[1].last == 100
+
+
+def test_the_newest_cadence_of_each_attempt_is_kept() -> None:
+    often = replace(PLAN, interval=1.0)
+    found = progress(
+        told_by(1, [told.Fresh(0.0), told.Cadence(1.0, PLAN), told.Cadence(2.0, often)]) + told_by(2, [told.Fresh(5.0)])
+    )
+    assert (found[1].cadence, found[2].cadence) == (often, None)
 
 
 def test_an_attempt_that_never_told_anything_has_no_progress() -> None:

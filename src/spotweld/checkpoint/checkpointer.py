@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Self, SupportsFloat
 
 from spotweld.checkpoint import events
 from spotweld.checkpoint.events import EventFile
+from spotweld.checkpoint.risk import UNKNOWN
 from spotweld.checkpoint.session import Session, patiently
 from spotweld.checkpoint.settings import settings
 from spotweld.checkpoint.state import check_parts
+from spotweld.checkpoint.voice import warn
 from spotweld.errors import UsageError
 from spotweld.preemption.detect import sources_here
 from spotweld.preemption.watcher import Watcher
@@ -21,8 +23,9 @@ from spotweld.store.opening import open_store
 from spotweld.values.clocks import SystemClock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from spotweld.checkpoint.risk import Risk
     from spotweld.preemption.notices import Source
     from spotweld.project.nouns import Every
     from spotweld.store.objects import Objects
@@ -52,6 +55,8 @@ class Checkpointer:
         every: ``"auto"`` (Young/Daly), a number of steps, or a duration such as ``"30s"``.
         keep_last: how many of the newest checkpoints are kept; 3.
         keep_every: of the older ones every so manieth is kept too; 0: none.
+        max_lost_work: seconds of work, or a duration such as ``"5m"``, that losing the machine may cost at most: saves
+            come so often, whatever ``every`` says, unless they take too long for it. No bound unless it is given.
         notices: where warnings come from; by default everything that can be heard on this machine.
         clock: for tests.
 
@@ -68,6 +73,7 @@ class Checkpointer:
         every: Every | int | str | None = None,
         keep_last: int | None = None,
         keep_every: int | None = None,
+        max_lost_work: float | str | None = None,
         notices: Sequence[Source] | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -81,6 +87,7 @@ class Checkpointer:
             every=every,
             keep_last=keep_last,
             keep_every=keep_every,
+            max_lost_work=max_lost_work,
         )
         self._sources = notices
         self._clock = clock or SystemClock()
@@ -88,6 +95,7 @@ class Checkpointer:
         self._tell = EventFile(None)
         self._session: Session | None = None
         self._watcher: Watcher | None = None
+        self._on_risk: list[Callable[[Risk], object]] = []
         self._used = False
         self._pid = os.getpid()
 
@@ -95,6 +103,20 @@ class Checkpointer:
     def step(self) -> int:
         """Steps finished. Inside the loop's body: the step that ``steps`` gave."""
         return self._step
+
+    @property
+    def risk(self) -> Risk:
+        """The risk that this machine will be taken, as it stands now; ``low`` before the loop has begun."""
+        return self._session.risk if self._session is not None else UNKNOWN
+
+    def on_risk(self, callback: Callable[[Risk], object]) -> None:
+        """Have ``callback`` called whenever the risk's level changes, in the training thread between two steps.
+
+        The level is taken to be ``low`` at first, so that a machine which is at risk from the beginning is told of
+        after the first step. What the callback raises is told and goes no further. While a machine is being taken, the
+        time that a callback needs is taken from what is left for the last save.
+        """
+        self._on_risk.append(callback)
 
     def steps(self, total: int) -> Iterator[int]:
         """The steps that are still to do, counted from 0: restores first, then gives one after another.
@@ -172,8 +194,17 @@ class Checkpointer:
         if self._objects is None:
             url = self._settings.store
             self._objects = patiently(lambda: open_store(url), self._clock)
-        self._session = Session(self._state, self._settings, self._objects, self._watcher, self._tell, self._clock)
+        self._session = Session(
+            self._state, self._settings, self._objects, self._watcher, self._tell, self._clock, self._tell_risk
+        )
         return self._session
+
+    def _tell_risk(self, risk: Risk) -> None:
+        for callback in self._on_risk:
+            try:
+                callback(risk)
+            except Exception as error:  # noqa: BLE001 - whatever it is, training goes on
+                warn(f"a callback for risks failed, training goes on: {type(error).__name__}: {error}")
 
     def _at_exit(self) -> None:
         if os.getpid() == self._pid:

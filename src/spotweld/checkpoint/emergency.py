@@ -3,20 +3,32 @@
 The plan: save at once in the background, go on training, and as late as is safe take a last save, wait until it is
 durable, and leave with exit status 75. Training to the last safe moment loses least; the save at once is there in case
 that the machine goes early, which the clouds do not rule out.
+
+What counts as durable is what outlives the machine. A copy on its own disk is worth nothing here unless that disk is
+kept, so every prediction is for the first tier that does survive.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from spotweld.checkpoint.cadence import Cost, median
+from spotweld.checkpoint.cadence import median
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from spotweld.checkpoint.cadence import Cost
 
 SAFETY = 1.5
-"""The slowest of the latest saves times this is how long the last one is allowed to take."""
+"""A prediction times this is how long a last save is allowed to take."""
 MARGIN = 0.5
 """Seconds more, for what is measured too rarely to be known: the exit itself, a scheduler's pause."""
+OVERDUE = 1 / 8
+"""A save that runs is expected to need at least this share of the time that it has taken already: the longer it is
+late, the less the prediction is worth."""
 GRACE = 25.0
 """Seconds assumed where nobody gave a deadline and a failed save could be tried again: Kubernetes and most others kill
 30 s after TERM."""
@@ -35,49 +47,96 @@ class Act(StrEnum):
     """Leave: the step is durable already, or a save cannot be finished any more."""
 
 
+class Option(msgspec.Struct, frozen=True):
+    """A way to save."""
+
+    name: str
+    """``full``, or ``delta``: only what changed since a checkpoint that is durable already."""
+    likely: float | None
+    """Seconds that it will take until it is durable in a tier that outlives the machine; None: not known yet."""
+    slowest: float | None = None
+    """The same if it goes as badly as the worst of the latest saves; None: as ``likely``."""
+
+    @property
+    def allowed(self) -> float | None:
+        """Seconds that are set aside for it."""
+        slowest = self.likely if self.slowest is None else self.slowest
+        return None if slowest is None else SAFETY * slowest + MARGIN
+
+
 class Situation(msgspec.Struct, frozen=True):
     """What is known when a step has ended."""
 
     remaining: float | None
     """Seconds to the deadline; None: not known."""
-    costs: tuple[Cost, ...]
-    """Of the latest saves."""
+    options: tuple[Option, ...]
+    """At least one, the best first; those after it take less time."""
     pace: float
     """Seconds of the slowest of the latest steps."""
     running: float | None
-    """Seconds since the save that is running began; None: none runs."""
+    """Seconds that the running save still needs, which a last one has to wait for; None: none runs."""
     durable: bool
-    """The state after this step is published already."""
+    """The state after this step is published already, where it outlives the machine."""
     answered: bool
     """A save has been begun since the notice came."""
 
 
-def decide(now: Situation) -> Act:
+class Decision(msgspec.Struct, frozen=True):
+    """What to do, and how to save."""
+
+    act: Act
+    option: Option | None = None
+    """None: no save can be finished any more, or none is needed."""
+
+
+def decide(now: Situation) -> Decision:
     """What to do."""
     if now.remaining is None:
-        return Act.LEAVE if now.durable else Act.LAST
-    wait = running_for(now)
-    if not now.durable and now.costs and wait + typical(now) > now.remaining:
-        return Act.LEAVE
-    if now.pace + wait + predicted(now) + MARGIN >= now.remaining:
-        return Act.LEAVE if now.durable else Act.LAST
+        return Decision(Act.LEAVE) if now.durable else Decision(Act.LAST, now.options[0])
+    option = choose(now)
+    if option is None and not now.durable:
+        return Decision(Act.LEAVE)
+    if now.pace + needed(now, option or now.options[0]) >= now.remaining:
+        return Decision(Act.LEAVE) if now.durable else Decision(Act.LAST, option)
     if not now.answered and not now.durable and now.running is None:
-        return Act.SAVE
-    return Act.GO_ON
+        return Decision(Act.SAVE, option)
+    return Decision(Act.GO_ON, option)
 
 
-def typical(now: Situation) -> float:
-    """Seconds that a save usually takes: below this none is tried. 0 if none has been measured: then one is tried."""
-    return median([cost.seconds for cost in now.costs]) if now.costs else 0.0
+def choose(now: Situation) -> Option | None:
+    """The best that fits with a margin; else the quickest, if it fits at all; else None."""
+    remaining = now.remaining or 0.0
+    quickest = now.options[-1]
+    fits = quickest.likely is None or (now.running or 0.0) + quickest.likely <= remaining
+    return next((one for one in now.options if needed(now, one) <= remaining), quickest if fits else None)
 
 
-def predicted(now: Situation) -> float:
-    """Seconds that a save is allowed to take. If none has been measured yet, a quarter of what remains."""
-    if not now.costs:
-        return (now.remaining or 0.0) / 4
-    return SAFETY * max(cost.seconds for cost in now.costs)
+def needed(now: Situation, option: Option) -> float:
+    """Seconds to set aside for the last save. For one of which nothing is known that is a quarter of what remains."""
+    allowed = option.allowed
+    return (now.running or 0.0) + ((now.remaining or 0.0) / 4 + MARGIN if allowed is None else allowed)
 
 
-def running_for(now: Situation) -> float:
-    """Seconds that the running save still needs, which a last one has to wait for."""
-    return 0.0 if now.running is None else max(0.0, typical(now) - now.running)
+def predict(name: str, costs: Sequence[Cost], size: int | None = None) -> Option:
+    """What such a save will take, from the latest saves.
+
+    Args:
+        name: of the option.
+        costs: of the latest saves.
+        size: bytes that it has to write; None: as many as the latest one wrote.
+    """
+    if not costs:
+        return Option(name, None)
+    wanted = costs[-1].size if size is None else size
+    seconds = [_scaled(cost, wanted) for cost in costs]
+    return Option(name, median(seconds), max(seconds))
+
+
+def still_needs(costs: Sequence[Cost], elapsed: float) -> float:
+    """Seconds that a save which has run for so long already will go on."""
+    return max(0.0, median([cost.seconds for cost in costs]) - elapsed, OVERDUE * elapsed) if costs else 0.0
+
+
+def _scaled(cost: Cost, size: int) -> float:
+    """The seconds of a save at its own throughput, had it had so many bytes to write. All is copied in any case."""
+    return cost.stall + cost.background * size / cost.size if cost.size and size else cost.seconds

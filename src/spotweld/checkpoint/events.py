@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from spotweld.checkpoint.cadence import Plan
 from spotweld.checkpoint.voice import warn
 from spotweld.preemption.notices import Notice
 
@@ -94,6 +95,24 @@ class SaveFailed(_Event, frozen=True):
     """Failures in a row."""
 
 
+class Cadence(_Event, frozen=True):
+    """How often the state is saved, and why. Told when that has changed noticeably, and once a minute."""
+
+    plan: Plan
+
+
+class Risk(_Event, frozen=True):
+    """The machine is at another risk now."""
+
+    level: str
+    """``low``, ``elevated``, ``high`` or ``leaving``."""
+    why: str
+    hazard: float
+    """Interruptions per machine-hour that are reckoned with."""
+    left: float | None
+    """Seconds until the machine goes; None: not known."""
+
+
 class Noticed(_Event, frozen=True, tag="notice"):
     """A notice came."""
 
@@ -110,9 +129,10 @@ class Emergency(_Event, frozen=True):
     """What is done about a machine that will be taken."""
 
     decision: str
-    """``full``: a last save; ``none``: too little time, the last published checkpoint stands."""
+    """``full``: a last save of everything; ``delta``: of what changed; ``none``: too little time, the last published
+    checkpoint stands."""
     predicted: float | None
-    """Seconds that a save is expected to take; None: not known."""
+    """Seconds that it is expected to take (``none``: that the quickest way would have taken); None: not known."""
     remaining: float | None
     """Seconds to the deadline; None: not known."""
 
@@ -146,6 +166,8 @@ Event: TypeAlias = (
     | Saving
     | Saved
     | SaveFailed
+    | Cadence
+    | Risk
     | Noticed
     | Withdrawn
     | Emergency

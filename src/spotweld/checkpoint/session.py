@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from spotweld.checkpoint import cadence, emergency, events
 from spotweld.checkpoint.emergency import Act
+from spotweld.checkpoint.pacing import Pacing
 from spotweld.checkpoint.publishing import Publisher
 from spotweld.checkpoint.restoring import find_newest
+from spotweld.checkpoint.risk import Level
 from spotweld.checkpoint.rng import restore_rng
 from spotweld.checkpoint.saves import Saves
 from spotweld.checkpoint.state import Saved, places, put_back
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from spotweld.checkpoint.events import EventFile
     from spotweld.checkpoint.format import Manifest
+    from spotweld.checkpoint.risk import Risk
     from spotweld.checkpoint.settings import Settings
     from spotweld.preemption.notices import Notice
     from spotweld.preemption.watcher import Watcher
@@ -37,7 +40,7 @@ T = TypeVar("T")
 EX_TEMPFAIL = 75
 """Interrupted, but resumable."""
 _TELL = 0.2
-"""Seconds between two ``step`` events, at least."""
+"""Seconds between two ``step`` events, and between two looks at a risk of which nothing new was heard."""
 _STUBBORN = 900.0
 """Seconds that a silent store is waited for at the start and at the end, where nothing else can be done."""
 _GLANCE = 0.1
@@ -56,6 +59,7 @@ class Session:
         watcher: hears notices; started and stopped by the caller.
         tell: where events go.
         clock: time.
+        on_risk: called at a step's edge with a risk of another level than before.
 
     Raises:
         SystemExit: 75: a later attempt owns the run.
@@ -74,6 +78,7 @@ class Session:
         watcher: Watcher,
         tell: EventFile,
         clock: Clock,
+        on_risk: Callable[[Risk], object] = lambda _: None,
     ) -> None:
         self._settings, self._watcher, self._tell, self._clock = settings, watcher, tell, clock
         self._epoch = 0
@@ -84,13 +89,20 @@ class Session:
         self._wanted = False
         self._left = False
         self._told_at = float("-inf")
-        self._paces: tuple[float, ...] = ()
+        self._pacing = Pacing(settings, tell, clock)
+        self._on_risk, self._level = on_risk, Level.LOW
+        self._looked_at: tuple[float, Notice | None] = (float("-inf"), None)
         self._edge_at = 0.0
         try:
             self._saves = self._open(state, objects)
         except Fenced as error:
             self._fence(error)
         self._edge_at = clock.monotonic()
+
+    @property
+    def risk(self) -> Risk:
+        """The risk that the machine is at."""
+        return self._pacing.risk(self._watcher.current(), self._watcher.remaining())
 
     def want_save(self) -> None:
         """Save at the next edge, whatever the cadence says."""
@@ -104,17 +116,19 @@ class Session:
         """
         self.step = step
         now = self._clock.monotonic()
-        if not self._paces:
+        if not self._pacing.pace:
             self._saves.prepare()  # optimizers make their state in their first step
-        self._paces = (*self._paces[-4:], now - self._edge_at)
+        self._pacing.step_ended(now - self._edge_at)
         if now - self._told_at >= _TELL:
             self._told_at = now
             self._tell.write(events.Step(self._clock.now(), step))
         try:
             self._saves.settle()
-            self._act(now)
+            self._pacing.settled(self._saves)
+            self._act()
         except Fenced as error:
             self._fence(error)
+        self._pacing.step_begins(self._saves)
         self._edge_at = self._clock.monotonic()
 
     def finish(self, step: int) -> None:
@@ -183,8 +197,9 @@ class Session:
         saves.prepare()
         return saves
 
-    def _act(self, now: float) -> None:
+    def _act(self) -> None:
         notice = self._listen()
+        self._look_out(notice)
         if self._is_terminal(notice):
             self._answer()
         risky = notice is not None and notice.kind is Kind.REBALANCE
@@ -192,7 +207,7 @@ class Session:
             self._wanted = not self._saves.begin(self.step, "request")
         elif risky and not self._answered:
             self._answered = self._saves.begin(self.step, "rebalance")
-        elif cadence.due(self._settings.policy.every, self._cadence(now, risky=risky)):
+        elif self._pacing.due(self.step, self._saves, risky=risky):
             self._saves.begin(self.step, "cadence")
 
     def _listen(self) -> Notice | None:
@@ -206,31 +221,43 @@ class Session:
                 self._tell.write(events.Noticed(self._clock.now(), notice))
         return notice
 
+    def _look_out(self, notice: Notice | None) -> None:
+        """Tell of a risk that has another level than at the former edge."""
+        now = self._clock.monotonic()
+        if notice is self._looked_at[1] and now - self._looked_at[0] < _TELL:
+            return
+        self._looked_at, risk = (now, notice), self._pacing.risk(notice, self._watcher.remaining())
+        if risk.level is not self._level:
+            self._level = risk.level
+            self._tell.write(events.Risk(self._clock.now(), risk.level, risk.why, risk.hazard, risk.left))
+            self._on_risk(risk)
+
     def _is_terminal(self, notice: Notice | None) -> bool:
         return notice is not None and notice.kind is Kind.TERMINATE
 
     def _answer(self) -> None:
         """Do what is to be done about a machine that will be taken."""
         now = self._emergency()
-        match emergency.decide(now):
+        decision = emergency.decide(now)
+        match decision.act:
             case Act.SAVE:
                 self._answered = self._saves.begin(self.step, "notice", urgent=True)
             case Act.LAST:
-                self._last_save(now)
+                self._last_save(decision.option or now.options[0], now.remaining)
             case Act.LEAVE:
                 if not now.durable:
-                    typical = emergency.typical(now)
-                    self._tell.write(events.Emergency(self._clock.now(), "none", typical, now.remaining))
+                    likely = now.options[-1].likely
+                    self._tell.write(events.Emergency(self._clock.now(), "none", likely, now.remaining))
                     self._saves.wait(now.remaining or 0.0)
                     self._saves.settle()
                 self._leave(self._standing())
             case Act.GO_ON:
                 pass
 
-    def _last_save(self, first: emergency.Situation) -> None:
+    def _last_save(self, option: emergency.Option, remaining: float | None) -> None:
         """Save and wait until it is durable, then leave; come back only if the notice is withdrawn meanwhile."""
-        predicted = emergency.predicted(first) if first.costs else None
-        self._tell.write(events.Emergency(self._clock.now(), "full", predicted, first.remaining))
+        needed = None if option.allowed is None else option.allowed - emergency.MARGIN
+        self._tell.write(events.Emergency(self._clock.now(), option.name, needed, remaining))
         saves, patience = self._saves, self._clock.monotonic() + emergency.GRACE
         while saves.durable != self.step or saves.running is not None:
             self._push("emergency", urgent=True)
@@ -260,24 +287,14 @@ class Session:
         return f"the machine will be taken before a save can be finished; {stands}"
 
     def _emergency(self) -> emergency.Situation:
+        saves, elapsed = self._saves, self._saves.running
         return emergency.Situation(
             remaining=self._watcher.remaining(),
-            costs=self._saves.costs,
-            pace=max(self._paces, default=0.0),
-            running=self._saves.running,
-            durable=self._saves.durable == self.step,
+            options=(emergency.predict("full", saves.costs),),
+            pace=self._pacing.pace,
+            running=None if elapsed is None else emergency.still_needs(saves.costs, elapsed),
+            durable=saves.durable == self.step,
             answered=self._answered,
-        )
-
-    def _cadence(self, now: float, *, risky: bool) -> cadence.Situation:
-        saved_step, saved_at = self._saves.mark
-        return cadence.Situation(
-            step=self.step,
-            saved_step=saved_step,
-            since=now - saved_at,
-            costs=self._saves.costs,
-            hazard=self._settings.hazard,
-            risky=risky,
         )
 
     def _fence(self, error: Fenced) -> NoReturn:

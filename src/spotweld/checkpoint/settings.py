@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from spotweld.checkpoint import hazard as hazards
 from spotweld.checkpoint.format import RUN_NAME
 from spotweld.errors import UsageError
 from spotweld.project.nouns import CheckpointPolicy, Every, EveryAuto, EverySeconds, EverySteps
 from spotweld.values.durations import parse_duration
-from spotweld.values.environment import ATTEMPT, CHECKPOINT, EVENTS_FILE, HAZARD, RUN_ID, STORE
+from spotweld.values.environment import ATTEMPT, CHECKPOINT, EVENTS_FILE, HAZARD, MACHINE_STARTED, RUN_ID, STORE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,10 +29,12 @@ class Settings(msgspec.Struct, frozen=True):
     attempt: int
     """0: nobody counts attempts."""
     policy: CheckpointPolicy
-    hazard: float | None
-    """Interruptions per machine-hour; None: not observed."""
+    hazard: hazards.Hazard | None
+    """Interruptions per machine-hour by age; None: not observed."""
     events: str | None
     """Where events are appended."""
+    started: float | None = None
+    """When the machine came up, seconds since 1970 UTC; None: nobody says so."""
 
 
 def settings(
@@ -42,6 +45,7 @@ def settings(
     every: Every | int | str | None = None,
     keep_last: int | None = None,
     keep_every: int | None = None,
+    max_lost_work: float | str | None = None,
 ) -> Settings:
     """Join what the caller said with what the environment says.
 
@@ -53,6 +57,7 @@ def settings(
         every=given.every if every is None else _every(every),
         keep_last=given.keep_last if keep_last is None else keep_last,
         keep_every=given.keep_every if keep_every is None else keep_every,
+        max_lost_work=given.max_lost_work if max_lost_work is None else _seconds(max_lost_work),
     )
     _check(policy)
     name = run or environ.get(RUN_ID) or DEFAULT_RUN
@@ -63,8 +68,9 @@ def settings(
         name,
         _attempt(environ.get(ATTEMPT)),
         policy,
-        _hazard(environ.get(HAZARD)),
+        hazards.read(environ.get(HAZARD)),
         environ.get(EVENTS_FILE) or None,
+        _moment(environ.get(MACHINE_STARTED)),
     )
 
 
@@ -92,6 +98,15 @@ def _every(text: Every | int | str) -> Every:
         ) from None
 
 
+def _seconds(given: float | str) -> float:
+    if not isinstance(given, str):
+        return given
+    try:
+        return parse_duration(given)
+    except ValueError as error:
+        raise UsageError(f"max_lost_work={given!r} cannot be read", str(error), "Give seconds, or '5m'.") from None
+
+
 def _check(policy: CheckpointPolicy) -> None:
     match policy.every:
         case EverySteps(steps) if steps < 1:
@@ -100,6 +115,8 @@ def _check(policy: CheckpointPolicy) -> None:
             raise UsageError("Saves are some seconds apart", f"{seconds} were asked for")
         case _:
             pass
+    if policy.max_lost_work is not None and not 0 < policy.max_lost_work < math.inf:
+        raise UsageError("Some work can always be lost", f"max_lost_work={policy.max_lost_work} was asked for")
     if policy.keep_last < 1 or policy.keep_every < 0:
         raise UsageError(
             "At least the newest checkpoint is kept", f"keep_last={policy.keep_last}, keep_every={policy.keep_every}"
@@ -114,10 +131,10 @@ def _attempt(text: str | None) -> int:
     return int(text)
 
 
-def _hazard(text: str | None) -> float | None:
-    # Advice only: what cannot be read is as good as nothing observed.
+def _moment(text: str | None) -> float | None:
+    # Advice only: what cannot be read is as good as nothing said.
     try:
-        hazard = float(text or "")
+        moment = float(text or "")
     except ValueError:
         return None
-    return hazard if 0 < hazard < math.inf else None
+    return moment if 0 < moment < math.inf else None

@@ -6,7 +6,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
+from spotweld.checkpoint.explaining import explain
 from spotweld.cli.output import print_json, print_table, say
 from spotweld.cli.parts import Known, known_run, open_log, run_argument
 from spotweld.cli.session import json_option, open_project
@@ -21,6 +23,7 @@ from spotweld.values.durations import format_duration
 from spotweld.values.money import format_money
 
 if TYPE_CHECKING:
+    from spotweld.runs.history import Progress
     from spotweld.runs.states import RunState
 
 
@@ -34,10 +37,12 @@ def command(name: str | None, *, as_json: bool) -> None:
     With --json: a list of runs, newest first, each {run, job, state, why,
     attempts, interruptions, machine, zone, cost, cost_is, opened, ended}.
     With a run's name that object alone, and in it "driven" (whether a
-    controller is at work) and "placements", each {attempt, zone,
+    controller is at work), "placements", each {attempt, zone,
     capacity_type, hourly, why, machine, started, ended, cause, detail,
-    from_step, to_step, steps_lost}. Times are seconds since 1970 UTC;
-    null: none, or not known.
+    from_step, to_step, steps_lost}, and "cadence" of the latest attempt that
+    told it: {attempt, why, interval, steps, rule, stall, interference,
+    measured, durable, hazard, age, risky, max_lost_work, kept}. Times are
+    seconds since 1970 UTC; null: none, or not known.
     """
     if name is not None:
         _one(known_run(name), as_json=as_json)
@@ -86,6 +91,14 @@ def _row(summary: dict[str, Any]) -> list[str]:
     ]
 
 
+def _cadence(history: dict[int, Progress]) -> dict[str, Any] | None:
+    told = [(number, attempt.cadence) for number, attempt in history.items() if attempt.cadence is not None]
+    if not told:
+        return None
+    number, plan = told[-1]
+    return {"attempt": number, "why": explain(plan)} | msgspec.structs.asdict(plan)
+
+
 def _one(known: Known, *, as_json: bool) -> None:
     state = known.state
     try:
@@ -114,7 +127,7 @@ def _one(known: Known, *, as_json: bool) -> None:
     ]
     driven = state.outcome is not None or is_driven(known.project.state, known.run)
     if as_json:
-        print_json(_summary(state) | {"driven": driven, "placements": attempts})
+        print_json(_summary(state) | {"driven": driven, "placements": attempts, "cadence": _cadence(history)})
         return
     summary = _summary(state)
     for label, value in zip(
@@ -123,6 +136,9 @@ def _one(known: Known, *, as_json: bool) -> None:
         click.echo(f"{label:<14}{value}")
     if summary["why"]:
         click.echo(f"{'why':<14}{summary['why']}")
+    plan = history[state.current.number].cadence if state.current and state.current.number in history else None
+    if plan is not None:
+        click.echo(f"{'cadence':<14}{explain(plan)}")
     if attempts:
         click.echo()
         columns = ("#", "WHERE", "STEPS", "LOST", "ENDED", "WHY")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from spotweld.checkpoint import events as told
+from spotweld.checkpoint.risk import Level
 from spotweld.preemption.notices import Kind
 from spotweld.report.markup import clean
 from spotweld.runs import events as logged
@@ -21,6 +22,10 @@ INDENT = 15
 """Where the text of a line begins: behind the time and the attempt."""
 _SAVES_EVERY = 10.0
 """Seconds between two lines about saves that the cadence asked for."""
+_LAST = {
+    "none": "no last checkpoint: the newest one stands",
+    "delta": "a last checkpoint of what has changed: there is no time for a whole one",
+}
 
 
 class Teller:
@@ -100,6 +105,8 @@ class Teller:
                 return self._saved(event)
             case told.SaveFailed(step=step, why=why):
                 return f"the save of step {step} failed and will be tried again: {why}"
+            case told.Risk(level=Level.ELEVATED, why=why):
+                return f"this machine is at an elevated risk: {why}"
             case told.Noticed(notice=notice):
                 if notice.kind is Kind.REBALANCE:
                     return f"{notice.source} says that this machine is at risk"
@@ -113,7 +120,7 @@ class Teller:
                     for seconds, what in ((predicted, "needed"), (remaining, "left"))
                     if seconds is not None
                 )
-                what = "a last checkpoint" if decision == "full" else "no last checkpoint: the newest one stands"
+                what = _LAST.get(decision, "a last checkpoint")
                 return f"{what}{f' ({figures})' if figures else ''}"
             case told.Fenced():
                 return "a later attempt owns the run; this one stops"

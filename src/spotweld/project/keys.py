@@ -125,6 +125,9 @@ _CHECKPOINT = Table(
         ),
         "keep_last": Key(Whole(1, 10_000), "The newest this many checkpoints are kept."),
         "keep_every": Key(Whole(0, 1_000_000), "Of the older ones every n-th is kept as well; 0: none."),
+        "max_lost_work": Key(
+            _duration(_positive, "5m"), "Saved so often that losing the machine never costs more than this."
+        ),
     },
     CheckpointPolicy,
 )

@@ -38,6 +38,8 @@ class CheckpointPolicy(msgspec.Struct, frozen=True):
     """The newest this many checkpoints are kept."""
     keep_every: int = 0
     """Of the older ones every n-th is kept as well; 0: none."""
+    max_lost_work: float | None = None
+    """Seconds of work that the loss of a machine may cost at most, where saves are quick enough; None: no bound."""
 
 
 class RetryOn(StrEnum):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from spotweld.checkpoint.hazard import spelled
 from spotweld.errors import Conflict, NotFound
 from spotweld.preemption.detect import sources_here
 from spotweld.preemption.files import clear_notice, write_notice
@@ -81,6 +82,7 @@ class Agent:
         self._last_heard: Heard | None = None
         self._beat = 0
         self._term_heard = False
+        self._began = time.time()
         shippers = (
             Shipper(self._console, objects, spec.run, spec.attempt, "log"),
             Shipper(self._events, objects, spec.run, spec.attempt, "events", whole_lines=True),
@@ -191,10 +193,10 @@ class Agent:
             environment.NOTICE_FILE: str(self._notice_file),
             environment.EVENTS_FILE: str(self._events),
             environment.CHECKPOINT: msgspec.json.encode(spec.checkpoint).decode(),
+            environment.HAZARD: spelled(spec.hazard),
+            environment.MACHINE_STARTED: repr(self._began),
             "PYTHONUNBUFFERED": "1",
         }
-        if spec.hazard is not None:
-            given[environment.HAZARD] = repr(spec.hazard)
         # The process hears of notices from the agent alone; two listeners could disagree.
         base = {name: value for name, value in self._environ.items() if name != environment.METADATA}
         return base | given | spec.env

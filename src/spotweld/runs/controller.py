@@ -48,6 +48,8 @@ T = TypeVar("T")
 
 AFTER_A_FAULT = 1.0
 """Seconds before something outside is tried again."""
+_RECENT = 20
+"""Runs of the project from whose machines the hazard is learned."""
 
 
 class Controller:
@@ -161,7 +163,7 @@ class Controller:
             setup=state.job.setup,
             env=state.job.env,
             checkpoint=state.job.checkpoint,
-            hazard=hazard(state, self._clock.now()),
+            hazard=hazard(self._recent(), attempt.offer, self._clock.now()),
         )
         self._objects.put(spec_key(self._run, attempt.number), msgspec.json.encode(spec))
         boot: Boot = boots.boot(state, attempt)
@@ -199,6 +201,10 @@ class Controller:
         for machine in self._provider.machines(_labels(state)):
             if machine.state is not MachineState.ENDED:
                 self._provider.stop(machine.id)
+
+    def _recent(self) -> list[RunState]:
+        """The project's latest runs, this one among them: what became of their machines."""
+        return [self._log.state(run) for run in {self._run, *self._log.runs()[:_RECENT]}]
 
     def _find(self, attempt: Attempt, state: RunState) -> Machine | None:
         return next((m for m in self._provider.machines(_labels(state)) if m.id == attempt.machine), None)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from spotweld.checkpoint import events as told
+from spotweld.checkpoint.cadence import Plan
 from spotweld.costs.usage import Usage
 from spotweld.runs.following import Told
 
@@ -28,6 +29,8 @@ class Progress(msgspec.Struct, frozen=True):
     """(steps finished, when), rising."""
     durable: int | None = None
     """The newest step that it published."""
+    cadence: Plan | None = None
+    """How often it saved, and why, when it told so last."""
 
     @property
     def last(self) -> int | None:
@@ -48,6 +51,7 @@ def progress(happenings: Iterable[object]) -> dict[int, Progress]:
     marks: dict[int, list[tuple[int, float]]] = {}
     durable: dict[int, int] = {}
     totals: dict[int, int] = {}
+    plans: dict[int, Plan] = {}
     for happening in happenings:
         if not isinstance(happening, Told):
             continue
@@ -67,6 +71,8 @@ def progress(happenings: Iterable[object]) -> dict[int, Progress]:
                 marks.setdefault(number, []).append((step, event.t))
             case told.Saved():
                 durable[number] = max(event.step, durable.get(number, 0))
+            case told.Cadence():
+                plans[number] = event.plan
             case _:
                 pass
     return {
@@ -76,6 +82,7 @@ def progress(happenings: Iterable[object]) -> dict[int, Progress]:
             first[number][1] if number in first else None,
             tuple(_rising(marks.get(number, []))),
             durable.get(number),
+            plans.get(number),
         )
         for number in sorted(first.keys() | marks.keys())
     }

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 import msgspec
 
+from spotweld.checkpoint.hazard import Hazard
 from spotweld.project.nouns import CheckpointPolicy
 
 EX_TEMPFAIL = 75
@@ -33,8 +34,8 @@ class Spec(msgspec.Struct, frozen=True):
     setup: str
     env: dict[str, str]
     checkpoint: CheckpointPolicy
-    hazard: float | None
-    """Interruptions per machine-hour that this run has seen so far; None: too few to say."""
+    hazard: Hazard
+    """Interruptions per machine-hour, by the machine's age."""
 
 
 class Heard(msgspec.Struct, frozen=True):
