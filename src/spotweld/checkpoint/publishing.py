@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from spotweld.checkpoint.format import (
     FORMAT,
     Chunk,
-    LeafRecord,
     Manifest,
     Pack,
     encode,
@@ -40,7 +39,7 @@ from spotweld.version import VERSION
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from spotweld.checkpoint.snapshot import Snapshot, State
+    from spotweld.checkpoint.snapshot import Snapshot
     from spotweld.store.objects import Objects
     from spotweld.values.clocks import Clock
     from spotweld.values.digests import Digest
@@ -91,6 +90,10 @@ class Publisher:
         """Of chunks that were the same in the two newest snapshots."""
         self._sizes = {pack.key: pack.size for pack in whole.packs} if whole else {}
         """Of packs, by key."""
+        self.newest = whole
+        """The manifest of what was published, or restored, last."""
+        self.pinned: frozenset[str] = frozenset()
+        """Keys of manifests that are kept whatever the retention says, because somebody reads them."""
         self._serial = itertools.count()
         self._names: set[str] = set()
         """What was ever written or met and may have to go; emptied by ``_sweep``."""
@@ -117,9 +120,9 @@ class Publisher:
             step=snapshot.step,
             number=1 + max((self._manifests[kept.key].number for kept in former), default=0),
             created=self._clock.now(),
-            state=snapshot.state.tree,
-            rng=snapshot.state.rng,
-            leaves=_records(snapshot.state),
+            state=snapshot.tree,
+            rng=snapshot.rng,
+            leaves=snapshot.leaves,
             chunks=chunks,
             packs=packs,
         )
@@ -132,8 +135,8 @@ class Publisher:
         new = Kept(manifest.step, key, name, len(data), manifest.created)
         candidates = [new, *former]
         numbers = [self._manifests[kept.key].number for kept in candidates]
-        places = retain(numbers, keep_last=self._keep_last, keep_every=self._keep_every)
-        self._writer.publish(tuple(candidates[at] for at in places))
+        places = set(retain(numbers, keep_last=self._keep_last, keep_every=self._keep_every))
+        self._writer.publish(tuple(one for at, one in enumerate(candidates) if at in places or one.key in self.pinned))
         self._remember(manifest)
         self._sweep()
         return new
@@ -161,6 +164,7 @@ class Publisher:
 
     def _remember(self, manifest: Manifest) -> None:
         """Let the next checkpoint refer to this one's chunks."""
+        self.newest = manifest
         self._known = _known(manifest)
         self._sizes = {pack.key: pack.size for pack in manifest.packs}
         digests = {number: chunk.digest for number, chunk in enumerate(manifest.chunks)}
@@ -223,10 +227,3 @@ def _table(packer: Packer, sizes: Mapping[str, int]) -> tuple[tuple[Chunk, ...],
 
     chunks = tuple(chunk(packer.chunks[number]) for number in range(len(packer.chunks)))
     return chunks, tuple(Pack(key, sizes[key]) for key in places)
-
-
-def _records(state: State) -> tuple[LeafRecord, ...]:
-    return tuple(
-        LeafRecord(leaf.kind, leaf.dtype, leaf.shape, chunk, offset)
-        for leaf, (chunk, offset) in zip(state.leaves, state.layout.places, strict=True)
-    )

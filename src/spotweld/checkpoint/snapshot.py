@@ -6,12 +6,13 @@ What is copied is handed over at once, so that it is checked, encoded and writte
 from __future__ import annotations
 
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from spotweld.checkpoint.arrays import Leaf, copy_part, flat, in_place
-from spotweld.checkpoint.layout import Layout, Plan, lay_out
+from spotweld.checkpoint.format import LeafRecord
+from spotweld.checkpoint.layout import Layout, lay_out
 from spotweld.checkpoint.rng import capture_rng
 from spotweld.checkpoint.state import take
 from spotweld.checkpoint.tree import Node, flatten
@@ -47,6 +48,18 @@ class State(msgspec.Struct, frozen=True):
     layout: Layout
 
 
+class Source(Protocol):
+    """Where a snapshot's chunks come from."""
+
+    def digest(self, number: int) -> Digest | None:
+        """Of a chunk that need not be copied for that; None: it must be."""
+        ...
+
+    def copy(self, number: int, into: memoryview) -> Digest | None:
+        """Copy a chunk; its digest if that is known already."""
+        ...
+
+
 def describe(state: Mapping[str, object]) -> State:
     """Look at a state without copying it.
 
@@ -65,43 +78,57 @@ def describe(state: Mapping[str, object]) -> State:
 
 
 class Snapshot:
-    """The state after a step, on its way out of the training thread.
+    """A state on its way to a store.
 
     Args:
-        state: what is saved.
+        source: where its chunks come from.
+        tree: the program's state, without the arrays.
+        rng: the generators' states, without the arrays.
+        leaves: the arrays, and where they lie in the chunks.
+        sizes: of the chunks, bytes.
         step: steps finished.
-        staging: where it is copied to.
+        staging: where chunks are copied to.
         clock: for the stall.
-        began: when the training thread began with it, by the monotonic clock.
+        began: when that began which holds up the training, by the monotonic clock.
     """
 
-    def __init__(self, state: State, step: int, staging: Staging, clock: Clock, began: float) -> None:
-        self.state, self.step, self.began = state, step, began
-        self.size = sum(leaf.size for leaf in state.leaves)
+    def __init__(
+        self,
+        source: Source,
+        tree: Node,
+        rng: Node,
+        leaves: tuple[LeafRecord, ...],
+        sizes: tuple[int, ...],
+        step: int,
+        staging: Staging,
+        clock: Clock,
+        began: float,
+    ) -> None:
+        self.tree, self.rng, self.leaves, self.sizes = tree, rng, leaves, sizes
+        self.step, self.staging, self.began = step, staging, began
+        self.size = sum(leaf.size for leaf in leaves)
         """Bytes of the leaves."""
         self.stall = 0.0
-        """Seconds that training stood still; known when all is copied."""
-        self.staging = staging
-        self._clock = clock
+        """Seconds that the copying held up whoever did it; known when all is copied."""
+        self._source, self._clock = source, clock
         self._handed: SimpleQueue[Filled | Exception | None] = SimpleQueue()
 
     def copy(self, unchanged: Mapping[int, Digest] | None = None) -> None:
-        """Copy all chunks, in order. For the training thread; a failure is raised where the chunks are taken.
+        """Copy all chunks, in order. A failure is raised where the chunks are taken.
 
         Args:
-            unchanged: digests of chunks that have long been the same: these are compared where they are, and copied
-                only if they differ.
+            unchanged: digests of chunks that are likely to be the same again, and are stored already: these are
+                compared where they are, and copied only if they differ.
         """
         try:
-            sources = _Sources(self.state.leaves)
-            for number, plan in enumerate(self.state.layout.chunks):
+            for number, size in enumerate(self.sizes):
                 then = unchanged.get(number) if unchanged else None
-                if then is not None and sources.digest(plan) == then:
+                if then is not None and self._source.digest(number) == then:
                     self._handed.put(Filled(number, None, then))
                 else:
                     buffer = self.staging.take()
-                    sources.copy(plan, buffer[: plan.size])
-                    self._handed.put(Filled(number, buffer[: plan.size], None, buffer))
+                    digest = self._source.copy(number, buffer[:size])
+                    self._handed.put(Filled(number, buffer[:size], digest, buffer))
             self.stall = self._clock.monotonic() - self.began
             self._handed.put(None)
         except Exception as error:  # noqa: BLE001 - whatever it is, the save fails and training goes on
@@ -135,33 +162,39 @@ class Snapshot:
 
 
 def capture(state: Mapping[str, object], step: int, staging: Staging, clock: Clock) -> Snapshot:
-    """Begin a snapshot: look at the state, copy nothing yet.
+    """Begin a snapshot of a live state: look at it, copy nothing yet.
 
     Raises:
         UnsupportedState: the state holds something that cannot be stored.
     """
     began = clock.monotonic()
-    return Snapshot(describe(state), step, staging, clock, began)
+    seen = describe(state)
+    leaves = tuple(
+        LeafRecord(leaf.kind, leaf.dtype, leaf.shape, chunk, offset)
+        for leaf, (chunk, offset) in zip(seen.leaves, seen.layout.places, strict=True)
+    )
+    sizes = tuple(plan.size for plan in seen.layout.chunks)
+    return Snapshot(_Live(seen), seen.tree, seen.rng, leaves, sizes, step, staging, clock, began)
 
 
-class _Sources:
-    """The leaves' bytes, looked up one leaf at a time: most chunks follow one another."""
+class _Live:
+    """The arrays of a live state. They are looked up one at a time: most chunks follow one another."""
 
-    def __init__(self, leaves: tuple[Leaf, ...]) -> None:
-        self._leaves = leaves
+    def __init__(self, state: State) -> None:
+        self._leaves, self._chunks = state.leaves, state.layout.chunks
         self._leaf = -1
         self._flat: object = None
 
-    def copy(self, plan: Plan, into: memoryview) -> None:
+    def copy(self, number: int, into: memoryview) -> None:
         end = 0
-        for part in plan.parts:
+        for part in self._chunks[number].parts:
             into[end : part.offset] = bytes(part.offset - end)  # equal states make equal chunks: no old bytes between
             end = part.offset + part.size
             copy_part(self._bytes_of(part.leaf), part.start, into[part.offset : end])
-        into[end:] = bytes(plan.size - end)
+        into[end:] = bytes(into.nbytes - end)
 
-    def digest(self, plan: Plan) -> Digest | None:
-        """Of a chunk that can be read where it is; None: it cannot."""
+    def digest(self, number: int) -> Digest | None:
+        plan = self._chunks[number]
         (first, *others) = plan.parts
         if others or first.size != plan.size:
             return None

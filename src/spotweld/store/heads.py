@@ -50,6 +50,8 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="f
     """Random, new for every write: tells a writer whether it was its own write that won."""
     kept: tuple[Kept, ...]
     """Newest first."""
+    lineage: str = ""
+    """Random, given once to a run's first head and handed on: tells this run from another of the same name."""
 
 
 class HeadWriter:
@@ -81,7 +83,8 @@ class HeadWriter:
             if found.write_id == tried:
                 return self._won(found)
             tried = ""
-            new = Head(self._head.epoch, self._head.attempt, found.seq + 1, new_write_id(), kept)
+            ours = self._head
+            new = Head(ours.epoch, ours.attempt, found.seq + 1, new_write_id(), kept, ours.lineage)
             self._ours.add(new.write_id)
             try:
                 self._objects.replace(head_key(self._run), seal(new), version)
@@ -139,13 +142,14 @@ def read_head(objects: Objects, run: str) -> Head | None:
         return None
 
 
-def take_over(objects: Objects, run: str, attempt: int) -> HeadWriter:
+def take_over(objects: Objects, run: str, attempt: int, *, lead: Head | None = None) -> HeadWriter:
     """Raise the epoch of ``run``, so that whoever wrote before cannot publish any more.
 
     Args:
         objects: the store.
         run: its name.
         attempt: the attempt's number from 1, or 0 where no controller counts them: that always takes over.
+        lead: the head of the same run in the store that decides, where this one only has copies: its epoch is used.
 
     Raises:
         Fenced: a higher attempt has been here: this one was declared dead before it came up.
@@ -160,14 +164,18 @@ def take_over(objects: Objects, run: str, attempt: int) -> HeadWriter:
         try:
             found, version = _read(objects, run)
         except NotFound:
-            found, version = Head(0, 0, 0, "", ()), None
+            found, version = Head(0, 0, 0, "", (), new_write_id()), None
         if found.write_id == tried != "":
             return HeadWriter(objects, run, found)
         if attempt and found.attempt > attempt:
             why = f"this is attempt {attempt}, and attempt {found.attempt} has taken over"
             raise Fenced(f"Run {run} belongs to a later attempt", why, "Nothing is lost: the later attempt goes on.")
+        epoch = found.epoch + 1 if lead is None else lead.epoch
+        if epoch <= found.epoch:
+            raise Fenced(f"Run {run} belongs to a later attempt", f"this is epoch {epoch}, there is {found.epoch}")
+        lineage = (found.lineage or new_write_id()) if lead is None else lead.lineage
         # An attempt without a number keeps the highest one, so that a numbered zombie stays out.
-        new = Head(found.epoch + 1, max(attempt, found.attempt), found.seq + 1, new_write_id(), found.kept)
+        new = Head(epoch, max(attempt, found.attempt), found.seq + 1, new_write_id(), found.kept, lineage)
         tried = ""
         try:
             if version is None:
