@@ -106,6 +106,13 @@ class Publisher:
             Fenced: a later epoch owns the run.
             StoreError: it could not be stored; nothing that was published is lost, and a later try is safe.
         """
+        try:
+            return self._publish(snapshot)
+        except BaseException:
+            snapshot.discard()
+            raise
+
+    def _publish(self, snapshot: Snapshot) -> Kept:
         former = self._read_kept()
         packer = Packer(self._objects, self._new_pack, self._known)
         packer.store(snapshot)

@@ -81,6 +81,5 @@ class Saver:
             kept = self._publisher.publish(snapshot)
         except Exception as failure:  # noqa: BLE001 - whatever it is, training goes on and is told
             error = failure
-            snapshot.discard()
         seconds = self._clock.monotonic() - snapshot.began
         self._outcome = Outcome(snapshot.step, reason, snapshot.stall, seconds, snapshot.size, kept, error)
