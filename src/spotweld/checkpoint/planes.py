@@ -75,7 +75,7 @@ def sample(numbers: Array, base: Array | None, bits: int, count: int) -> Array:
 
 
 def split(numbers: Array, base: Array | None, bits: int, into: Sequence[Array]) -> None:
-    """Byte ``k`` of each number, after its difference from ``base`` and a rotation by ``bits``, goes into ``into[k]``."""
+    """Byte ``k`` of each number goes into ``into[k]``, after its difference from ``base`` and a rotation."""
     for block, turned, spare in _blocks(numbers):
         piece = numbers[block]
         if base is not None:
@@ -91,9 +91,10 @@ def split(numbers: Array, base: Array | None, bits: int, into: Sequence[Array]) 
 def merge(parts: Sequence[Array], base: Array | None, bits: int, into: Array) -> None:
     """The inverse of ``split``: fill ``into`` with the numbers again."""
     for block, turned, spare in _blocks(into):
-        join([part[block] for part in parts], turned, spare)
         whole = into[block]
-        rotate(turned, -bits % (8 * into.itemsize), whole, spare)
+        join([part[block] for part in parts], turned if bits else whole, spare)
+        if bits:
+            rotate(turned, 8 * into.itemsize - bits, whole, spare)
         if base is not None:
             undo_difference(whole, base[block], whole, spare)
 
