@@ -17,15 +17,12 @@ from __future__ import annotations
 import re
 import struct
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from spotweld.checkpoint import narrow, planes
 from spotweld.errors import Corrupt
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 RAW = "raw"
 ZSTD = "zstd"
@@ -38,7 +35,8 @@ _WORTH = 0.98
 """A plane is coded if that makes its sample at least this small."""
 _FASTER = 0.01
 """How much larger a narrowed plane may be than a frame: it takes a fraction of the time."""
-_ROTATIONS = (1, 3)
+_ROTATIONS = {2: (1, 3), 4: (1, 3), 8: (6,)}
+"""By bytes of a number: how far it may be rotated left. See ``docs/compression.md``."""
 _STORED, _FRAME, _NARROWED = 0, 1, 2
 _TOOLS = threading.local()
 
@@ -66,27 +64,16 @@ def encode(raw: memoryview, codec: str, base: memoryview | None = None) -> bytes
     raw = raw.cast("B")
     if codec == ZSTD:
         return _tools().whole.compress(raw)
-    width, base = _parameters(codec, raw, base)
-    count = raw.nbytes // width
+    width, before = _parameters(codec, raw, base)
     numbers = planes.words(raw, width)
-    turned, spare = planes.scratch("turned", count, width), planes.scratch("spare", count, width)
-    if base is not None:
-        planes.difference(numbers, planes.words(base, width), turned, spare)
-        numbers = turned
-    bits, forms = _plan(numbers, (0,) if base is not None else _ROTATIONS)
-    if bits:
-        planes.rotate(numbers, bits, turned, spare)
-        numbers = turned
-    modes, sizes, parts = [], [], []
-    for index, form in enumerate(forms):
-        plane = planes.scratch(f"plane {index}", count, 1)
-        planes.plane(numbers, index, plane, spare)
-        mode, part = _pack(plane, form)
-        modes.append(mode)
-        sizes.append(len(part))
-        parts.append(part)
+    count = numbers.size
+    bits, forms = _plan(numbers, before)
+    parts = [planes.scratch(f"plane {index}", count, 1) for index in range(width)]
+    planes.split(numbers, before, bits, parts)
+    packed = [_pack(part, form) for part, form in zip(parts, forms, strict=True)]
+    modes, sizes = [mode for mode, _ in packed], [len(part) for _, part in packed]
     header = struct.pack(f"<B{width}B{width}I", bits, *modes, *sizes)
-    return b"".join((header, *parts, raw[count * width :]))
+    return b"".join((header, *(part for _, part in packed), raw[count * width :]))
 
 
 def decode(stored: memoryview, codec: str, into: memoryview, base: memoryview | None = None) -> None:
@@ -107,7 +94,7 @@ def decode(stored: memoryview, codec: str, into: memoryview, base: memoryview | 
     if codec == ZSTD:
         into[:] = _content(stored, into.nbytes)
         return
-    width, base = _parameters(codec, into, base)
+    width, before = _parameters(codec, into, base)
     count = into.nbytes // width
     form = struct.Struct(f"<B{width}B{width}I")
     if stored.nbytes < form.size:
@@ -119,19 +106,11 @@ def decode(stored: memoryview, codec: str, into: memoryview, base: memoryview | 
         raise _corrupt("its planes do not add up to its size")
     if bits >= 8 * width:
         raise _corrupt("it is rotated by more bits than there are")
-    numbers, spare = planes.scratch("turned", count, width), planes.scratch("spare", count, width)
     parts, at = [], form.size
     for index, (mode, size) in enumerate(zip(modes, sizes, strict=True)):
         parts.append(_unpack(stored[at : at + size], mode, planes.scratch(f"plane {index}", count, 1)))
         at += size
-    planes.join(parts, numbers)
-    whole = planes.words(into, width)
-    if base is None:
-        planes.rotate(numbers, -bits % (8 * width), whole, spare)
-    else:
-        if bits:
-            planes.rotate(numbers, 8 * width - bits, numbers, spare)
-        planes.undo_difference(numbers, planes.words(base, width), whole, spare)
+    planes.merge(parts, before, bits, planes.words(into, width))
     into[count * width :] = stored[at:]
 
 
@@ -162,18 +141,19 @@ def _tools() -> _Tools:
     return tools
 
 
-def _parameters(codec: str, data: memoryview, base: memoryview | None) -> tuple[int, memoryview | None]:
-    """The width that the codec's name says, and the base if it takes one."""
+def _parameters(codec: str, data: memoryview, base: memoryview | None) -> tuple[int, planes.Array | None]:
+    """The width that the codec's name says, and the base's numbers if it takes one."""
     found = _SPLIT.fullmatch(codec)
     if found is None:
         msg = f"no such codec: {codec[:40]!r}"
         raise ValueError(msg)
+    width = int(found[2])
     if found[1] == "planes":
-        return int(found[2]), None
+        return width, None
     if base is None or base.nbytes != data.nbytes:
         msg = f"{codec} needs a base of {data.nbytes} bytes"
         raise ValueError(msg)
-    return int(found[2]), base.cast("B")
+    return width, planes.words(base.cast("B"), width)
 
 
 class _Form(msgspec.Struct, frozen=True):
@@ -187,13 +167,12 @@ class _Form(msgspec.Struct, frozen=True):
     """Of a narrowed plane: how many bits are left out, and what they are."""
 
 
-def _plan(numbers: planes.Array, rotations: Sequence[int]) -> tuple[int, list[_Form]]:
+def _plan(numbers: planes.Array, base: planes.Array | None) -> tuple[int, list[_Form]]:
     """The rotation that makes a sample of the numbers smallest, and the form of each plane after it."""
-    sample = numbers[:: numbers.size // _SAMPLE | 1]  # an odd stride: it falls on every column of a matrix
     plans = []
-    for bits in rotations:
-        lanes = planes.rotated(sample, bits).view("u1").reshape(-1, numbers.itemsize)
-        plans.append((bits, [_form(lanes[:, index]) for index in range(numbers.itemsize)]))
+    for bits in _ROTATIONS[numbers.itemsize] if base is None else (0,):
+        sample = planes.sample(numbers, base, bits, _SAMPLE)
+        plans.append((bits, [_form(column) for column in sample.T]))
     return min(plans, key=lambda plan: sum(form.share for form in plan[1]))
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from spotweld.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 WIDTHS = (2, 4, 8)
 """Bytes a number may have."""
+_BLOCK = 512 * 2**10
+"""Bytes: larger pieces leave a core's cache between two operations, smaller ones pay for the calls."""
 _KEPT = threading.local()
 
 
@@ -62,6 +64,50 @@ def scratch(name: str, count: int, width: int) -> Array:
     return kept[: count * width].view(f"<u{width}")  # type: ignore[no-any-return]
 
 
+def sample(numbers: Array, base: Array | None, bits: int, count: int) -> Array:
+    """About ``count`` of the numbers as ``split`` sees them: a row of bytes for each."""
+    some = slice(None, None, numbers.size // count | 1)  # an odd stride: it falls on every column of a matrix
+    taken = numbers[some].copy()
+    if base is not None:
+        difference(taken, base[some], taken, taken.copy())
+    rotate(taken, bits, taken, taken.copy())
+    return taken.view("u1").reshape(-1, numbers.itemsize)
+
+
+def split(numbers: Array, base: Array | None, bits: int, into: Sequence[Array]) -> None:
+    """Byte ``k`` of each number goes into ``into[k]``, after its difference from ``base`` and a rotation."""
+    for block, turned, spare in _blocks(numbers):
+        piece = numbers[block]
+        if base is not None:
+            difference(piece, base[block], turned, spare)
+            piece = turned
+        if bits:
+            rotate(piece, bits, turned, spare)
+            piece = turned
+        for index, part in enumerate(into):
+            plane(piece, index, part[block], spare)
+
+
+def merge(parts: Sequence[Array], base: Array | None, bits: int, into: Array) -> None:
+    """The inverse of ``split``: fill ``into`` with the numbers again."""
+    for block, turned, spare in _blocks(into):
+        whole = into[block]
+        join([part[block] for part in parts], turned if bits else whole, spare)
+        if bits:
+            rotate(turned, 8 * into.itemsize - bits, whole, spare)
+        if base is not None:
+            undo_difference(whole, base[block], whole, spare)
+
+
+def _blocks(numbers: Array) -> Iterator[tuple[slice, Array, Array]]:
+    """Pieces that stay in a core's own cache, each with two buffers of its size."""
+    width = numbers.itemsize
+    most = _BLOCK // width
+    for start in range(0, numbers.size, most):
+        count = min(most, numbers.size - start)
+        yield slice(start, start + count), scratch("turned", count, width), scratch("spare", count, width)
+
+
 def rotate(numbers: Array, bits: int, into: Array, spare: Array) -> None:
     """``into[i] = numbers[i]`` rotated left by ``bits`` (0 or more, less than a number has); both may be the same."""
     np = numpy()
@@ -69,13 +115,6 @@ def rotate(numbers: Array, bits: int, into: Array, spare: Array) -> None:
     np.right_shift(numbers, kind(numbers.itemsize * 8 - bits), out=spare)
     np.left_shift(numbers, kind(bits), out=into)
     np.bitwise_or(into, spare, out=into)
-
-
-def rotated(numbers: Array, bits: int) -> Array:
-    """The numbers rotated left by ``bits``, contiguous, in memory of their own: for a few of them."""
-    result = numpy().empty_like(numbers, order="C")
-    rotate(numbers, bits, result, result.copy())
-    return result  # type: ignore[no-any-return]
 
 
 def plane(numbers: Array, index: int, into: Array, spare: Array) -> None:
@@ -87,16 +126,20 @@ def plane(numbers: Array, index: int, into: Array, spare: Array) -> None:
     np.copyto(into, numbers, casting="unsafe")
 
 
-def join(parts: Sequence[Array], into: Array) -> None:
+def join(parts: Sequence[Array], into: Array, spare: Array) -> None:
     """``into[i]`` = the number whose bytes are ``parts[0][i]``, ``parts[1][i]``, ..., the lowest first."""
+    np = numpy()
     count, width = into.size, 1
     while len(parts) > 1:
         width *= 2
         last = len(parts) == 2
         wider = [into if last else scratch(f"{at}:{width}", count, width) for at in range(len(parts) // 2)]
+        widened = spare.view("u1")[: count * width].view(f"<u{width}")
         for low, high, both in zip(parts[::2], parts[1::2], wider, strict=True):
-            numpy().left_shift(high, 4 * width, out=both, dtype=both.dtype)
-            numpy().bitwise_or(both, low, out=both)
+            np.copyto(both, high)  # in four steps: NumPy is slow where it has to convert while it computes
+            np.left_shift(both, 4 * width, out=both)
+            np.copyto(widened, low)
+            np.bitwise_or(both, widened, out=both)
         parts = wider
 
 
