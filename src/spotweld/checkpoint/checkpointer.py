@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from spotweld.checkpoint.risk import Risk
     from spotweld.preemption.notices import Source
-    from spotweld.project.nouns import Every
+    from spotweld.project.nouns import Every, Tier
     from spotweld.store.objects import Objects
     from spotweld.values.clocks import Clock
 
@@ -57,6 +57,8 @@ class Checkpointer:
         keep_every: of the older ones every so manieth is kept too; 0: none.
         max_lost_work: seconds of work, or a duration such as ``"5m"``, that losing the machine may cost at most: saves
             come so often, whatever ``every`` says, unless they take too long for it. No bound unless it is given.
+        tiers: URLs of stores near the machine, fastest first, such as ``file:/dev/shm/spotweld`` or a folder on a local
+            disk: saves go there first and are carried to ``store`` in the background. None unless they are given.
         notices: where warnings come from; by default everything that can be heard on this machine.
         clock: for tests.
 
@@ -74,6 +76,7 @@ class Checkpointer:
         keep_last: int | None = None,
         keep_every: int | None = None,
         max_lost_work: float | str | None = None,
+        tiers: Sequence[str | Tier] | None = None,
         notices: Sequence[Source] | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -88,6 +91,7 @@ class Checkpointer:
             keep_last=keep_last,
             keep_every=keep_every,
             max_lost_work=max_lost_work,
+            tiers=tiers,
         )
         self._sources = notices
         self._clock = clock or SystemClock()

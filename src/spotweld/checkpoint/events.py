@@ -44,6 +44,10 @@ class Restored(_Event, frozen=True):
     seconds: float
     damaged: tuple[Damage, ...] = ()
     """Newer ones that were passed over."""
+    tier: str = ""
+    """The URL of the fast tier that it was read from; empty: the run's store."""
+    published: int | None = None
+    """The newest step that the store had; None: none, or nobody looked."""
 
 
 class Fresh(_Event, frozen=True):
@@ -83,6 +87,17 @@ class Saved(_Event, frozen=True):
     """From the start of the capture until it was published."""
     size: int
     """Bytes of the state."""
+    manifest: str
+
+
+class Carried(_Event, frozen=True):
+    """A checkpoint has come from a fast tier to a slower one."""
+
+    step: int
+    store: str
+    """The URL of the slower tier; that of the run's store makes it published."""
+    seconds: float
+    """From the start of the capture."""
     manifest: str
 
 
@@ -165,6 +180,7 @@ Event: TypeAlias = (
     | Metrics
     | Saving
     | Saved
+    | Carried
     | SaveFailed
     | Cadence
     | Risk

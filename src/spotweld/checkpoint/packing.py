@@ -60,7 +60,7 @@ class Packer:
             Exception: the copy of the state failed.
         """
         buffers = snapshot.staging.buffers
-        packs = -(-sum(snapshot.sizes) // PACK_LIMIT)
+        packs = -(-sum(snapshot.content.sizes) // PACK_LIMIT)
         threads = max(1, min(self._objects.streams, packs, buffers - 1))
         # All open packs together must leave a buffer for the copy that is going on.
         limit = max(1, min(PACK_LIMIT // CHUNK, (buffers - 1) // threads))
@@ -85,7 +85,7 @@ class Packer:
                 held.append(chunk)
                 if self._failure is not None:
                     return
-                raw = snapshot.sizes[chunk.number]
+                raw = snapshot.content.sizes[chunk.number]
                 digest = chunk.digest or checksum(chunk.data or b"")
                 stored = self._known.get((digest, raw))
                 if stored is None:

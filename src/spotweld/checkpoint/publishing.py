@@ -127,9 +127,9 @@ class Publisher:
             step=snapshot.step,
             number=1 + max((self._manifests[kept.key].number for kept in former), default=0),
             created=self._clock.now(),
-            state=snapshot.tree,
-            rng=snapshot.rng,
-            leaves=snapshot.leaves,
+            state=snapshot.content.tree,
+            rng=snapshot.content.rng,
+            leaves=snapshot.content.leaves,
             chunks=chunks,
             packs=packs,
         )
@@ -163,6 +163,10 @@ class Publisher:
             else:
                 whole.append(kept)
         return whole
+
+    def has(self, name: Digest, raw: int) -> bool:
+        """A chunk of that digest and size need not be stored again."""
+        return (name, raw) in self._known
 
     def _new_pack(self) -> str:
         key = pack_key(self._run, self._writer.head.epoch, 0, next(self._serial))
@@ -204,8 +208,10 @@ class Publisher:
 
 
 def _known(manifest: Manifest) -> dict[tuple[Digest, int], Stored]:
-    """The chunks of a whole checkpoint that may be referred to: not the small ones, and none in packs that have little
-    else left."""
+    """The chunks of a whole checkpoint that may be referred to.
+
+    Not the small ones, and none in packs that have little else left.
+    """
     live = dict.fromkeys(range(len(manifest.packs)), 0)
     for spot in {(chunk.pack, chunk.offset, chunk.stored) for chunk in manifest.chunks}:
         live[spot[0]] += spot[2]

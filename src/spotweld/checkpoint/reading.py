@@ -1,4 +1,4 @@
-"""The bytes of a published checkpoint: fetched in several streams, checked before they are used, put where they belong."""
+"""The bytes of a published checkpoint: fetched in several streams, checked before use, put where they belong."""
 
 from __future__ import annotations
 

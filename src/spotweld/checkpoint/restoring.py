@@ -9,8 +9,9 @@ import msgspec
 from spotweld.checkpoint.arrays import allocate, build, writable
 from spotweld.checkpoint.format import MANIFEST_LIMIT, Manifest, decode
 from spotweld.checkpoint.reading import read
+from spotweld.checkpoint.tiers import Candidate
 from spotweld.checkpoint.tree import unflatten
-from spotweld.errors import Corrupt, Fenced, NotFound, NoWholeCheckpoint
+from spotweld.errors import Corrupt, Fenced, NotFound, NoWholeCheckpoint, Unavailable
 from spotweld.store.blobs import get_blob
 from spotweld.store.heads import Kept, read_head
 
@@ -28,7 +29,9 @@ class Found(msgspec.Struct, frozen=True):
     state: Any
     rng: Any
     damaged: tuple[tuple[Kept, str], ...]
-    """Newer ones that are damaged, and how."""
+    """Newer ones, or better places of the same one, that are damaged, and how."""
+    tier: str = ""
+    """Where it was found, as its candidate says."""
 
 
 def find_newest(
@@ -39,13 +42,35 @@ def find_newest(
     epoch: int | None = None,
     places: Callable[[Manifest], Mapping[int, Any]] | None = None,
 ) -> Found | None:
-    """Read the newest whole checkpoint; None if the run has none at all.
+    """Read the newest whole checkpoint of a store; None if the run has none at all.
 
     Args:
         objects: the store.
         run: the run's name.
         kept: what its head names, newest first.
         epoch: under which the caller has taken the run over; None: it only looks.
+        places: as for ``find_best``.
+
+    Raises:
+        CheckpointError, StoreError: as ``find_best``.
+    """
+    owner = None if epoch is None else lambda: check_owner(objects, run, epoch)
+    return find_best(run, [Candidate(objects, run, one, "") for one in kept], owner=owner, places=places)
+
+
+def find_best(
+    run: str,
+    candidates: Sequence[Candidate],
+    *,
+    owner: Callable[[], None] | None = None,
+    places: Callable[[Manifest], Mapping[int, Any]] | None = None,
+) -> Found | None:
+    """Read the first whole checkpoint; None if there is none at all.
+
+    Args:
+        run: the run's name.
+        candidates: best first.
+        owner: called when one is damaged, and raises ``Fenced`` if that has a simple reason.
         places: gives the arrays that are to be filled in place, by the number of the leaf; it may refuse a checkpoint
             by raising what it likes. The arrays are overwritten even if the checkpoint proves to be damaged.
 
@@ -56,19 +81,21 @@ def find_newest(
         Unavailable: the store did not answer; that is no damage.
     """
     damaged: list[tuple[Kept, str]] = []
-    for one in kept:
+    for one in candidates:
         try:
-            manifest = read_manifest(objects, run, one)
+            manifest = read_manifest(one.objects, one.run, one.kept)
             unflatten(manifest.state, manifest.leaves)  # a tree that is damaged is found before anything is read
-            leaves = read_leaves(objects, manifest, places(manifest) if places else None)
+            leaves = read_leaves(one.objects, manifest, places(manifest) if places else None)
             values = [leaves[number] for number in range(len(manifest.leaves))]
             state, rng = unflatten(manifest.state, values), unflatten(manifest.rng, values)
-        except (Corrupt, NotFound) as error:
-            if not damaged and epoch is not None:
-                _check_owner(objects, run, epoch)
-            damaged.append((one, str(error)))
+        except (Corrupt, NotFound, Unavailable) as error:
+            if isinstance(error, Unavailable) and not one.tier:
+                raise
+            if not damaged and owner is not None:
+                owner()
+            damaged.append((one.kept, f"{error} (in {one.tier})" if one.tier else str(error)))
         else:
-            return Found(one, manifest, state, rng, tuple(damaged))
+            return Found(one.kept, manifest, state, rng, tuple(damaged), one.tier)
     if damaged:
         raise NoWholeCheckpoint(
             f"All {len(damaged)} checkpoints of the run {run} are damaged",
@@ -78,7 +105,8 @@ def find_newest(
     return None
 
 
-def _check_owner(objects: Objects, run: str, epoch: int) -> None:
+def check_owner(objects: Objects, run: str, epoch: int) -> None:
+    """Raise ``Fenced`` if the run has another epoch by now."""
     current = read_head(objects, run)
     if current is None or current.epoch != epoch:
         raise Fenced(f"Run {run} has been taken over", "its checkpoints were dropped while they were being read")

@@ -16,9 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from spotweld.checkpoint.events import EventFile
-    from spotweld.checkpoint.publishing import Publisher
+    from spotweld.checkpoint.routes import Route
     from spotweld.checkpoint.saving import Outcome
+    from spotweld.store.heads import Kept
     from spotweld.values.clocks import Clock
+
+
+_PATIENCE = 2
+"""Saves in a row that may fail before the fast tiers are given up and checkpoints go straight to the store."""
 
 
 class Saves:
@@ -26,25 +31,30 @@ class Saves:
 
     Args:
         state: the program's parts.
-        publisher: where snapshots go.
+        route: how checkpoints get to where they are durable.
         tell: where events go.
         clock: time.
-        durable: the step whose state is published already; None: none is.
+        restored: the step that was restored; None: none was.
     """
 
     def __init__(
-        self, state: Mapping[str, object], publisher: Publisher, tell: EventFile, clock: Clock, durable: int | None
+        self, state: Mapping[str, object], route: Route, tell: EventFile, clock: Clock, restored: int | None
     ) -> None:
         self._state, self._tell, self._clock = state, tell, clock
-        self._saver = Saver(publisher, clock)
+        self._route = route
+        self._saver = Saver(route.first, clock)
         self._staging = Staging()
-        self.durable = durable
-        """The newest step whose state is published; None: none is."""
-        self.mark = (durable or 0, clock.monotonic())
+        self.saved = restored
+        """The newest step whose state is saved, if only in a fast tier; None: none is."""
+        self.durable = route.published
+        """The newest step whose state is published in the store; None: none is."""
+        self.mark = (restored or 0, clock.monotonic())
         """Step and time of the newest snapshot that has not failed; the cadence counts from it."""
         self._former_mark = self.mark
         self.costs: tuple[Cost, ...] = ()
         """Of the latest saves."""
+        self.deliveries: tuple[Cost, ...] = ()
+        """The same, but until they were durable in the store."""
         self.failures = 0
         """In a row."""
         self._retry_at = 0.0
@@ -53,6 +63,17 @@ class Saves:
     def running(self) -> float | None:
         """Seconds since the save that is running began; None: none runs."""
         return self._saver.elapsed if self._saver.busy else None
+
+    @property
+    def active(self) -> bool:
+        """A save runs, or something is on its way to a slower tier."""
+        return self._saver.busy or self._route.busy
+
+    @property
+    def under_way(self) -> float | None:
+        """Seconds since that began which a new save would have to wait for on its way to the store; None: nothing."""
+        began = self._route.began
+        return self.running if began is None else self._clock.monotonic() - began
 
     def begin(self, step: int, reason: str, *, urgent: bool = False) -> bool:
         """Capture the state, and begin to publish it.
@@ -68,9 +89,16 @@ class Saves:
         Raises:
             Fenced: a later attempt owns the run.
         """
+        if urgent or reason == "final":
+            self._route.hurry()
         if self._saver.busy or (self._clock.monotonic() < self._retry_at and not urgent):
             return False
+        carrying = self._route.busy
         self.settle()
+        if not self._route.ready or (
+            self.saved == step and (carrying or self.durable == step) and not self._route.direct
+        ):
+            return False
         try:
             self._staging.reserve(FEWEST)
             snapshot = capture(self._state, step, self._staging, self._clock)
@@ -96,9 +124,16 @@ class Saves:
         """No save will be begun any more."""
         self._staging.close()
 
+    def close(self) -> None:
+        """Nothing will be carried to the store any more."""
+        self._route.close()
+
     def wait(self, timeout: float) -> None:
-        """Wait for the running save, at most so many seconds of real time."""
-        self._saver.wait(timeout)
+        """Wait for the running save, or for what is on its way to the store, at most so many seconds of real time."""
+        if self._saver.busy:
+            self._saver.wait(timeout)
+        else:
+            self._route.wait(timeout)
 
     def settle(self) -> Exception | None:
         """Take note of a save that has ended; the error if it failed.
@@ -106,27 +141,57 @@ class Saves:
         Raises:
             Fenced: a later attempt owns the run.
         """
+        error = self._take_note_of_the_carried()
         outcome = self._saver.collect()
         if outcome is None:
-            return None
+            return error
         if isinstance(outcome.error, Fenced):
             raise outcome.error
         if outcome.kept is None:
             self.mark = self._former_mark
             self._fail(outcome.step, outcome.error)
+            if self.failures >= _PATIENCE and self._route.give_up_tiers():
+                self._saver = Saver(self._route.first, self._clock)
             return outcome.error
-        self._succeed(outcome, outcome.kept.key)
-        return None
+        self._succeed(outcome, outcome.kept)
+        return error
 
-    def _succeed(self, outcome: Outcome, manifest: str) -> None:
+    def _take_note_of_the_carried(self) -> Exception | None:
+        """Take note of what has come to slower tiers; the error if the store did not take it."""
+        error = None
+        for store, carried in self._route.collect():
+            if isinstance(carried.error, Fenced):
+                raise carried.error
+            step = carried.load.kept.step
+            if carried.kept is not None:
+                if store == self._route.store:
+                    self.durable = step
+                    cost = Cost(self.costs[-1].stall if self.costs else 0.0, carried.seconds)
+                    self.deliveries = cadence.latest(self.deliveries, cost)
+                self._tell.write(events.Carried(self._clock.now(), step, store, carried.seconds, carried.kept.key))
+            else:
+                if store == self._route.store:
+                    error = carried.error
+                if carried.failures == 1:
+                    warn(f"step {step} did not get to {store}, training goes on and it is tried again: {carried.error}")
+                why = f"{carried.error} (on the way to {store})"
+                self._tell.write(events.SaveFailed(self._clock.now(), step, why, carried.failures))
+        return error
+
+    def _succeed(self, outcome: Outcome, kept: Kept) -> None:
         if self.failures:
             warn(f"saving works again: step {outcome.step} is durable")
         self.failures, self._retry_at = 0, 0.0
-        self.durable = outcome.step
+        self.saved = outcome.step
+        self._route.saved(kept, outcome.began)
+        if self._route.direct:
+            self.durable = outcome.step
         self.costs = cadence.latest(self.costs, Cost(outcome.stall, outcome.seconds))
+        if self._route.direct:
+            self.deliveries = self.costs
         now, size = self._clock.now(), outcome.size
         self._tell.write(
-            events.Saved(now, outcome.step, outcome.reason, outcome.stall, outcome.seconds, size, manifest)
+            events.Saved(now, outcome.step, outcome.reason, outcome.stall, outcome.seconds, size, kept.key)
         )
 
     def _fail(self, step: int, error: Exception | None) -> None:

@@ -29,6 +29,8 @@ class Outcome(msgspec.Struct, frozen=True):
     kept: Kept | None
     """What is published now; None: the save failed."""
     error: Exception | None
+    began: float
+    """When the capture began, by the monotonic clock."""
 
 
 class Saver:
@@ -82,4 +84,6 @@ class Saver:
         except Exception as failure:  # noqa: BLE001 - whatever it is, training goes on and is told
             error = failure
         seconds = self._clock.monotonic() - snapshot.began
-        self._outcome = Outcome(snapshot.step, reason, snapshot.stall, seconds, snapshot.size, kept, error)
+        self._outcome = Outcome(
+            snapshot.step, reason, snapshot.stall, seconds, snapshot.size, kept, error, snapshot.began
+        )

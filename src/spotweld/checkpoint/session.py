@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -10,11 +11,13 @@ from spotweld.checkpoint import cadence, emergency, events
 from spotweld.checkpoint.emergency import Act
 from spotweld.checkpoint.pacing import Pacing
 from spotweld.checkpoint.publishing import Publisher
-from spotweld.checkpoint.restoring import find_newest
+from spotweld.checkpoint.restoring import check_owner, find_best
 from spotweld.checkpoint.risk import Level
 from spotweld.checkpoint.rng import restore_rng
+from spotweld.checkpoint.routes import Leg, Route
 from spotweld.checkpoint.saves import Saves
 from spotweld.checkpoint.state import Saved, places, put_back
+from spotweld.checkpoint.tiers import candidates, open_tiers
 from spotweld.checkpoint.tree import unflatten
 from spotweld.checkpoint.voice import warn
 from spotweld.errors import Conflict, Corrupt, Fenced, Unavailable
@@ -23,12 +26,14 @@ from spotweld.store.heads import take_over
 from spotweld.store.mending import mend_head
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from spotweld.checkpoint.events import EventFile
     from spotweld.checkpoint.format import Manifest
+    from spotweld.checkpoint.restoring import Found
     from spotweld.checkpoint.risk import Risk
     from spotweld.checkpoint.settings import Settings
+    from spotweld.checkpoint.tiers import Opened
     from spotweld.preemption.notices import Notice
     from spotweld.preemption.watcher import Watcher
     from spotweld.store.heads import HeadWriter
@@ -157,18 +162,29 @@ class Session:
         """Let a running save come to its end, unless the process is leaving the machine."""
         self._saves.end()
         if not self._left:
-            self._saves.wait(_FLUSH)
+            give_up = time.monotonic() + _FLUSH
             with suppress(Fenced):
+                while self._saves.active and time.monotonic() < give_up:
+                    self._saves.wait(_GLANCE)
+                    if self._saves.settle() is not None:
+                        break  # a store that refuses now is not waited for
                 self._saves.settle()
+        self._saves.close()
 
     def _open(self, state: Mapping[str, object], objects: Objects) -> Saves:
         """Take the run over and restore."""
-        run, policy, began = self._settings.run, self._settings.policy, self._clock.monotonic()
+        run, began = self._settings.run, self._clock.monotonic()
         writer = patiently(lambda: _take_over(objects, run, self._settings.attempt), self._clock)
         self._epoch = writer.head.epoch
         published = writer.head.kept
+        tiers = open_tiers(self._settings.policy.tiers, run, self._settings.attempt, writer.head)
         found = patiently(
-            lambda: find_newest(objects, run, published, epoch=self._epoch, places=lambda one: _places(state, one)),
+            lambda: find_best(
+                run,
+                candidates(objects, run, published, tiers),
+                owner=lambda: check_owner(objects, run, self._epoch),
+                places=lambda manifest: _places(state, manifest),
+            ),
             self._clock,
         )
         damaged = found.damaged if found else ()
@@ -182,20 +198,44 @@ class Session:
             self.step = found.manifest.step
             told = tuple(events.Damage(kept.step, why) for kept, why in damaged)
             seconds = self._clock.monotonic() - began
-            self._tell.write(events.Restored(self._clock.now(), self.step, found.kept.key, seconds, told))
-        publisher = Publisher(
-            objects,
-            run,
-            writer,
-            self._clock,
-            keep_last=policy.keep_last,
-            keep_every=policy.keep_every,
-            whole=found.manifest if found else None,
-            damaged=[kept.key for kept, _ in damaged],
-        )
-        saves = Saves(state, publisher, self._tell, self._clock, self.step if found else None)
+            newest = published[0].step if published else None
+            self._tell.write(
+                events.Restored(self._clock.now(), self.step, found.kept.key, seconds, told, found.tier, newest)
+            )
+        route = self._route(objects, writer, tiers, found)
+        saves = Saves(state, route, self._tell, self._clock, self.step if found else None)
         saves.prepare()
         return saves
+
+    def _route(self, objects: Objects, writer: HeadWriter, tiers: Sequence[Opened], found: Found | None) -> Route:
+        """The way of the checkpoints of this attempt; what was found in a tier alone sets out for the store at once."""
+        policy, clock = self._settings.policy, self._clock
+        damaged = [kept.key for kept, _ in found.damaged] if found else []
+
+        def publisher(objects: Objects, run: str, writer: HeadWriter, keep: tuple[int, int], url: str) -> Publisher:
+            whole = found.manifest if found and found.tier == url else None
+            return Publisher(
+                objects, run, writer, clock, keep_last=keep[0], keep_every=keep[1], whole=whole, damaged=damaged
+            )
+
+        legs = [
+            Leg(
+                tier.rules.store,
+                tier.objects,
+                publisher(tier.objects, tier.run, tier.writer, (tier.rules.keep_last, 0), tier.rules.store),
+                tier.rules.every,
+            )
+            for tier in tiers
+        ]
+        keep = policy.keep_last, policy.keep_every
+        legs.append(
+            Leg(objects.url, objects, publisher(objects, self._settings.run, writer, keep, ""), policy.store_every)
+        )
+        newest = max((kept.step for kept in writer.head.kept if kept.key not in damaged), default=None)
+        route = Route(legs, clock, newest)
+        if found is not None and found.tier == legs[0].url and found.manifest.step != newest:
+            route.saved(found.kept, clock.monotonic())
+        return route
 
     def _act(self) -> None:
         notice = self._listen()
@@ -287,12 +327,12 @@ class Session:
         return f"the machine will be taken before a save can be finished; {stands}"
 
     def _emergency(self) -> emergency.Situation:
-        saves, elapsed = self._saves, self._saves.running
+        saves, elapsed = self._saves, self._saves.under_way
         return emergency.Situation(
             remaining=self._watcher.remaining(),
-            options=(emergency.predict("full", saves.costs),),
+            options=(emergency.predict("full", saves.deliveries),),
             pace=self._pacing.pace,
-            running=None if elapsed is None else emergency.still_needs(saves.costs, elapsed),
+            running=None if elapsed is None else emergency.still_needs(saves.deliveries, elapsed),
             durable=saves.durable == self.step,
             answered=self._answered,
         )

@@ -10,12 +10,12 @@ import msgspec
 from spotweld.checkpoint import hazard as hazards
 from spotweld.checkpoint.format import RUN_NAME
 from spotweld.errors import UsageError
-from spotweld.project.nouns import CheckpointPolicy, Every, EveryAuto, EverySeconds, EverySteps
+from spotweld.project.nouns import CheckpointPolicy, Every, EveryAuto, EverySeconds, EverySteps, Tier
 from spotweld.values.durations import parse_duration
 from spotweld.values.environment import ATTEMPT, CHECKPOINT, EVENTS_FILE, HAZARD, MACHINE_STARTED, RUN_ID, STORE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 DEFAULT_STORE = "file:.spotweld/store"
 DEFAULT_RUN = "default"
@@ -46,6 +46,7 @@ def settings(
     keep_last: int | None = None,
     keep_every: int | None = None,
     max_lost_work: float | str | None = None,
+    tiers: Sequence[str | Tier] | None = None,
 ) -> Settings:
     """Join what the caller said with what the environment says.
 
@@ -58,6 +59,8 @@ def settings(
         keep_last=given.keep_last if keep_last is None else keep_last,
         keep_every=given.keep_every if keep_every is None else keep_every,
         max_lost_work=given.max_lost_work if max_lost_work is None else _seconds(max_lost_work),
+        tiers=given.tiers if tiers is None else tuple(Tier(tier) if isinstance(tier, str) else tier for tier in tiers),
+        store_every=given.store_every,
     )
     _check(policy)
     name = run or environ.get(RUN_ID) or DEFAULT_RUN

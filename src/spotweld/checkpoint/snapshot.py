@@ -16,14 +16,13 @@ from spotweld.checkpoint.layout import Layout, lay_out
 from spotweld.checkpoint.rng import capture_rng
 from spotweld.checkpoint.state import take
 from spotweld.checkpoint.tree import Node, flatten
-from spotweld.values.digests import checksum
+from spotweld.values.digests import Digest, checksum
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from spotweld.checkpoint.staging import Staging
     from spotweld.values.clocks import Clock
-    from spotweld.values.digests import Digest
 
 
 class Filled(msgspec.Struct, frozen=True):
@@ -46,6 +45,19 @@ class State(msgspec.Struct, frozen=True):
     rng: Node
     leaves: tuple[Leaf, ...]
     layout: Layout
+
+
+class Content(msgspec.Struct, frozen=True):
+    """What a snapshot consists of, but for the bytes."""
+
+    tree: Node
+    """The program's state, without the arrays."""
+    rng: Node
+    """The generators' states, without the arrays."""
+    leaves: tuple[LeafRecord, ...]
+    """The arrays, and where they lie in the chunks."""
+    sizes: tuple[int, ...]
+    """Of the chunks, bytes."""
 
 
 class Source(Protocol):
@@ -81,11 +93,8 @@ class Snapshot:
     """A state on its way to a store.
 
     Args:
+        content: what it consists of.
         source: where its chunks come from.
-        tree: the program's state, without the arrays.
-        rng: the generators' states, without the arrays.
-        leaves: the arrays, and where they lie in the chunks.
-        sizes: of the chunks, bytes.
         step: steps finished.
         staging: where chunks are copied to.
         clock: for the stall.
@@ -94,19 +103,15 @@ class Snapshot:
 
     def __init__(
         self,
+        content: Content,
         source: Source,
-        tree: Node,
-        rng: Node,
-        leaves: tuple[LeafRecord, ...],
-        sizes: tuple[int, ...],
         step: int,
         staging: Staging,
         clock: Clock,
         began: float,
     ) -> None:
-        self.tree, self.rng, self.leaves, self.sizes = tree, rng, leaves, sizes
-        self.step, self.staging, self.began = step, staging, began
-        self.size = sum(leaf.size for leaf in leaves)
+        self.content, self.step, self.staging, self.began = content, step, staging, began
+        self.size = sum(leaf.size for leaf in content.leaves)
         """Bytes of the leaves."""
         self.stall = 0.0
         """Seconds that the copying held up whoever did it; known when all is copied."""
@@ -121,7 +126,7 @@ class Snapshot:
                 compared where they are, and copied only if they differ.
         """
         try:
-            for number, size in enumerate(self.sizes):
+            for number, size in enumerate(self.content.sizes):
                 then = unchanged.get(number) if unchanged else None
                 if then is not None and self._source.digest(number) == then:
                     self._handed.put(Filled(number, None, then))
@@ -174,7 +179,7 @@ def capture(state: Mapping[str, object], step: int, staging: Staging, clock: Clo
         for leaf, (chunk, offset) in zip(seen.leaves, seen.layout.places, strict=True)
     )
     sizes = tuple(plan.size for plan in seen.layout.chunks)
-    return Snapshot(_Live(seen), seen.tree, seen.rng, leaves, sizes, step, staging, clock, began)
+    return Snapshot(Content(seen.tree, seen.rng, leaves, sizes), _Live(seen), step, staging, clock, began)
 
 
 class _Live:

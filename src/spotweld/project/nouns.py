@@ -30,6 +30,17 @@ class EverySeconds(msgspec.Struct, frozen=True, tag="seconds"):
 Every = EveryAuto | EverySteps | EverySeconds
 
 
+class Tier(msgspec.Struct, frozen=True):
+    """A store near the machine, filled before the run's own store and read before it."""
+
+    store: str
+    """URL; ``file:/dev/shm/spotweld`` is memory that outlives the process, though not the machine."""
+    keep_last: int = 1
+    """The newest this many checkpoints are kept there."""
+    every: float = 0.0
+    """Seconds between two checkpoints that it gets, at least; the fastest tier gets all."""
+
+
 class CheckpointPolicy(msgspec.Struct, frozen=True):
     """When to save and what to keep."""
 
@@ -40,6 +51,10 @@ class CheckpointPolicy(msgspec.Struct, frozen=True):
     """Of the older ones every n-th is kept as well; 0: none."""
     max_lost_work: float | None = None
     """Seconds of work that the loss of a machine may cost at most, where saves are quick enough; None: no bound."""
+    tiers: tuple[Tier, ...] = ()
+    """Fastest first; none: checkpoints go straight to the store."""
+    store_every: float = 0.0
+    """Seconds between two checkpoints that the store gets from the tiers, at least; 0: one follows the other."""
 
 
 class RetryOn(StrEnum):

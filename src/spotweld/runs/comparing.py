@@ -88,6 +88,5 @@ def _digest(value: object) -> Digest:
     leaves: list[Leaf] = []
     tree = flatten(value, "", leaves)
     parts = [msgspec.json.encode([tree, [(leaf.kind, leaf.dtype, leaf.shape) for leaf in leaves]])]
-    for leaf in leaves:
-        parts.append(digest(in_place(flat(leaf)) or b"").encode())
+    parts += [digest(in_place(flat(leaf)) or b"").encode() for leaf in leaves]
     return digest(b"\n".join(parts))

@@ -170,12 +170,7 @@ def take_over(objects: Objects, run: str, attempt: int, *, lead: Head | None = N
         if attempt and found.attempt > attempt:
             why = f"this is attempt {attempt}, and attempt {found.attempt} has taken over"
             raise Fenced(f"Run {run} belongs to a later attempt", why, "Nothing is lost: the later attempt goes on.")
-        epoch = found.epoch + 1 if lead is None else lead.epoch
-        if epoch <= found.epoch:
-            raise Fenced(f"Run {run} belongs to a later attempt", f"this is epoch {epoch}, there is {found.epoch}")
-        lineage = (found.lineage or new_write_id()) if lead is None else lead.lineage
-        # An attempt without a number keeps the highest one, so that a numbered zombie stays out.
-        new = Head(epoch, max(attempt, found.attempt), found.seq + 1, new_write_id(), found.kept, lineage)
+        new = _successor(run, found, attempt, lead)
         tried = ""
         try:
             if version is None:
@@ -191,6 +186,15 @@ def take_over(objects: Objects, run: str, attempt: int, *, lead: Head | None = N
         else:
             return HeadWriter(objects, run, new)
     raise _contended(run)
+
+
+def _successor(run: str, found: Head, attempt: int, lead: Head | None) -> Head:
+    epoch = found.epoch + 1 if lead is None else lead.epoch
+    if epoch <= found.epoch:
+        raise Fenced(f"Run {run} belongs to a later attempt", f"this is epoch {epoch}, there is {found.epoch}")
+    lineage = (found.lineage or new_write_id()) if lead is None else lead.lineage
+    # An attempt without a number keeps the highest one, so that a numbered zombie stays out.
+    return Head(epoch, max(attempt, found.attempt), found.seq + 1, new_write_id(), found.kept, lineage)
 
 
 def seal(head: Head) -> bytes:

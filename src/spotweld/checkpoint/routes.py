@@ -1,0 +1,108 @@
+"""How a checkpoint gets to where it is durable: straight to the store, or through fast tiers first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from spotweld.checkpoint.relaying import Load, Relay
+from spotweld.checkpoint.voice import warn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from spotweld.checkpoint.publishing import Publisher
+    from spotweld.checkpoint.relaying import Carried
+    from spotweld.store.heads import Kept
+    from spotweld.store.objects import Objects
+    from spotweld.values.clocks import Clock
+
+
+class Leg:
+    """One tier on the route, with what publishes there."""
+
+    def __init__(self, url: str, objects: Objects, publisher: Publisher, every: float) -> None:
+        self.url, self.objects, self.publisher, self.every = url, objects, publisher, every
+
+
+class Route:
+    """For the training thread alone.
+
+    Args:
+        legs: fastest first; the last one is the store.
+        clock: time.
+        published: the newest step that the store has; None: none.
+    """
+
+    def __init__(self, legs: Sequence[Leg], clock: Clock, published: int | None) -> None:
+        self._legs = list(legs)
+        self.published = published
+        self.store = legs[-1].url
+        first = legs[0]
+        self._relays = [
+            (leg.url, Relay(first.objects, leg.publisher, clock, every=leg.every)) for leg in self._legs[1:]
+        ]
+
+    @property
+    def first(self) -> Publisher:
+        """Where snapshots go."""
+        return self._legs[0].publisher
+
+    @property
+    def direct(self) -> bool:
+        """What is saved is durable."""
+        return len(self._legs) == 1
+
+    @property
+    def busy(self) -> bool:
+        """Something is on its way to a slower tier."""
+        return any(relay.busy for _, relay in self._relays)
+
+    @property
+    def ready(self) -> bool:
+        """A snapshot can be published: nobody else uses the publisher."""
+        return not (self.direct and self.busy)
+
+    @property
+    def began(self) -> float | None:
+        """When the capture of what is on its way to the store began, by the monotonic clock; None: nothing is."""
+        return self._relays[-1][1].began if self._relays else None
+
+    def saved(self, kept: Kept, began: float) -> None:
+        """A checkpoint is in the first tier: carry it on. No save may run."""
+        manifest = self.first.newest
+        if self.direct or manifest is None:
+            return
+        for _, relay in self._relays:
+            relay.offer(Load(kept, manifest, began))
+        self._pin()
+
+    def collect(self) -> list[tuple[str, Carried]]:
+        """What has come to slower tiers, or failed to, since the last call; with the tier's URL."""
+        return [(url, carried) for url, relay in self._relays for carried in relay.collect()]
+
+    def hurry(self) -> None:
+        """Wait for nothing but the stores."""
+        for _, relay in self._relays:
+            relay.hurry()
+
+    def wait(self, timeout: float) -> None:
+        """Wait for what is on its way to the store, at most so many seconds of real time."""
+        if self._relays:
+            self._relays[-1][1].wait(timeout)
+
+    def close(self) -> None:
+        """Carry nothing more."""
+        for _, relay in self._relays:
+            relay.close()
+
+    def give_up_tiers(self) -> bool:
+        """From now on publish straight to the store; False if that is so already."""
+        if self.direct:
+            return False
+        warn(f"the tier {self._legs[0].url} is given up: checkpoints go straight to {self.store}")
+        self.close()
+        self._legs = self._legs[-1:]
+        return True
+
+    def _pin(self) -> None:
+        self.first.pinned = frozenset().union(*(relay.reads for _, relay in self._relays))

@@ -1,0 +1,232 @@
+"""Fast tiers in front of the store: what is saved, carried and restored, and what becomes of it when a tier fails."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from spotweld import Checkpointer
+from spotweld.checkpoint import events
+from spotweld.checkpoint.events import parse_event
+from spotweld.checkpoint.restoring import read_manifest
+from spotweld.errors import Unavailable
+from spotweld.store.heads import read_head
+from spotweld.store.opening import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from conftest import Watched
+
+RUN = "r"
+
+
+class Machine:
+    """A folder that stands for a machine's disk, and a program that runs there."""
+
+    def __init__(self, disk: Path, store: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.disk, self.store = disk, store
+        self.told = disk.parent / "events.jsonl"
+        monkeypatch.setenv("SPOTWELD_EVENTS_FILE", str(self.told))
+
+    @property
+    def url(self) -> str:
+        return f"file:{self.disk}"
+
+    def train(self, total: int, *, stop: int | None = None, every: int = 1, **more: Any) -> np.ndarray:  # noqa: ANN401
+        """A state that is the sum of its steps; leaves the loop after ``stop`` steps if that is given."""
+        self.told.unlink(missing_ok=True)
+        x = {"sum": np.zeros(70_000), "frozen": np.arange(70_000.0)}
+        more = {"tiers": [self.url], "notices": [], **more}
+        checkpointer = Checkpointer({"x": x}, store=self.store, run=RUN, every=every, **more)
+        for step in checkpointer.steps(total):
+            x["sum"] += step
+            checkpointer._session._saves._saver.wait(10)  # every step's state gets into the first tier
+            if stop is not None and step + 1 == stop:
+                break
+        return x["sum"]
+
+    def of(self, kind: type) -> list[Any]:
+        found = [parse_event(line) for line in self.told.read_bytes().splitlines()]
+        return [event for event in found if isinstance(event, kind)]
+
+    def kept(self) -> list[int]:
+        """Steps in the fast tier."""
+        objects = open_store(self.url, verify=False)
+        (inside,) = {meta.key.split("/")[1] for meta in objects.list("runs/")}
+        head = read_head(objects, inside)
+        assert head is not None
+        for kept in head.kept:
+            read_manifest(objects, inside, kept)
+        return [kept.step for kept in head.kept]
+
+    def published(self) -> list[int]:
+        head = read_head(self.store, RUN)
+        return [kept.step for kept in head.kept] if head else []
+
+
+@pytest.fixture
+def machine(tmp_path: Path, store: Watched, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(tmp_path / "disk", store, monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    yield
+    for thread in threading.enumerate():
+        if thread.name.startswith("spotweld"):
+            thread.join(10)
+            assert not thread.is_alive(), thread.name
+
+
+def total(steps: int) -> float:
+    return float(sum(range(steps)))
+
+
+def down(verb: str, key: str) -> None:
+    if verb in {"create", "replace"} and ("/packs/" in key or "/manifests/" in key):
+        raise Unavailable("down")
+
+
+def test_the_end_of_a_run_is_in_the_store(machine: Machine) -> None:
+    assert machine.train(5)[0] == total(5)
+    assert machine.published()[0] == 5
+    assert machine.kept()[0] == 5
+    assert machine.of(events.Carried)[-1].step == 5
+    assert machine.of(events.Carried)[-1].store == machine.store.url
+
+
+def test_a_program_that_restarts_on_its_machine_reads_the_tier(machine: Machine) -> None:
+    machine.train(5)
+    machine.store.calls.clear()
+    assert machine.train(8)[0] == total(8)
+    (restored,) = machine.of(events.Restored)
+    assert (restored.step, restored.tier, restored.published) == (5, machine.url, 5)
+    assert not [key for verb, key in machine.store.calls if verb == "get" and "/packs/" in key]
+
+
+def test_what_has_not_come_to_the_store_yet_is_in_the_tier(machine: Machine) -> None:
+    machine.train(3)
+    machine.store.before = down
+    machine.train(9, stop=7)
+    assert machine.published()[0] == 3
+    newest = machine.kept()[0]
+    assert newest > 3
+    machine.store.before = lambda _verb, _key: None
+    assert machine.train(9, every=100)[0] == total(9)
+    (restored,) = machine.of(events.Restored)
+    assert (restored.step, restored.tier, restored.published) == (newest, machine.url, 3)
+    assert machine.published()[0] == 9
+
+
+def test_a_machine_that_lost_its_disk_restores_from_the_store(machine: Machine) -> None:
+    machine.train(5)
+    shutil.rmtree(machine.disk)
+    assert machine.train(8)[0] == total(8)
+    (restored,) = machine.of(events.Restored)
+    assert (restored.step, restored.tier) == (5, "")
+
+
+@pytest.mark.parametrize("what", ["packs", "manifests", "head"])
+def test_a_damaged_tier_is_passed_over(machine: Machine, what: str) -> None:
+    machine.train(5)
+    for path in machine.disk.rglob("*"):
+        if path.is_file() and what in str(path):
+            data = bytearray(path.read_bytes())
+            if data:
+                data[len(data) // 2] ^= 1
+                path.write_bytes(data)
+    assert machine.train(8)[0] == total(8)
+    (restored,) = machine.of(events.Restored)
+    assert (restored.step, restored.tier) == (5, "")
+    assert len(restored.damaged) == (0 if what == "head" else 1)
+    assert machine.kept()[0] == 8
+
+
+def test_a_life_that_was_declared_dead_does_not_come_back_from_a_disk(machine: Machine, tmp_path: Path) -> None:
+    machine.train(3)
+    machine.store.before = down
+    machine.train(100, stop=80)
+    machine.store.before = lambda _verb, _key: None
+    dead = machine.kept()[0]
+    machine.train(100, stop=12, tiers=[f"file:{tmp_path}/other"])
+    published = machine.published()[0]
+    assert 3 < published < dead
+    assert machine.train(100)[0] == total(100)
+    (restored,) = machine.of(events.Restored)
+    assert (restored.step, restored.tier) == (published, "")
+
+
+def test_another_run_of_the_same_name_is_not_met(machine: Machine, new_store: Callable[[], Watched]) -> None:
+    machine.train(5)
+    machine.store = new_store()
+    assert machine.train(4)[0] == total(4)
+    assert machine.of(events.Fresh)
+
+
+def test_a_tier_that_cannot_be_opened_is_left_out(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
+    machine.disk.parent.mkdir(exist_ok=True)
+    machine.disk.write_text("a file")
+    assert machine.train(5)[0] == total(5)
+    assert machine.published()[0] == 5
+    assert "is left out" in caplog.text
+    assert machine.of(events.Carried) == []
+
+
+def test_a_tier_that_fails_is_given_up(
+    machine: Machine, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from spotweld.store.local import LocalObjects
+
+    create = LocalObjects.create
+
+    def full(self: LocalObjects, key: str, data: Any) -> None:  # noqa: ANN401
+        if "/packs/" in key:
+            raise Unavailable(f"Cannot write {key}", "No space left on device (ENOSPC)")
+        create(self, key, data)
+
+    monkeypatch.setattr(LocalObjects, "create", full)
+    monkeypatch.setattr("spotweld.checkpoint.cadence.retry_after", lambda _failures: 0.0)
+    assert machine.train(30)[0] == total(30)
+    assert machine.published()[0] == 30
+    assert "is given up" in caplog.text
+
+
+def test_three_tiers_each_get_what_they_are_to_get(machine: Machine, tmp_path: Path) -> None:
+    from spotweld.project.nouns import Tier
+
+    middle = Tier(f"file:{tmp_path}/middle", keep_last=2, every=3600.0)
+    tiers = [machine.url, middle]
+    machine.train(6, tiers=tiers)
+    assert machine.published()[0] == 6
+    assert machine.kept()[0] == 6
+    carried = {event.store for event in machine.of(events.Carried)}
+    assert carried == {machine.store.url, middle.store}
+    shutil.rmtree(machine.disk)
+    machine.train(7, tiers=tiers)
+    (restored,) = machine.of(events.Restored)
+    assert (restored.step, restored.tier) == (6, middle.store)
+
+
+def test_chunks_that_the_store_has_are_not_carried_again(machine: Machine) -> None:
+    machine.train(6)
+    head = read_head(machine.store, RUN)
+    assert head is not None
+    sizes = [sum(chunk.stored for chunk in read_manifest(machine.store, RUN, kept).chunks) for kept in head.kept]
+    packs = {pack.key: pack.size for kept in head.kept for pack in read_manifest(machine.store, RUN, kept).packs}
+    assert sum(packs.values()) < sum(sizes)
+
+
+def test_the_policy_of_the_environment_names_tiers(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    from spotweld.project.nouns import CheckpointPolicy, EverySteps, Tier
+
+    policy = CheckpointPolicy(every=EverySteps(2), tiers=(Tier(machine.url),))
+    monkeypatch.setenv("SPOTWELD_CHECKPOINT", msgspec.json.encode(policy).decode())
+    machine.train(4, tiers=None, every=2)
+    assert machine.kept()[0] == 4
