@@ -230,3 +230,34 @@ def test_the_policy_of_the_environment_names_tiers(machine: Machine, monkeypatch
     monkeypatch.setenv("SPOTWELD_CHECKPOINT", msgspec.json.encode(policy).decode())
     machine.train(4, tiers=None, every=2)
     assert machine.kept()[0] == 4
+
+
+def test_differences_are_taken_against_a_base_that_stays(machine: Machine) -> None:
+    import random
+
+    dice = random.Random(3)
+    x = {"w": np.array([dice.gauss(0, 1) for _ in range(150_000)], dtype="<f4"), "n": [0]}
+    more: dict[str, Any] = {"run": RUN, "every": 1, "notices": [], "keep_last": 2, "compress": "bytes"}
+    checkpointer = Checkpointer({"x": x}, store=machine.store, tiers=[machine.url], **more)
+    for step in checkpointer.steps(40):
+        x["w"][step::7] *= np.float32(1.0001)
+        x["n"][0] += 1
+        checkpointer._session._saves.wait(10)
+        while checkpointer._session._saves.active:
+            checkpointer._session._saves.wait(0.1)
+    head = read_head(machine.store, RUN)
+    assert head is not None
+    manifests = [read_manifest(machine.store, RUN, kept) for kept in head.kept]
+    codecs = {chunk.codec for manifest in manifests for chunk in manifest.chunks}
+    assert "delta4" in codecs
+    assert {"zstd", "planes4", "raw"} & codecs
+    assert len(head.kept) <= 3
+    reached = {pack.key for manifest in manifests for pack in manifest.packs}
+    assert machine.store.keys(f"runs/{RUN}/packs/") == reached
+    final = x["w"].copy()
+    shutil.rmtree(machine.disk)
+    x["w"][:] = 0
+    for _ in Checkpointer({"x": x}, store=machine.store, **more).steps(40):
+        pytest.fail("a step was given")
+    assert (x["w"] == final).all()
+    assert x["n"] == [40]

@@ -59,6 +59,7 @@ class Checkpointer:
             come so often, whatever ``every`` says, unless they take too long for it. No bound unless it is given.
         tiers: URLs of stores near the machine, fastest first, such as ``file:/dev/shm/spotweld`` or a folder on a local
             disk: saves go there first and are carried to ``store`` in the background. None unless they are given.
+        compress: ``"auto"`` (where that makes checkpoints durable sooner), ``"bytes"`` (as small as can be), ``"none"``.
         notices: where warnings come from; by default everything that can be heard on this machine.
         clock: for tests.
 
@@ -77,6 +78,7 @@ class Checkpointer:
         keep_every: int | None = None,
         max_lost_work: float | str | None = None,
         tiers: Sequence[str | Tier] | None = None,
+        compress: str | None = None,
         notices: Sequence[Source] | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -92,6 +94,7 @@ class Checkpointer:
             keep_every=keep_every,
             max_lost_work=max_lost_work,
             tiers=tiers,
+            compress=compress,
         )
         self._sources = notices
         self._clock = clock or SystemClock()

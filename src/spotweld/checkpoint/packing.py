@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from spotweld.checkpoint.format import PACK_LIMIT, RAW
 from spotweld.checkpoint.layout import CHUNK
 from spotweld.store.blobs import put_blob
-from spotweld.values.digests import Digest, checksum
+from spotweld.store.pieces import size_of
+from spotweld.values.digests import Data, Digest, checksum
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,6 +34,27 @@ class Stored(msgspec.Struct, frozen=True):
     base: Stored | None = None
 
 
+class Coded(msgspec.Struct, frozen=True):
+    """A chunk's bytes as they are to be stored."""
+
+    data: bytes
+    codec: str
+    check: Digest
+    base: Stored | None
+
+
+class Coder(Protocol):
+    """Makes chunks smaller. May be called from several threads at once."""
+
+    def encode(self, number: int, data: memoryview) -> Coded | None:
+        """The chunk of that number; None: it is stored as it is."""
+        ...
+
+    def sent(self, size: int, seconds: float, at_once: int) -> None:
+        """So many bytes took so long to the store, while as many transfers as that ran."""
+        ...
+
+
 class Packer:
     """Stores the chunks of one snapshot. For one use.
 
@@ -39,14 +62,20 @@ class Packer:
         objects: the store.
         new_key: gives the key of a new pack; may be called from any thread.
         known: chunks that are stored already, by digest and size.
+        coder: what makes chunks smaller; None: they are stored as they are.
     """
 
     def __init__(
-        self, objects: Objects, new_key: Callable[[], str], known: Mapping[tuple[Digest, int], Stored]
+        self,
+        objects: Objects,
+        new_key: Callable[[], str],
+        known: Mapping[tuple[Digest, int], Stored],
+        coder: Coder | None = None,
     ) -> None:
-        self._objects, self._new_key = objects, new_key
+        self._objects, self._new_key, self._coder = objects, new_key, coder
         self._known = dict(known)
         self._failure: BaseException | None = None
+        self._threads = 1
         self.chunks: dict[int, Stored] = {}
         """By their number in the layout."""
         self.sizes: dict[str, int] = {}
@@ -61,7 +90,7 @@ class Packer:
         """
         buffers = snapshot.staging.buffers
         packs = -(-sum(snapshot.content.sizes) // PACK_LIMIT)
-        threads = max(1, min(self._objects.streams, packs, buffers - 1))
+        self._threads = threads = max(1, min(self._objects.streams, packs, buffers - 1))
         # All open packs together must leave a buffer for the copy that is going on.
         limit = max(1, min(PACK_LIMIT // CHUNK, (buffers - 1) // threads))
         others = [
@@ -80,7 +109,7 @@ class Packer:
         """Fill one pack after another, as long as there are chunks."""
         held: list[Filled] = []
         try:
-            key, size = "", 0
+            key, pieces, size = "", list[Data](), 0
             for chunk in snapshot.chunks():
                 held.append(chunk)
                 if self._failure is not None:
@@ -90,26 +119,40 @@ class Packer:
                 stored = self._known.get((digest, raw))
                 if stored is None:
                     key = key or self._new_key()
-                    stored = self._known[digest, raw] = Stored(key, size, raw, raw, digest)
-                    size += raw
-                else:
+                    piece, stored = self._place(chunk, digest, key, size)
+                    self._known[digest, raw] = stored
+                    pieces.append(piece)
+                    size += stored.stored
+                if not pieces or pieces[-1] is not chunk.data:
                     snapshot.release(held.pop())
                 self.chunks[chunk.number] = stored
-                if len(held) == limit:
-                    self._write(key, held, snapshot)
-                    key, size = "", 0
-            self._write(key, held, snapshot)
+                if len(held) == limit or size > PACK_LIMIT - CHUNK:
+                    self._write(key, pieces, held, snapshot)
+                    key, pieces, size = "", [], 0
+            self._write(key, pieces, held, snapshot)
         except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits for all
             self._failure = self._failure or error
         finally:
             for chunk in held:
                 snapshot.release(chunk)
 
-    def _write(self, key: str, held: list[Filled], snapshot: Snapshot) -> None:
-        if not held:
-            return
-        pieces = [chunk.data for chunk in held if chunk.data is not None]
-        put_blob(self._objects, key, pieces)
-        self.sizes[key] = sum(piece.nbytes for piece in pieces)
+    def _place(self, chunk: Filled, digest: Digest, key: str, offset: int) -> tuple[Data, Stored]:
+        """The bytes of a new chunk as they are to be stored there."""
+        if chunk.data is None:
+            msg = f"chunk {chunk.number} is taken to be stored, and is not"
+            raise AssertionError(msg)
+        raw = chunk.data.nbytes
+        coded = self._coder.encode(chunk.number, chunk.data) if self._coder is not None else None
+        if coded is None:
+            return chunk.data, Stored(key, offset, raw, raw, digest)
+        return coded.data, Stored(key, offset, len(coded.data), raw, digest, coded.codec, coded.check, coded.base)
+
+    def _write(self, key: str, pieces: list[Data], held: list[Filled], snapshot: Snapshot) -> None:
+        if pieces:
+            began = time.monotonic()
+            put_blob(self._objects, key, pieces)
+            self.sizes[key] = size_of(pieces)
+            if self._coder is not None:
+                self._coder.sent(self.sizes[key], time.monotonic() - began, self._threads)
         while held:
             snapshot.release(held.pop())

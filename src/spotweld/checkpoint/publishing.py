@@ -39,6 +39,7 @@ from spotweld.version import VERSION
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from spotweld.checkpoint.encoding import Encoder
     from spotweld.checkpoint.snapshot import Snapshot
     from spotweld.store.objects import Objects
     from spotweld.values.clocks import Clock
@@ -64,6 +65,7 @@ class Publisher:
         keep_every: see ``retain``.
         whole: the manifest that was restored: its packs have been read and verified, so they may be referred to.
         damaged: keys of manifests that could not be used; the next head leaves them out.
+        encoder: makes chunks smaller; None: they are stored as they are.
     """
 
     def __init__(
@@ -77,10 +79,12 @@ class Publisher:
         keep_every: int,
         whole: Manifest | None = None,
         damaged: Iterable[str] = (),
+        encoder: Encoder | None = None,
     ) -> None:
         self._objects, self._run, self._writer, self._clock = objects, run, writer, clock
         self._keep_last, self._keep_every = keep_last, keep_every
         self._damaged = set(damaged)
+        self._encoder = encoder
         self._manifests: dict[str, Manifest] = {}
         self._known = _known(whole) if whole else {}
         """Chunks that the newest checkpoint has, and that the next may refer to."""
@@ -94,29 +98,45 @@ class Publisher:
         """The manifest of what was published, or restored, last."""
         self.pinned: frozenset[str] = frozenset()
         """Keys of manifests that are kept whatever the retention says, because somebody reads them."""
+        self._base_key = ""
+        """Of the manifest that differences are taken against, in this store; empty: there is none."""
+        self._base_sizes: dict[str, int] = {}
+        """Of its packs."""
         self._serial = itertools.count()
         self._names: set[str] = set()
         """What was ever written or met and may have to go; emptied by ``_sweep``."""
         self._listed = False
 
-    def publish(self, snapshot: Snapshot) -> Kept:
+    @property
+    def base(self) -> Manifest | None:
+        """Of the copy that differences are taken against, where that is read; None: there are none."""
+        base = self._encoder.base if self._encoder is not None else None
+        return base.manifest if base is not None else None
+
+    def publish(self, snapshot: Snapshot, near: tuple[Objects, Manifest] | None = None) -> Kept:
         """Make the snapshot the run's newest checkpoint. Durable when it returns.
+
+        Args:
+            snapshot: the state.
+            near: where the same bytes can be read again, as long as this is the ``base``.
 
         Raises:
             Fenced: a later epoch owns the run.
             StoreError: it could not be stored; nothing that was published is lost, and a later try is safe.
         """
         try:
-            return self._publish(snapshot)
+            return self._publish(snapshot, near)
         except BaseException:
             snapshot.discard()
             raise
 
-    def _publish(self, snapshot: Snapshot) -> Kept:
+    def _publish(self, snapshot: Snapshot, near: tuple[Objects, Manifest] | None) -> Kept:
         former = self._read_kept()
-        packer = Packer(self._objects, self._new_pack, self._known)
+        if self._encoder is not None:
+            self._encoder.begin(snapshot.content)
+        packer = Packer(self._objects, self._new_pack, self._known, self._encoder)
         packer.store(snapshot)
-        self._sizes |= packer.sizes
+        self._sizes |= packer.sizes | self._base_sizes
         chunks, packs = _table(packer, self._sizes)
         manifest = Manifest(
             format=FORMAT,
@@ -143,8 +163,17 @@ class Publisher:
         candidates = [new, *former]
         numbers = [self._manifests[kept.key].number for kept in candidates]
         places = set(retain(numbers, keep_last=self._keep_last, keep_every=self._keep_every))
-        self._writer.publish(tuple(one for at, one in enumerate(candidates) if at in places or one.key in self.pinned))
+        self._writer.publish(
+            tuple(
+                one
+                for at, one in enumerate(candidates)
+                if at in places or one.key in self.pinned or one.key == self._base_key
+            )
+        )
         self._remember(manifest)
+        if self._encoder is not None:
+            self._encoder.published(tuple(packer.chunks[at] for at in range(len(chunks))), near)
+            self._note_base(key, manifest)
         self._sweep()
         return new
 
@@ -167,6 +196,14 @@ class Publisher:
     def has(self, name: Digest, raw: int) -> bool:
         """A chunk of that digest and size need not be stored again."""
         return (name, raw) in self._known
+
+    def _note_base(self, key: str, manifest: Manifest) -> None:
+        """Keep the checkpoint that differences are taken against, as long as it is that."""
+        base = self._encoder.base if self._encoder is not None else None
+        if base is None:
+            self._base_key, self._base_sizes = "", {}
+        elif base.manifest.step == manifest.step:
+            self._base_key, self._base_sizes = key, {pack.key: pack.size for pack in manifest.packs}
 
     def _new_pack(self) -> str:
         key = pack_key(self._run, self._writer.head.epoch, 0, next(self._serial))

@@ -65,6 +65,8 @@ class Relay:
         self._wake = threading.Event()
         self._waiting: Load | None = None
         self._current: Load | None = None
+        self._base: Load | None = None
+        """What differences are taken against."""
         self._ended: list[Carried] = []
         self._thread: threading.Thread | None = None
         self._staging = Staging(_MEMORY)
@@ -76,7 +78,8 @@ class Relay:
     def reads(self) -> frozenset[str]:
         """Keys of the manifests in the fast tier that are being read, or will be."""
         with self._lock:
-            return frozenset(load.kept.key for load in (self._waiting, self._current) if load is not None)
+            loads = [load for load in (self._waiting, self._current, self._base) if load is not None]
+            return frozenset(load.kept.key for load in loads)
 
     @property
     def busy(self) -> bool:
@@ -139,6 +142,10 @@ class Relay:
             ended = self._carry(load)
             with self._lock:
                 self._current = None
+                if self._publisher.base is load.manifest:
+                    self._base = load
+                elif self._publisher.base is None:
+                    self._base = None
                 self._ended.append(ended)
                 if ended.kept is None and not isinstance(ended.error, Fenced) and not self._closed:
                     self._waiting = self._waiting or load
@@ -157,7 +164,7 @@ class Relay:
         reader = threading.Thread(target=snapshot.copy, args=(stored,), name="spotweld relay", daemon=True)
         reader.start()
         try:
-            kept = self._publisher.publish(snapshot)
+            kept = self._publisher.publish(snapshot, (self._fast, load.manifest))
         except Exception as failure:  # noqa: BLE001 - whatever it is, training goes on and is told
             error = failure
         reader.join()

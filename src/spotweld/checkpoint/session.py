@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from spotweld.checkpoint import cadence, emergency, events
 from spotweld.checkpoint.emergency import Act
+from spotweld.checkpoint.encoding import encoder_for
 from spotweld.checkpoint.pacing import Pacing
 from spotweld.checkpoint.publishing import Publisher
 from spotweld.checkpoint.restoring import check_owner, find_best
@@ -215,7 +216,15 @@ class Session:
         def publisher(objects: Objects, run: str, writer: HeadWriter, keep: tuple[int, int], url: str) -> Publisher:
             whole = found.manifest if found and found.tier == url else None
             return Publisher(
-                objects, run, writer, clock, keep_last=keep[0], keep_every=keep[1], whole=whole, damaged=damaged
+                objects,
+                run,
+                writer,
+                clock,
+                keep_last=keep[0],
+                keep_every=keep[1],
+                whole=whole,
+                damaged=damaged,
+                encoder=None if url else encoder_for(policy.compress, objects),
             )
 
         legs = [

@@ -10,7 +10,7 @@ import msgspec
 from spotweld.checkpoint import hazard as hazards
 from spotweld.checkpoint.format import RUN_NAME
 from spotweld.errors import UsageError
-from spotweld.project.nouns import CheckpointPolicy, Every, EveryAuto, EverySeconds, EverySteps, Tier
+from spotweld.project.nouns import CheckpointPolicy, Compress, Every, EveryAuto, EverySeconds, EverySteps, Tier
 from spotweld.values.durations import parse_duration
 from spotweld.values.environment import ATTEMPT, CHECKPOINT, EVENTS_FILE, HAZARD, MACHINE_STARTED, RUN_ID, STORE
 
@@ -47,6 +47,7 @@ def settings(
     keep_every: int | None = None,
     max_lost_work: float | str | None = None,
     tiers: Sequence[str | Tier] | None = None,
+    compress: str | None = None,
 ) -> Settings:
     """Join what the caller said with what the environment says.
 
@@ -61,6 +62,7 @@ def settings(
         max_lost_work=given.max_lost_work if max_lost_work is None else _seconds(max_lost_work),
         tiers=given.tiers if tiers is None else tuple(Tier(tier) if isinstance(tier, str) else tier for tier in tiers),
         store_every=given.store_every,
+        compress=given.compress if compress is None else _compress(compress),
     )
     _check(policy)
     name = run or environ.get(RUN_ID) or DEFAULT_RUN
@@ -99,6 +101,14 @@ def _every(text: Every | int | str) -> Every:
         raise UsageError(
             f"every={text!r} cannot be read", str(error), "Give 'auto', a number of steps, or '30s'."
         ) from None
+
+
+def _compress(given: str) -> Compress:
+    try:
+        return Compress(given)
+    except ValueError:
+        choices = ", ".join(Compress)
+        raise UsageError(f"compress={given!r} cannot be read", "", f"Give one of {choices}.") from None
 
 
 def _seconds(given: float | str) -> float:

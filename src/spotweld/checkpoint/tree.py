@@ -67,6 +67,23 @@ def unflatten(node: Node, leaves: Sequence[object]) -> object:
     return _decode(node, leaves, 0)
 
 
+def leaf_paths(node: Node, path: str = "") -> dict[int, str]:
+    """Where in a structure each leaf stands, by the leaf's number."""
+    found: dict[int, str] = {}
+    if isinstance(node, dict):
+        for tag, content in node.items():
+            if tag == "leaf":
+                found[content] = path
+            elif tag in {"list", "tuple"}:
+                for at, item in enumerate(content):
+                    found |= leaf_paths(item, f"{path}[{at}]")
+            elif tag in {"dict", "ordered"}:
+                for key, item in content:
+                    plain = key if isinstance(key, (str, int)) else str(key)
+                    found |= leaf_paths(item, step_into(path, plain) if path else str(plain))
+    return found
+
+
 def step_into(path: str, key: object) -> str:
     """The path of an entry: ``a.b`` for a plain name, else ``a[0]``, ``a['x y']``."""
     return f"{path}.{key}" if isinstance(key, str) and _PLAIN.fullmatch(key) else f"{path}[{key!r}]"

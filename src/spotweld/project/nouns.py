@@ -30,6 +30,16 @@ class EverySeconds(msgspec.Struct, frozen=True, tag="seconds"):
 Every = EveryAuto | EverySteps | EverySeconds
 
 
+class Compress(StrEnum):
+    """Whether checkpoints are made smaller."""
+
+    AUTO = "auto"
+    """Where that makes them durable sooner: on the way to a store behind a slow link."""
+    BYTES = "bytes"
+    """As far as it goes, whatever time it takes."""
+    NONE = "none"
+
+
 class Tier(msgspec.Struct, frozen=True):
     """A store near the machine, filled before the run's own store and read before it."""
 
@@ -53,6 +63,7 @@ class CheckpointPolicy(msgspec.Struct, frozen=True):
     """Seconds of work that the loss of a machine may cost at most, where saves are quick enough; None: no bound."""
     tiers: tuple[Tier, ...] = ()
     """Fastest first; none: checkpoints go straight to the store."""
+    compress: Compress = Compress.AUTO
     store_every: float = 0.0
     """Seconds between two checkpoints that the store gets from the tiers, at least; 0: one follows the other."""
 

@@ -1,0 +1,145 @@
+"""Making chunks smaller on their way to a store: which codec each gets, and against what a difference is taken."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from spotweld.checkpoint.arrays import itemsize
+from spotweld.checkpoint.choosing import Chooser, Goal
+from spotweld.checkpoint.codecs import RAW, encode
+from spotweld.checkpoint.format import Manifest
+from spotweld.checkpoint.packing import Coded, Stored
+from spotweld.checkpoint.reading import Buffers, read_chunk
+from spotweld.checkpoint.tree import leaf_paths
+from spotweld.errors import StoreError
+from spotweld.project.nouns import Compress
+from spotweld.store.objects import Objects
+from spotweld.values.digests import checksum
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from spotweld.checkpoint.snapshot import Content
+
+_DELTA = "delta"
+_LARGE = 2**16
+"""Bytes: smaller chunks are not worth a codec's header, nor the time to choose one."""
+_WORTH = 0.9
+"""A new base is due when what differences save has shrunk to a tenth of a checkpoint that stands alone."""
+_MOST = 50
+"""Checkpoints against one base: what is lost with a damaged base is bounded."""
+Kind = tuple[str, ...]
+
+
+class Base(msgspec.Struct, frozen=True):
+    """A checkpoint without differences, which those of the next ones are taken against."""
+
+    objects: Objects
+    """Where its bytes are read from: a tier near the machine."""
+    manifest: Manifest
+    """Of the copy there."""
+    chunks: tuple[Stored, ...]
+    """Where they lie in the store that is written to."""
+
+
+def encoder_for(compress: Compress, objects: Objects) -> Encoder | None:
+    """What makes checkpoints smaller on their way to that store; None: nothing does."""
+    near = objects.url.startswith(("file:", "memory:"))
+    if compress is Compress.NONE or (compress is Compress.AUTO and near):
+        return None  # no codec is as fast as a disk
+    return Encoder(Goal.BYTES if compress is Compress.BYTES else Goal.TIME, objects.streams)
+
+
+class Encoder:
+    """Encodes the checkpoints that go to one store, one after another.
+
+    Args:
+        goal: what codecs are chosen for.
+        threads: how many encode at once.
+    """
+
+    def __init__(self, goal: Goal, threads: int) -> None:
+        self._chooser = Chooser(goal=goal, threads=min(threads, os.cpu_count() or 1))
+        self._kinds: tuple[tuple[Kind, int], ...] = ()
+        self._own = threading.local()
+        self.base: Base | None = None
+        """What differences are taken against; None: nothing."""
+        self._alone = self._since = 0
+
+    def begin(self, content: Content) -> None:
+        """A checkpoint with that content comes next."""
+        self._kinds = _kinds(content)
+        if self.base is not None and tuple(chunk.raw for chunk in self.base.manifest.chunks) != content.sizes:
+            self.base = None
+
+    def encode(self, number: int, data: memoryview) -> Coded | None:
+        """A chunk in the codec of its kind; None: as it is."""
+        if data.nbytes < _LARGE:
+            return None
+        kind, width = self._kinds[number]
+        base = self.base
+        codec = self._chooser.codec_for(kind, width, base is not None)
+        if codec == RAW:
+            return None
+        against = self._bytes_of(base, number) if base is not None and codec.startswith(_DELTA) else None
+        if codec.startswith(_DELTA) and against is None:
+            return None
+        began = time.thread_time()
+        coded = encode(data, codec, against)
+        self._chooser.learn(kind, codec, data.nbytes, len(coded), time.thread_time() - began)
+        if len(coded) >= data.nbytes:
+            return None
+        return Coded(coded, codec, checksum(coded), base.chunks[number] if base and against is not None else None)
+
+    def sent(self, size: int, seconds: float, at_once: int) -> None:
+        """So many bytes took so long to the store, while as many transfers as that ran."""
+        speed = size / max(seconds, 1e-9) * at_once
+        link = self._chooser.link
+        self._chooser.link = speed if link is None else 0.8 * link + 0.2 * speed
+
+    def published(self, chunks: tuple[Stored, ...], near: tuple[Objects, Manifest] | None) -> None:
+        """A checkpoint was published: from now on it may be the base, if its bytes can be had nearby.
+
+        Args:
+            chunks: where its chunks lie.
+            near: where they can be read without going to the store.
+        """
+        stored = sum(chunk.stored for chunk in chunks)
+        if near is not None and all(chunk.base is None for chunk in chunks):
+            self.base, self._alone, self._since = Base(*near, chunks), stored, 0
+        else:
+            self._since += 1
+            if stored > _WORTH * self._alone or self._since >= _MOST:
+                self.base = None
+
+    def _bytes_of(self, base: Base, number: int) -> memoryview | None:
+        if not hasattr(self._own, "buffers"):
+            self._own.buffers, self._own.wanted = Buffers(), Buffers()
+        chunk = base.manifest.chunks[number]
+        into: memoryview = self._own.wanted.get("against", chunk.raw)
+        try:
+            read_chunk(base.objects, base.manifest, chunk, into, self._own.buffers)
+        except (StoreError, OSError):
+            return None  # a difference is a bonus
+        # What is differed from must be, bit for bit, what the store has.
+        return into if base.chunks[number].digest == chunk.digest else None
+
+
+def _kinds(content: Content) -> tuple[tuple[Kind, int], ...]:
+    """Of each chunk: what kind of numbers it holds (the part, the last name on the path, the dtype), and their size."""
+    paths: Mapping[int, str] = leaf_paths(content.tree)
+    found: list[tuple[Kind, int] | None] = [None] * len(content.sizes)
+    for number, leaf in enumerate(content.leaves):
+        path = paths.get(number, "")
+        kind = (path.partition(".")[0], path.rpartition(".")[2], leaf.dtype)
+        left, at = leaf.size + leaf.offset, leaf.chunk
+        while left > 0:
+            if found[at] is None:
+                found[at] = kind, itemsize(leaf.kind, leaf.dtype)
+            left, at = left - content.sizes[at], at + 1
+    return tuple(kind or (("",), 1) for kind in found)
