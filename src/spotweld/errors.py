@@ -17,7 +17,8 @@
     │   ├── UnsupportedState       SW3001           a value with no safe representation
     │   ├── StateMismatch          SW3002           the checkpoint does not fit the program
     │   ├── UnknownFormat          SW3003           written by a newer Spotweld
-    │   └── NoWholeCheckpoint      SW3004           every stored checkpoint is damaged
+    │   ├── NoWholeCheckpoint      SW3004           every stored checkpoint is damaged
+    │   └── Unsettled              SW3005           a directory changes while it is copied
     ├── ProviderError              SW40xx  exit 1   a machine could not be had or reached
     │   └── NoCapacity             SW4001  exit 5   the offer cannot be had now
     └── RunError                   SW50xx  exit 1   a run that cannot go on
@@ -205,6 +206,16 @@ class NoWholeCheckpoint(CheckpointError):
     """
 
     code = "SW3004"
+
+
+class Unsettled(CheckpointError):
+    """A directory was not left alone for as long as it takes to copy what changes in it, so it could not be saved.
+
+    The program goes on and it is tried again; the last snapshot stands. Somebody writes there who is not in the job's
+    process group and so was not stopped, or the job's ``quiesce`` does not quiesce it.
+    """
+
+    code = "SW3005"
 
 
 class ProviderError(SpotweldError):

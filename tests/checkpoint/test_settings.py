@@ -70,3 +70,10 @@ def test_arguments_without_sense_are_refused(wrong: dict[str, object]) -> None:
 def test_an_environment_without_sense_is_refused(name: str, value: str) -> None:
     with pytest.raises(UsageError, match=name):
         settings({name: value})
+
+
+def test_a_program_whose_directory_the_agent_saves_does_not_save_the_same_run() -> None:
+    environ = ENVIRON | {"SPOTWELD_CHECKPOINT": msgspec.json.encode(CheckpointPolicy(directory="out")).decode()}
+    with pytest.raises(UsageError, match="directory out"):
+        settings(environ)
+    assert settings(environ, run="mine").policy == CheckpointPolicy()

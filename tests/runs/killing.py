@@ -184,7 +184,7 @@ def kill_everything(folder: Path, point: Point) -> tuple[Field, bool]:
     process = drive(field, [], os.environ | {MARK: mark})
     time.sleep(point.number * _EIGHTIETH)
     killed = process.poll() is None
-    _kill_marked(mark)
+    kill_marked(mark)
     process.wait(30)
     finish(field)
     return field, killed
@@ -219,7 +219,7 @@ def _only_missing(happenings: list[object], other: list[object]) -> bool:
     return all(theirs[name].get(step) == value for name, curve in ours.items() for step, value in curve.items())
 
 
-def _kill_marked(mark: str) -> None:
+def kill_marked(mark: str) -> None:
     """SIGKILL to every process with the mark in its environment, until there is none."""
     wanted = f"{MARK}={mark}".encode()
     while True:

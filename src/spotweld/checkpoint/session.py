@@ -175,7 +175,7 @@ class Session:
     def _open(self, state: Mapping[str, object], objects: Objects) -> Saves:
         """Take the run over and restore."""
         run, began = self._settings.run, self._clock.monotonic()
-        writer = patiently(lambda: _take_over(objects, run, self._settings.attempt), self._clock)
+        writer = patiently(lambda: take_over_mending(objects, run, self._settings.attempt), self._clock)
         self._epoch = writer.head.epoch
         published = writer.head.kept
         tiers = open_tiers(self._settings.policy.tiers, run, self._settings.attempt, writer.head)
@@ -362,7 +362,7 @@ def _places(state: Mapping[str, object], manifest: Manifest) -> dict[int, Any]:
     return places(state, unflatten(manifest.state, leaves))
 
 
-def _take_over(objects: Objects, run: str, attempt: int) -> HeadWriter:
+def take_over_mending(objects: Objects, run: str, attempt: int) -> HeadWriter:
     """Become the run's writer. A damaged head does not hold the run up: the manifests say all that it said."""
     try:
         return take_over(objects, run, attempt)

@@ -65,6 +65,12 @@ def settings(
         compress=given.compress if compress is None else _compress(compress),
     )
     _check(policy)
+    if given.directory and not run:
+        raise UsageError(
+            f"The job's checkpoint is its directory {given.directory}",
+            "the agent saves this run, and two would fence each other off",
+            "Remove directory from the job's checkpoint, or the Checkpointer from the program.",
+        )
     name = run or environ.get(RUN_ID) or DEFAULT_RUN
     if not RUN_NAME.fullmatch(name):
         raise UsageError(f"{name[:80]!r} cannot be a run's name", "letters, digits and ._- only, 128 at most")

@@ -195,6 +195,10 @@ def _table(shape: Table, node: Node, at: str, sheet: Sheet, given: dict[str, Any
     values = {
         name: check(shape.keys[name].shape, value, prefix + name, sheet) for name, (_, value) in pairs.pairs.items()
     }
+    misfit = shape.misfit(values) if shape.misfit else None
+    if misfit is not None:
+        name, why, todo = misfit
+        sheet.refuse(pairs.pairs[name][0], f"{prefix}{name} does not fit", why, todo)
     return shape.becomes(**given, **values)
 
 

@@ -6,6 +6,7 @@ Checks, messages, the JSON Schema and ``init`` all start from here.
 from __future__ import annotations
 
 import re
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from spotweld.project.nouns import (
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 _PRINTABLE = r"[^\u0000-\u0008\u000b-\u001f\u007f]"
 _STEPS = r"([1-9][0-9]{0,8}) steps?"
+_PART = r"(?!\.\.?(?:/|$))[^/\\\u0000-\u001f\u007f]+"
 _UNITS = "a number and a unit: ms, s, m, h or d"
 
 
@@ -57,6 +59,23 @@ def _every(text: str) -> Every:
     return EverySeconds(_positive(text))
 
 
+def _inside(text: str) -> str:
+    return str(PurePosixPath(text))
+
+
+def _misfit(given: dict[str, Any]) -> tuple[str, str, str] | None:
+    for name in ("ready", "quiesce", "resume"):
+        if name in given and "directory" not in given:
+            return name, "it says when a directory is consistent", "add directory: out/, or remove it"
+    if "ready" in given and "quiesce" in given:
+        return "quiesce", "the program says by itself when the directory is ready", "keep one of ready and quiesce"
+    if "resume" in given and "quiesce" not in given:
+        return "resume", "it undoes what quiesce has done", "add quiesce, or remove it"
+    if "directory" in given and isinstance(given.get("every"), EverySteps):
+        return "every", "Spotweld sees a directory change, and no steps", "write every: auto, or every: 30s"
+    return None
+
+
 def _notice(text: str) -> float | None:
     return None if text == "none" else parse_duration(text)
 
@@ -72,6 +91,11 @@ def _money(read: Callable[[str], Money], example: str) -> Text:
 def _command(example: str) -> Text:
     rule = "it takes a shell command line"
     return Text("a command", rule, example, rf"{_PRINTABLE}*[^\s\u0000-\u001f]{_PRINTABLE}*", longest=32_768)
+
+
+def _path(noun: str, example: str) -> Text:
+    rule = "it takes a relative path without .. and \\"
+    return Text(noun, rule, example, rf"(?:\./)?{_PART}(?:/{_PART})*/?", _inside, 1000)
 
 
 NAME = Text(
@@ -128,8 +152,19 @@ _CHECKPOINT = Table(
         "max_lost_work": Key(
             _duration(_positive, "5m"), "Saved so often that losing the machine never costs more than this."
         ),
+        "directory": Key(
+            _path("a folder in the job's folder", "out/"),
+            "A folder that is saved while any program runs, and restored before it is started again.",
+        ),
+        "ready": Key(
+            _path("a file in the job's folder, or a pattern of files", "out/READY"),
+            "The program renews such a file whenever the directory is consistent, and only then it is saved.",
+        ),
+        "quiesce": Key(_command("kill -STOP -$SPOTWELD_GROUP"), "Makes the directory consistent before it is saved."),
+        "resume": Key(_command("kill -CONT -$SPOTWELD_GROUP"), "Lets the program go on after quiesce."),
     },
     CheckpointPolicy,
+    _misfit,
 )
 
 _RETRY = Table(

@@ -66,6 +66,14 @@ class CheckpointPolicy(msgspec.Struct, frozen=True):
     compress: Compress = Compress.AUTO
     store_every: float = 0.0
     """Seconds between two checkpoints that the store gets from the tiers, at least; 0: one follows the other."""
+    directory: str = ""
+    """A folder of the job's folder that is saved and restored around the process; empty: the process saves itself."""
+    ready: str = ""
+    """A pattern of files in the job's folder that are renewed whenever the directory is consistent; empty: none are."""
+    quiesce: str = ""
+    """A shell command line that makes the directory consistent and lets it be; empty: there is none."""
+    resume: str = ""
+    """A shell command line that lets the program go on after ``quiesce``."""
 
 
 class RetryOn(StrEnum):

@@ -19,14 +19,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from spotweld.checkpoint.directory.protocol import Place
 from spotweld.checkpoint.hazard import spelled
-from spotweld.errors import Conflict, NotFound
+from spotweld.errors import Conflict, Fenced, NotFound
 from spotweld.preemption.detect import sources_here
 from spotweld.preemption.files import clear_notice, write_notice
 from spotweld.preemption.notices import Kind, Notice
 from spotweld.preemption.watcher import Watcher
 from spotweld.runs.courier import Courier, persist, say
 from spotweld.runs.deaths import die_with_parent
+from spotweld.runs.keeping import keeper_of
 from spotweld.runs.reports import (
     EX_TEMPFAIL,
     Heard,
@@ -47,12 +49,18 @@ from spotweld.values import environment
 if TYPE_CHECKING:
     from types import FrameType
 
+    from spotweld.runs.keeping import Keeper
     from spotweld.store.objects import Objects
 
 _LOOK = 0.05
 _TRAP = "trap 'exit $?' TERM"
 """Said before the job's command. Without it TERM ends the shell at once, and the machine with it, while the program is
 still writing its last checkpoint; with it the shell waits for the program and leaves with the same status."""
+_CATCH_UP = 2.0
+"""Seconds at most until a signal that has been received is known as a notice."""
+_GLANCE = 0.01
+_STOPPING = 10.0
+"""Seconds that a program is given to end when a later attempt owns its run."""
 _PATIENCE = 900.0
 """Seconds that a silent store is waited for where nothing can be done without it: the files, the result."""
 _FAREWELL = 60.0
@@ -72,6 +80,7 @@ class Agent:
     def __init__(self, spec: Spec, objects: Objects, folder: Path, environ: dict[str, str]) -> None:
         self._spec = spec
         self._objects = objects
+        self._folder = folder
         self._work = folder / "work"
         self._console = folder / "console.txt"
         self._events = folder / "events.jsonl"
@@ -105,17 +114,30 @@ class Agent:
         return result
 
     def _attempt(self, watcher: Watcher) -> Result:
-        self._work.mkdir(parents=True)
+        # A machine that was only restarted still has the directory, and what it has need not be fetched.
+        self._work.mkdir(parents=True, exist_ok=bool(self._spec.checkpoint.directory))
         persist(lambda: lay_out(self._spec.source, self._objects, self._work), _PATIENCE)
         if self._spec.setup:
             self._stage = Stage.SETTING_UP
             code = self._run(self._spec.setup, watcher)
             if code != 0:
                 return self._result(code, f"`{self._spec.setup}` ended with exit status {code}")
+        if self._spec.checkpoint.directory:
+            return self._attempt_with_directory(watcher)
         self._stage = Stage.RUNNING
         return self._result(self._run(self._spec.command, watcher))
 
-    def _run(self, command: str, watcher: Watcher) -> int:
+    def _attempt_with_directory(self, watcher: Watcher) -> Result:
+        try:
+            keeper = keeper_of(self._spec, self._objects, self._folder, self._events, watcher, self._began)
+        except Fenced as error:
+            return self._result(EX_TEMPFAIL, str(error))
+        self._stage = Stage.RUNNING
+        if keeper.finished:
+            return self._result(0)
+        return self._result(*keeper.finish(self._run(self._spec.command, watcher, keeper)))
+
+    def _run(self, command: str, watcher: Watcher, keeper: Keeper | None = None) -> int:
         with self._console.open("ab", buffering=0) as console:
             process = subprocess.Popen(
                 ["/bin/sh", "-c", f"{_TRAP}\n{command}"],
@@ -127,10 +149,14 @@ class Agent:
                 start_new_session=True,
                 preexec_fn=die_with_parent,  # noqa: PLW1509  it only calls prctl, and no thread of ours holds a lock it needs
             )
+        if keeper is not None:
+            keeper.start(Place(self._work, self._process_environment(), self._console, process.pid))
         termed = False
         try:
             while True:
                 self._forward(watcher.current())
+                if keeper is not None and keeper.fenced:
+                    return _stop(process)
                 if self._term_heard and not termed:
                     # Programs that know nothing of notice files know TERM. The whole group gets it: a shell passes
                     # nothing on.
@@ -138,10 +164,18 @@ class Agent:
                     _signal_group(process, signal.SIGTERM)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     code = process.wait(_LOOK)
+                    self._catch_up(watcher)
                     return code if code >= 0 else 128 - code
         finally:
             if process.returncode is None:
                 _signal_group(process, signal.SIGKILL)
+
+    def _catch_up(self, watcher: Watcher) -> None:
+        """Hear the notice that the process died of; it may have been quicker than the watcher's thread."""
+        patience = time.monotonic() + _CATCH_UP
+        while self._term_heard and watcher.current() is None and time.monotonic() < patience:
+            time.sleep(_GLANCE)
+        self._forward(watcher.current())
 
     def _forward(self, notice: Notice | None) -> None:
         if notice == self._notice:
@@ -200,6 +234,16 @@ class Agent:
         # The process hears of notices from the agent alone; two listeners could disagree.
         base = {name: value for name, value in self._environ.items() if name != environment.METADATA}
         return base | given | spec.env
+
+
+def _stop(process: subprocess.Popen[bytes]) -> int:
+    """End the program; its exit status does not matter any more."""
+    _signal_group(process, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_STOPPING)
+    _signal_group(process, signal.SIGKILL)
+    process.wait()
+    return EX_TEMPFAIL
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -9,6 +9,7 @@ import msgspec
 
 from spotweld.checkpoint import events as told
 from spotweld.checkpoint.arrays import flat, in_place
+from spotweld.checkpoint.directory.comparing import directory_state
 from spotweld.checkpoint.restoring import find_newest
 from spotweld.checkpoint.tree import flatten
 from spotweld.errors import UsageError
@@ -41,7 +42,8 @@ def final_state(objects: Objects, run: str) -> dict[str, Digest]:
     """A digest of every top-level entry of a run's newest checkpoint.
 
     The optimizer's moments and the sampler's position are in it as well as the weights. The random generators' states
-    are not: a program that does not seed one of them and does not use it either starts each time with another.
+    are not: a program that does not seed one of them and does not use it either starts each time with another. Of a
+    directory, what is in it takes the place of the entries.
 
     Raises:
         UsageError: the run has no checkpoint.
@@ -49,6 +51,9 @@ def final_state(objects: Objects, run: str) -> dict[str, Digest]:
         StoreError: the store failed.
     """
     head = read_head(objects, run)
+    directory = directory_state(objects, run, head.kept) if head is not None else None
+    if directory is not None:
+        return directory
     found = find_newest(objects, run, head.kept) if head is not None else None
     if found is None:
         raise UsageError(f"the run {run} has no checkpoint that could be compared")
