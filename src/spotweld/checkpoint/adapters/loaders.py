@@ -6,6 +6,7 @@ import itertools
 from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from spotweld.checkpoint.adapters.ahead import watch
 from spotweld.checkpoint.adapters.plain import from_plain, to_plain
 from spotweld.checkpoint.rng import capture_rng, restore_rng
 from spotweld.checkpoint.sampler import Sampler
@@ -49,6 +50,8 @@ class Resumable(Generic[T]):
         base = getattr(loader, "base_dataloader", loader)  # Accelerate's loaders have a state_dict, but no state
         self._stateful = hasattr(base, "state_dict") and hasattr(base, "load_state_dict")
         self._ahead = ahead
+        inside = int(base is not loader)  # they take a batch ahead, too
+        self._watched = None if self._stateful or not ahead + inside else watch(loader, ahead + inside)
         self._count = 0
         self._start: dict[str, Any] | None = None
         self._touched = False
@@ -104,6 +107,8 @@ class Resumable(Generic[T]):
         state: dict[str, Any] = {"epoch": self.epoch, "count": max(0, self._count - self._ahead), "start": self._start}
         if self._start is None:
             state |= {"marks": self._marks(), "left": self._left}
+        elif self._watched is not None:
+            state["fetches"] = self._watched.kept()
         if self._stateful and self._touched:
             state["loader"] = self._own[0] if self._ahead else to_plain(self.loader.state_dict())  # type: ignore[attr-defined]
         return state
@@ -137,6 +142,8 @@ class Resumable(Generic[T]):
             if state.get("left"):
                 iter(own)  # an iterator that was left before its end, as it was at that time
         elif self._start is not None:
+            if self._watched is not None:
+                self._watched.repeat(state.get("fetches", {}))
             iterator = self._skip(self._start)
             restore_rng(before)
             return iterator
@@ -156,7 +163,6 @@ class Resumable(Generic[T]):
         for _ in range(self._count):
             if next(iterator, iterator) is iterator:
                 raise StateMismatch("The loader has fewer batches than at that time", f"{self._count} were trained on")
-        # The reader took these in the same breath, so they are drawn from the same random numbers.
         taken = list(itertools.islice(iterator, self._ahead))
         return itertools.chain(taken, iterator)
 
