@@ -1,15 +1,12 @@
-"""A tiny GPT-2 under the Trainer: ``hf.py [plain|accumulate|stop] FOLDER``."""
+"""A tiny GPT-2 under the Trainer: ``hf plain|accumulate|stop``."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import signal
 import sys
-import time
 import warnings
 
+import fate
 import torch
 from torch.utils.data import Dataset
 from transformers import EarlyStoppingCallback, GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
@@ -17,9 +14,9 @@ from transformers.utils import logging
 
 from spotweld.checkpoint.adapters.transformers import SpotweldCallback
 
-FLAVOUR, FOLDER = sys.argv[1], sys.argv[2]
-KILL_AT = int(os.environ.get("KILL_AT", "-1"))
-PAUSE = float(os.environ.get("PAUSE", "0"))
+
+def is_(flavour: str) -> bool:
+    return sys.argv[1] == flavour
 
 
 class Texts(Dataset):
@@ -42,13 +39,10 @@ class Told(TrainerCallback):
     def on_log(self, args, state, control, logs, **_):  # noqa: ANN001, ANN003, ANN201, ARG002
         timing = ("runtime", "per_second")
         told = {name: float(value).hex() for name, value in logs.items() if not name.endswith(timing)}
-        with open(f"{FOLDER}/told.jsonl", "a") as file:  # noqa: PTH123
-            file.write(json.dumps([state.global_step, sorted(told), told, None]) + "\n")
+        fate.tell(state.global_step, sorted(told), told)
 
     def on_step_end(self, args, state, control, **_):  # noqa: ANN001, ANN003, ANN201, ARG002
-        if state.global_step == KILL_AT:
-            os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(PAUSE)
+        fate.step_done(state.global_step)
 
 
 def main() -> None:
@@ -59,19 +53,19 @@ def main() -> None:
     model = GPT2LMHeadModel(GPT2Config(vocab_size=60, n_positions=12, n_embd=16, n_layer=2, n_head=2))
     model.config.pad_token_id = None
     args = TrainingArguments(
-        FOLDER,
+        ".",
         num_train_epochs=3,
         per_device_train_batch_size=4,
-        gradient_accumulation_steps=2 if FLAVOUR == "accumulate" else 1,
+        gradient_accumulation_steps=2 if is_("accumulate") else 1,
         learning_rate=0.01,
         lr_scheduler_type="cosine",
         warmup_steps=3,
         logging_steps=3,
         eval_strategy="steps",
         eval_steps=4,
-        save_strategy="steps" if FLAVOUR == "stop" else "no",
+        save_strategy="steps" if is_("stop") else "no",
         save_steps=4,
-        load_best_model_at_end=FLAVOUR == "stop",
+        load_best_model_at_end=is_("stop"),
         metric_for_best_model="eval_loss",
         use_cpu=True,
         report_to=[],
@@ -79,7 +73,7 @@ def main() -> None:
         dataloader_pin_memory=False,
     )
     callbacks = [Told()]
-    if FLAVOUR == "stop":
+    if is_("stop"):
         callbacks.append(EarlyStoppingCallback(1, 0.05))
     trainer = Trainer(model=model, args=args, train_dataset=Texts(30, 0.2), eval_dataset=Texts(10, 0), callbacks=callbacks)
     trainer.add_callback(SpotweldCallback(trainer, every=2))
@@ -91,6 +85,3 @@ def main() -> None:
     digest.update(repr([history, result.training_loss, trainer.state.total_flos]).encode())
     sys.stdout.write(f"\n{digest.hexdigest()}")
 
-
-if __name__ == "__main__":
-    main()

@@ -1,15 +1,13 @@
-"""Lightning with whatever makes a resume hard: ``lit.py [plain|stateful|iterable|accumulate|manual|stop] FOLDER``."""
+"""Lightning with whatever makes a resume hard: ``lit plain|stateful|iterable|accumulate|manual|stop``."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-import os
-import signal
 import sys
 import warnings
 
+import fate
 import torch
 import torchmetrics
 from lightning.pytorch import LightningModule, Trainer, seed_everything
@@ -19,9 +17,9 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 
 from spotweld.checkpoint.adapters.lightning import SpotweldCallback
 
-FLAVOUR, FOLDER = sys.argv[1], sys.argv[2]
-KILL_AT = int(os.environ.get("KILL_AT", "-1"))
-PAUSE = float(os.environ.get("PAUSE", "0"))
+
+def is_(flavour: str) -> bool:
+    return sys.argv[1] == flavour
 
 
 class Noisy(TensorDataset):
@@ -29,7 +27,7 @@ class Noisy(TensorDataset):
 
     def __getitem__(self, index):  # noqa: ANN001, ANN204
         inputs, label = super().__getitem__(index)
-        return (inputs if FLAVOUR == "stateful" else inputs + 0.1 * torch.randn(8)), label
+        return (inputs if is_("stateful") else inputs + 0.1 * torch.randn(8)), label
 
 
 class Stream(IterableDataset):
@@ -43,7 +41,7 @@ class Net(LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.save_hyperparameters({"function": print})
-        self.automatic_optimization = FLAVOUR != "manual"
+        self.automatic_optimization = not is_("manual")
         self.body = torch.nn.Sequential(
             torch.nn.Linear(8, 16), torch.nn.Dropout(0.3), torch.nn.BatchNorm1d(16), torch.nn.Linear(16, 2)
         )
@@ -56,7 +54,7 @@ class Net(LightningModule):
         self.log("loss", loss, on_step=True, on_epoch=True)
         self.accuracy(out.argmax(1), labels)
         self.log("accuracy", self.accuracy, on_epoch=True)
-        if FLAVOUR == "manual":
+        if is_("manual"):
             optimizer = self.optimizers()
             optimizer.zero_grad()
             self.manual_backward(loss)
@@ -68,14 +66,14 @@ class Net(LightningModule):
 
     def configure_optimizers(self):  # noqa: ANN201
         optimizer = torch.optim.AdamW(self.parameters(), 0.01)
-        if FLAVOUR == "manual":
+        if is_("manual"):
             return optimizer
-        if FLAVOUR == "stateful":
+        if is_("stateful"):
             schedule = torch.optim.lr_scheduler.OneCycleLR(
                 optimizer, 0.05, total_steps=self.trainer.estimated_stepping_batches
             )
             return [optimizer], [{"scheduler": schedule, "interval": "step"}]
-        if FLAVOUR == "plain":
+        if is_("plain"):
             schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, factor=0.5)
             return [optimizer], [{"scheduler": schedule, "monitor": "loss_epoch"}]
         return [optimizer], [torch.optim.lr_scheduler.MultiStepLR(optimizer, [1, 2])]
@@ -85,12 +83,8 @@ class Told(Callback):
     """Everything that a user could see, with the step at which it was seen, kept outside of any checkpoint."""
 
     def on_train_batch_end(self, trainer, module, *rest):  # noqa: ANN001, ANN002, ANN201, ARG002
-        import time
-
         self._tell(trainer, "batch")
-        if trainer.fit_loop.epoch_loop.batch_progress.total.ready == KILL_AT:
-            os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(PAUSE)
+        fate.step_done(trainer.fit_loop.epoch_loop.batch_progress.total.ready)
 
     def on_validation_end(self, trainer, module):  # noqa: ANN001, ANN201, ARG002
         if not trainer.sanity_checking:
@@ -103,8 +97,7 @@ class Told(Callback):
         metrics = {name: float(value).hex() for name, value in sorted(trainer.callback_metrics.items())}
         rates = [float(group["lr"]).hex() for group in trainer.optimizers[0].param_groups]
         ready = trainer.fit_loop.epoch_loop.batch_progress.total.ready
-        with open(f"{FOLDER}/told.jsonl", "a") as file:  # noqa: PTH123
-            file.write(json.dumps([ready, what, trainer.current_epoch, metrics, rates]) + "\n")
+        fate.tell(ready, what, trainer.current_epoch, [metrics, rates])
 
 
 def main() -> None:
@@ -113,15 +106,15 @@ def main() -> None:
     torch.set_num_threads(1)
     seed_everything(1, verbose=False)
     data = Noisy(torch.randn(60, 8), torch.randint(0, 2, (60,)))
-    if FLAVOUR == "stateful":
+    if is_("stateful"):
         loader = StatefulDataLoader(data, batch_size=8, shuffle=True, num_workers=2)
-    elif FLAVOUR == "iterable":
+    elif is_("iterable"):
         loader = DataLoader(Stream(), batch_size=8)
     else:
         loader = DataLoader(data, batch_size=8, shuffle=True)
     callbacks = [
-        EarlyStopping("val", patience=0 if FLAVOUR == "stop" else 100),
-        ModelCheckpoint(f"{FOLDER}/best", monitor="val"),
+        EarlyStopping("val", patience=0 if is_("stop") else 100),
+        ModelCheckpoint("best", monitor="val"),
         Told(),
     ]
     callbacks.insert(1, SpotweldCallback(every=2))
@@ -133,8 +126,8 @@ def main() -> None:
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        accumulate_grad_batches=3 if FLAVOUR == "accumulate" else 1,
-        val_check_interval=3 if FLAVOUR in {"iterable", "plain"} else None,
+        accumulate_grad_batches=3 if is_("accumulate") else 1,
+        val_check_interval=3 if is_("iterable") or is_("plain") else None,
         log_every_n_steps=1,
     )
     trainer.fit(model, loader, DataLoader(data, batch_size=20))
@@ -144,6 +137,3 @@ def main() -> None:
     digest.update(repr([trainer.global_step, trainer.current_epoch, trainer.checkpoint_callback.best_model_score]).encode())
     sys.stdout.write(digest.hexdigest())
 
-
-if __name__ == "__main__":
-    main()
