@@ -125,6 +125,8 @@ def _load(leaf: Any, saved: Any, path: str) -> Any:  # noqa: ANN401
         return _load_array(leaf, saved, path)
     if isinstance(leaf, (np.ndarray, np.generic)):
         return _load_numpy(leaf, saved, path)
+    if type(leaf) in {bool, int, float} and isinstance(saved, dict) and not saved["bits"].shape:
+        return _made(saved, saved["bits"].dtype)  # a number that jit has made an array: Flax's `TrainState.step`
     if type(saved) is not type(leaf):
         raise StateMismatch(f"{path} does not fit", f"it was {_told(saved)} and is {_told(leaf)} now")
     return saved
@@ -136,10 +138,14 @@ def _load_array(leaf: jax.Array, saved: Any, path: str) -> jax.Array:  # noqa: A
     if "key" in saved:
         made = jax.random.wrap_key_data(jnp.array(saved["bits"]), impl=saved["key"])
     else:
-        # A copy in any case: JAX may otherwise keep the array's own memory, and overwrite it if the result is donated.
-        array = np.array(saved["bits"]).view(leaf.dtype)
-        made = jnp.array(array[()].item() if saved.get("weak") and array.ndim == 0 else array)
+        made = _made(saved, leaf.dtype)
     return jax.device_put(made, leaf.sharding) if leaf.committed else made
+
+
+def _made(saved: dict[str, Any], dtype: Any) -> jax.Array:  # noqa: ANN401
+    # A copy in any case: JAX may otherwise keep the array's own memory, and overwrite it if the result is donated.
+    array = np.array(saved["bits"]).view(dtype)
+    return jnp.array(array.item() if saved.get("weak") and array.ndim == 0 else array)
 
 
 def _load_numpy(leaf: Any, saved: Any, path: str) -> Any:  # noqa: ANN401

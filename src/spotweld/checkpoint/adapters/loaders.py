@@ -192,11 +192,20 @@ class Resumable(Generic[T]):
         for part, marks in zip(parts, saved, strict=True):
             for name, value in marks.items():
                 if name == "generator":
-                    vars(part)["generator"].set_state(value)
+                    _generator(part).set_state(value)
                 elif name == "sampler":
                     part.load_state_dict(value)
                 else:
                     setattr(part, name, value)
+
+
+def _generator(part: Any) -> Any:  # noqa: ANN401
+    """The sampler's own generator; some make it only when they are iterated over."""
+    if vars(part).get("generator") is None:
+        import torch  # noqa: PLC0415
+
+        vars(part)["generator"] = torch.Generator()
+    return vars(part)["generator"]
 
 
 def _parts(loader: Any) -> list[Any]:  # noqa: ANN401
