@@ -170,3 +170,8 @@ def zygote() -> Iterator[Callable[..., Zygote]]:
 @pytest.fixture
 def trial(tmp_path: Path) -> Callable[[Zygote], Trial]:
     return lambda zygote: Trial(zygote, tmp_path)
+
+
+@pytest.fixture
+def new_run(tmp_path: Path) -> Callable[..., Run]:
+    return lambda zygote, *argv: Run(zygote, tmp_path / "run", *argv)

@@ -17,4 +17,6 @@ if TYPE_CHECKING:
 def test_a_training_resumes_bit_for_bit(
     trial: Callable[[Zygote], Trial], zygote: Callable[..., Zygote], flavour: str, kills: tuple[int, int]
 ) -> None:
-    trial(zygote("hf"))("hf", flavour, kills=kills, seed=len(flavour), notice="file" if flavour == "plain" else "signal")
+    trial(zygote("hf"))(
+        "hf", flavour, kills=kills, seed=len(flavour), notice="file" if flavour == "plain" else "signal"
+    )

@@ -14,7 +14,7 @@ _PLAIN = (bool, int, float, str, bytes)
 
 
 class JaxState:
-    """Holds pytrees under names, as attributes that the training loop replaces. Put it into the ``Checkpointer``'s state.
+    """Holds pytrees as attributes that the training loop replaces. Put it into the ``Checkpointer``'s state.
 
     ::
 
@@ -24,8 +24,8 @@ class JaxState:
 
     A pytree is any nesting that JAX knows: dicts, lists, tuples, named tuples (optax), dataclasses and ``PyTreeNode``
     (Flax), ``nnx.State``, your own registered classes. Only the leaves are stored; the structure is that of the live
-    tree, so what is in it when the program resumes must have the same paths, shapes and dtypes. Leaves are JAX arrays of
-    every dtype (bfloat16, float8 and int4 too), typed random keys, NumPy arrays, and plain numbers and texts.
+    tree, so what is in it when the program resumes must have the same paths, shapes and dtypes. Leaves are JAX arrays
+    of every dtype (bfloat16, float8 and int4 too), typed random keys, NumPy arrays, and plain numbers and texts.
 
     A restored array has the live array's sharding and device. Arrays that are sharded over several devices of this
     process are saved as a whole, so the number of devices may change between attempts.
@@ -126,7 +126,7 @@ def _load(leaf: Any, saved: Any, path: str) -> Any:  # noqa: ANN401
     if isinstance(leaf, (np.ndarray, np.generic)):
         return _load_numpy(leaf, saved, path)
     if type(leaf) in {bool, int, float} and isinstance(saved, dict) and not saved["bits"].shape:
-        return _made(saved, saved["bits"].dtype)  # a number that jit has made an array: Flax's `TrainState.step`
+        return _made(saved, jnp.dtype(saved["dtype"]))  # a number that jit has made an array: Flax's `TrainState.step`
     if type(saved) is not type(leaf):
         raise StateMismatch(f"{path} does not fit", f"it was {_told(saved)} and is {_told(leaf)} now")
     return saved

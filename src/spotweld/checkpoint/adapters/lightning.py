@@ -4,9 +4,9 @@ A callback and no ``CheckpointIO`` plugin: a plugin is asked only when Lightning
 ``ModelCheckpoint`` writes, and hears of no notice. The callback saves by Spotweld's cadence, and leaves to
 ``ModelCheckpoint`` what that is for: keeping what is worth keeping.
 
-A save must lie between two batches, when validation, schedulers and loggers have done their part for the one and nothing
-has been fetched for the other. No hook of Lightning's is called there, so the callback wraps ``advance``, the method that
-trains on one batch. What is saved is Lightning's own checkpoint, and it is restored by Lightning's own methods.
+A save must lie between two batches, when validation, schedulers and loggers have done their part for the one and
+nothing has been fetched for the other. No hook of Lightning's is called there, so the callback wraps ``advance``, the
+method that trains on one batch. What is saved is Lightning's own checkpoint, restored by Lightning's own methods.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class SpotweldCallback(Callback):
         options: of ``Checkpointer``: ``store``, ``run``, ``every``, ``keep_last``, ``keep_every``, ``notices``.
 
     Raises:
-        UsageError: at the start of ``fit``: more than one process, or a ``training_step`` that takes ``dataloader_iter``.
+        UsageError: at the start of ``fit``: several processes, or a ``training_step`` that takes ``dataloader_iter``.
     """
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401
@@ -69,7 +69,9 @@ class SpotweldCallback(Callback):
         fit_loop.setup_data()
         if isinstance(fit_loop._data_fetcher, _DataLoaderIterDataFetcher):  # noqa: SLF001
             raise UsageError(
-                "training_step(dataloader_iter) cannot be resumed", "nobody knows how far ahead it reads", "Take a batch."
+                "training_step(dataloader_iter) cannot be resumed",
+                "nobody knows how far ahead it reads",
+                "Take a batch.",
             )
         fit = _Fit(trainer)
         self._loop = loop = Loop(Checkpointer({"lightning": fit}, **self._options), _total(trainer))
@@ -128,7 +130,7 @@ class _Fit:
     def settle(self) -> None:
         """Lightning has come to where the checkpoint was taken: from here on nothing may tell that it was elsewhere."""
         if self.restored is not None:
-            # Lightning leaves out validation, plateau schedulers and more in an epoch that it takes for a restarted one.
+            # In an epoch that it takes for a restarted one, Lightning leaves out validation and plateau schedulers.
             self._trainer.fit_loop.restarting = False
             restore_metrics(self._trainer, self.restored["metrics"])
             restore_rng(self.rng)
@@ -160,7 +162,7 @@ def _wrap_advance(trainer: Trainer, loop: Loop, fit: _Fit) -> None:
         loop.reach(_step(trainer))
         advance(data_fetcher)
 
-    epoch_loop.advance = wrapped  # type: ignore[method-assign]
+    epoch_loop.advance = wrapped
 
 
 def _step(trainer: Trainer) -> int:

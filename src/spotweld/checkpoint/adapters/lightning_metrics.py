@@ -1,7 +1,7 @@
 """What Lightning has logged so far in an epoch, which its own checkpoints leave out.
 
-Without it an epoch's mean after a resume would be that of the steps since then, and whatever monitors it (early stopping,
-``ModelCheckpoint``, ``ReduceLROnPlateau``) would decide differently.
+Without it an epoch's mean after a resume would be that of the steps since then, and whatever monitors it (early
+stopping, ``ModelCheckpoint``, ``ReduceLROnPlateau``) would decide differently.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Data loaders that go on inside an epoch: torchdata's ``StatefulDataLoader``, PyTorch's ``DataLoader``, any iterable."""
+"""Data loaders that go on inside an epoch: torchdata's ``StatefulDataLoader``, PyTorch's, any iterable."""
 
 from __future__ import annotations
 
@@ -154,10 +154,9 @@ class Resumable(Generic[T]):
         """The epoch that began so, without the batches that were trained on."""
         sampler = getattr(self.loader, "batch_sampler", None)
         if isinstance(sampler, Sampler) and not self._ahead:
-            if sampler.position + self._count == len(sampler):
-                return iter(())  # the sampler would begin the next epoch
+            over = sampler.position + self._count == len(sampler)  # the sampler would begin the next epoch
             sampler.load_state_dict({**sampler.state_dict(), "taken": sampler.taken + self._count})
-            return iter(self.loader)
+            return iter(()) if over else iter(self.loader)
         restore_rng(start["rng"])
         iterator = iter(self.loader)
         for _ in range(self._count):

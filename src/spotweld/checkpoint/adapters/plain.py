@@ -22,7 +22,7 @@ def to_plain(value: Any) -> Any:  # noqa: ANN401
     """The value with what the engine refuses put into words. What is not known here is left to the engine to refuse."""
     kind = type(value)
     if kind in {dict, OrderedDict}:
-        content = kind((to_plain(key), to_plain(item)) for key, item in value.items())
+        content: Any = kind((to_plain(key), to_plain(item)) for key, item in value.items())
         if kind is OrderedDict and hasattr(value, "_metadata"):
             content._metadata = value._metadata  # noqa: SLF001 - PyTorch's, of a module's state_dict
         return content
@@ -52,7 +52,7 @@ def from_plain(value: Any) -> Any:  # noqa: ANN401
         return value
     if kind is dict and value.keys() == {_TAG, _VALUE}:
         return _MAKERS[value[_TAG]](from_plain(value[_VALUE]))
-    content = kind((from_plain(key), from_plain(item)) for key, item in value.items())
+    content: Any = kind((from_plain(key), from_plain(item)) for key, item in value.items())
     if kind is OrderedDict and hasattr(value, "_metadata"):
         content._metadata = value._metadata  # noqa: SLF001
     return content

@@ -1,8 +1,8 @@
 """Hugging Face ``Trainer``: one callback, and ``train`` goes on where it was, bit for bit.
 
-The Trainer's own resume is used for what it does well, finding the epoch and passing over the batches that were trained
-on. Its checkpoint folder is not: it is written by several calls that a kill may come between, read as pickles, and leaves
-out the loss that was summed up since the last log. The live objects' states are saved and restored instead.
+The Trainer's own resume is used for what it does well, finding the epoch and passing over the batches that were
+trained on. Its checkpoint folder is not: it is several files that a kill may come between, some of them pickles, and it
+leaves out the loss that was summed up since the last log. The live objects' states are saved and restored instead.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class SpotweldCallback(TrainerCallback):
         trainer.add_callback(SpotweldCallback(trainer))
         trainer.train()
 
-    Saved are the model, optimizer, scheduler, gradient scaler, the Trainer's progress and log history, the states of its
-    callbacks, the loss since the last log, and the random number generators. The Trainer still writes the folders that
-    ``save_strategy`` asks for; Spotweld needs none of them.
+    Saved are the model, optimizer, scheduler, gradient scaler, the Trainer's progress and log history, the states of
+    its callbacks, the loss since the last log, and the random number generators. The Trainer still writes the folders
+    that ``save_strategy`` asks for; Spotweld needs none of them.
 
     Args:
         trainer: to which it is added.

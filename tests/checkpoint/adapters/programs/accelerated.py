@@ -1,4 +1,4 @@
-"""Accelerate with prepared objects: ``accelerated plain|stateful``. The loader fetches a batch ahead; the data is noisy."""
+"""Accelerate with prepared objects; its loader fetches a batch ahead: ``accelerated plain|stateful``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens to a program, and what is seen of it from outside: told by the environment, kept outside of the store."""
+"""What happens to a program, and what is seen of it from outside, kept outside of the store."""
 
 from __future__ import annotations
 

@@ -75,13 +75,17 @@ def main() -> None:
     callbacks = [Told()]
     if is_("stop"):
         callbacks.append(EarlyStoppingCallback(1, 0.05))
-    trainer = Trainer(model=model, args=args, train_dataset=Texts(30, 0.2), eval_dataset=Texts(10, 0), callbacks=callbacks)
+    trainer = Trainer(
+        model=model, args=args, train_dataset=Texts(30, 0.2), eval_dataset=Texts(10, 0), callbacks=callbacks
+    )
     trainer.add_callback(SpotweldCallback(trainer, every=2))
     result = trainer.train()
     digest = hashlib.sha256()
     for value in [*model.state_dict().values(), *(v for s in trainer.optimizer.state.values() for v in s.values())]:
         digest.update(value.detach().numpy().tobytes())
-    history = [{k: v for k, v in told.items() if "runtime" not in k and "second" not in k} for told in trainer.state.log_history]
+    history = [
+        {k: v for k, v in told.items() if "runtime" not in k and "second" not in k}
+        for told in trainer.state.log_history
+    ]
     digest.update(repr([history, result.training_loss, trainer.state.total_flos]).encode())
     sys.stdout.write(f"\n{digest.hexdigest()}")
-

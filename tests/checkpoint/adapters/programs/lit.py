@@ -34,7 +34,10 @@ class Stream(IterableDataset):
     def __iter__(self):  # noqa: ANN204
         generator = torch.Generator().manual_seed(5)
         for _ in range(60):
-            yield torch.randn(8, generator=generator) + 0.1 * torch.randn(8), torch.randint(0, 2, (), generator=generator)
+            yield (
+                torch.randn(8, generator=generator) + 0.1 * torch.randn(8),
+                torch.randint(0, 2, (), generator=generator),
+            )
 
 
 class Net(LightningModule):
@@ -134,6 +137,7 @@ def main() -> None:
     digest = hashlib.sha256()
     for value in [*model.state_dict().values(), *(v for s in trainer.optimizers[0].state.values() for v in s.values())]:
         digest.update(value.detach().numpy().tobytes())
-    digest.update(repr([trainer.global_step, trainer.current_epoch, trainer.checkpoint_callback.best_model_score]).encode())
+    digest.update(
+        repr([trainer.global_step, trainer.current_epoch, trainer.checkpoint_callback.best_model_score]).encode()
+    )
     sys.stdout.write(digest.hexdigest())
-

@@ -1,7 +1,7 @@
-"""Imports a framework once and forks a process for every run, as a framework takes seconds to import: ``zygote.py MODULE...``.
+"""Imports a framework, which takes seconds, and forks a process for every run: ``zygote.py MODULE...``.
 
-Reads one JSON object a line: ``{"argv": [...], "environ": {...}, "folder": "..."}``, where ``argv[0]`` is a program in this
-folder, or the text of one. Answers with the process's number, then with its exit status.
+Reads one JSON object a line: ``{"argv": [...], "environ": {...}, "folder": "..."}``, where ``argv[0]`` is a program in
+this folder, or the text of one. Answers with the process's number, then with its exit status.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def run(argv: list[str], environ: dict[str, str], folder: str) -> None:
     if argv[0].isidentifier():
         importlib.import_module(argv[0]).main()
     else:
-        exec(compile(argv[0], "example", "exec"), {"__name__": "__main__"})  # noqa: S102
+        exec(compile(argv[0], "example", "exec"), {"__name__": "__main__"})
 
 
 def main() -> None:
