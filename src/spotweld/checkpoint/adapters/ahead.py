@@ -1,0 +1,79 @@
+"""Batches that a loader has fetched before anybody trained on them.
+
+What a dataset or a collator draws from the global generators when such a batch is made depends on how far the training
+was at that moment, and the training draws from them too. A resume makes those batches again, so it has to set the
+generators to what they were for each of them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from spotweld.checkpoint.rng import capture_rng, restore_rng
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+
+class Watched:
+    """Stands in for a loader's batch sampler, and keeps the generators' states of the latest fetches.
+
+    A loader without workers asks its batch sampler for indices right before it makes the batch of them. (With workers
+    the main process draws nothing for a batch, and there is nothing to keep.)
+
+    Args:
+        indices: the batch sampler.
+        keep: of how many fetches, the one that finds the epoch at its end not counted.
+    """
+
+    def __init__(self, indices: Iterable[Any], keep: int) -> None:
+        self._indices = indices
+        self._kept: deque[tuple[int, dict[str, Any]]] = deque(maxlen=keep + 1)
+        self._again: dict[int, dict[str, Any]] = {}
+
+    def __len__(self) -> int:
+        return len(self._indices)  # type: ignore[arg-type]
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        if name == "_indices":  # not there yet, while a copy is made
+            raise AttributeError(name)
+        return getattr(self._indices, name)
+
+    def __iter__(self) -> Iterator[Any]:
+        number = 0
+        iterator = iter(self._indices)
+        while True:
+            again = self._again.pop(number, None)
+            if again is not None:
+                restore_rng(again)
+            self._kept.append((number, capture_rng()))
+            try:
+                indices = next(iterator)
+            except StopIteration:
+                self._again = {}
+                return
+            yield indices
+            number += 1
+
+    def kept(self) -> dict[int, dict[str, Any]]:
+        """The generators' states before each of the latest fetches, by the number of its batch in the epoch."""
+        return dict(self._kept)
+
+    def repeat(self, kept: dict[int, dict[str, Any]]) -> None:
+        """Make those fetches as they were made, when their turn comes in the next iteration."""
+        self._again = dict(kept)
+
+
+def watch(loader: Any, keep: int) -> Watched | None:  # noqa: ANN401
+    """Watch the fetches of a ``DataLoader``; None if it has workers or no sampler."""
+    # Accelerate wraps PyTorch's loader in its own.
+    base = getattr(loader, "base_dataloader", loader)
+    fields = getattr(base, "__dict__", {})
+    name = "batch_sampler" if fields.get("batch_sampler") is not None else "sampler"
+    if fields.get(name) is None or fields.get("num_workers"):
+        return None
+    if not isinstance(fields[name], Watched):
+        fields[name] = Watched(fields[name], keep)  # PyTorch refuses the assignment, as most samplers would be wrong
+    watched: Watched = fields[name]
+    return watched

@@ -1,0 +1,180 @@
+"""Lightning: one callback, and ``Trainer.fit`` goes on where it was, inside an epoch and bit for bit.
+
+A callback and no ``CheckpointIO`` plugin: a plugin is asked only when Lightning has decided to save, gets whatever a
+``ModelCheckpoint`` writes, and hears of no notice. The callback saves by Spotweld's cadence, and leaves to
+``ModelCheckpoint`` what that is for: keeping what is worth keeping.
+
+A save must lie between two batches, when validation, schedulers and loggers have done their part for the one and
+nothing has been fetched for the other. No hook of Lightning's is called there, so the callback wraps ``advance``, the
+method that trains on one batch. What is saved is Lightning's own checkpoint, restored by Lightning's own methods.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import TYPE_CHECKING, Any
+
+from lightning.fabric.utilities.data import sized_len
+from lightning.pytorch.callbacks import Callback, GradientAccumulationScheduler
+from lightning.pytorch.loops.fetchers import _DataLoaderIterDataFetcher
+
+from spotweld.checkpoint.adapters.lightning_metrics import metrics_state, restore_metrics
+from spotweld.checkpoint.adapters.loaders import Resumable
+from spotweld.checkpoint.adapters.loop import UNLIMITED, Loop
+from spotweld.checkpoint.adapters.plain import from_plain, to_plain
+from spotweld.checkpoint.checkpointer import Checkpointer
+from spotweld.checkpoint.rng import capture_rng, restore_rng
+from spotweld.errors import UsageError
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningModule, Trainer
+
+_MORE = "spotweld"
+
+
+class SpotweldCallback(Callback):
+    """Makes ``fit`` resume where it was whenever its machine goes.
+
+    ::
+
+        trainer = Trainer(max_epochs=10, callbacks=[SpotweldCallback()])
+        trainer.fit(model, loader)
+
+    Saved are the model, optimizers, schedulers, precision plugin, loops, callbacks, data module, every train loader's
+    position, what was logged in the running epoch, the states of ``torchmetrics`` in the model, and the random number
+    generators. Hyperparameters are not: the program sets them again.
+
+    Args:
+        options: of ``Checkpointer``: ``store``, ``run``, ``every``, ``keep_last``, ``keep_every``, ``notices``.
+
+    Raises:
+        UsageError: at the start of ``fit``: several processes, or a ``training_step`` that takes ``dataloader_iter``.
+    """
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401
+        self._options = options
+        self._loop: Loop | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002 - Lightning's
+        if stage == "fit":
+            # Last, so that at the end of training every other callback has had its turn.
+            trainer.callbacks = [*(other for other in trainer.callbacks if other is not self), self]
+            _wrap_loaders(trainer.fit_loop)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        if trainer.world_size > 1:
+            raise UsageError("SpotweldCallback works in one process", f"this run has {trainer.world_size}")
+        fit_loop = trainer.fit_loop
+        fit_loop.setup_data()
+        if isinstance(fit_loop._data_fetcher, _DataLoaderIterDataFetcher):  # noqa: SLF001
+            raise UsageError(
+                "training_step(dataloader_iter) cannot be resumed",
+                "nobody knows how far ahead it reads",
+                "Take a batch.",
+            )
+        fit = _Fit(trainer)
+        self._loop = loop = Loop(Checkpointer({"lightning": fit}, **self._options), _total(trainer))
+        loop.begin()
+        fit.rng = capture_rng()
+        _wrap_advance(trainer, loop, fit)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        # Lightning's own handler of TERM would end the process after the batch with status 0, as if all were done.
+        ours = trainer._signal_connector._original_handlers.get(signal.SIGTERM)  # noqa: SLF001
+        if callable(ours) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, ours)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        if self._loop is not None:
+            self._loop.finish(_step(trainer))
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:  # noqa: ARG002
+        if self._loop is not None:
+            self._loop.close()
+
+
+class _Fit:
+    """The whole of a ``fit`` as one part of a state."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self.rng: dict[str, Any] = {}
+        self.restored: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        trainer = self._trainer
+        checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)  # noqa: SLF001
+        for part in (trainer.lightning_module, trainer.datamodule):
+            for name in ("CHECKPOINT_HYPER_PARAMS_KEY", "CHECKPOINT_HYPER_PARAMS_NAME", "CHECKPOINT_HYPER_PARAMS_TYPE"):
+                checkpoint.pop(getattr(part, name, None), None)
+        checkpoint[_MORE] = {"should_stop": trainer.should_stop, "metrics": metrics_state(trainer)}
+        plain: dict[str, Any] = to_plain(checkpoint)
+        return plain
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        trainer, checkpoint = self._trainer, from_plain(state)
+        self.restored = checkpoint.pop(_MORE)
+        connector, fit_loop = trainer._checkpoint_connector, trainer.fit_loop  # noqa: SLF001
+        connector._loaded_checkpoint = checkpoint  # noqa: SLF001
+        connector.restore_model()
+        connector.restore_datamodule()
+        connector.restore_callbacks()
+        connector.restore_training_state()
+        connector._loaded_checkpoint = {}  # noqa: SLF001 - nor is it what `fit(ckpt_path=...)` named
+        trainer.should_stop = checkpoint_stop = bool(self.restored["should_stop"])
+        if fit_loop._data_fetcher is not None and not checkpoint_stop:  # noqa: SLF001
+            fit_loop._load_combined_loader_states()  # noqa: SLF001
+            iter(fit_loop._data_fetcher)  # noqa: SLF001
+
+    def settle(self) -> None:
+        """Lightning has come to where the checkpoint was taken: from here on nothing may tell that it was elsewhere."""
+        if self.restored is not None:
+            # In an epoch that it takes for a restarted one, Lightning leaves out validation and plateau schedulers.
+            self._trainer.fit_loop.restarting = False
+            restore_metrics(self._trainer, self.restored["metrics"])
+            restore_rng(self.rng)
+            self.restored = None
+
+
+def _wrap_loaders(fit_loop: Any) -> None:  # noqa: ANN401
+    """Make the train loaders resumable as soon as Lightning has them, just before it iterates over them."""
+    load_states = fit_loop._load_combined_loader_states  # noqa: SLF001
+
+    def wrapped() -> None:
+        combined = fit_loop._combined_loader  # noqa: SLF001
+        # Of loaders without a length Lightning takes a batch ahead, to know which is the last.
+        ahead = int(any(sized_len(loader) is None for loader in combined.flattened))
+        combined.flattened = [
+            loader if isinstance(loader, Resumable) else Resumable(loader, ahead=ahead) for loader in combined.flattened
+        ]
+        load_states()
+
+    fit_loop._load_combined_loader_states = wrapped  # noqa: SLF001
+
+
+def _wrap_advance(trainer: Trainer, loop: Loop, fit: _Fit) -> None:
+    epoch_loop = trainer.fit_loop.epoch_loop
+    advance = epoch_loop.advance
+
+    def wrapped(data_fetcher: Any) -> None:  # noqa: ANN401
+        fit.settle()
+        loop.reach(_step(trainer))
+        advance(data_fetcher)
+
+    epoch_loop.advance = wrapped
+
+
+def _step(trainer: Trainer) -> int:
+    """Steps finished: of the optimizer, where Lightning drives it, so that no save lies between accumulated batches."""
+    if trainer.lightning_module.automatic_optimization:
+        return int(trainer.global_step)
+    return int(trainer.fit_loop.epoch_loop.batch_progress.total.ready)
+
+
+def _total(trainer: Trainer) -> int:
+    changing = any(isinstance(callback, GradientAccumulationScheduler) for callback in trainer.callbacks)
+    if changing or not trainer.lightning_module.automatic_optimization:
+        return UNLIMITED
+    steps = trainer.estimated_stepping_batches
+    return int(steps) if 0 < steps < UNLIMITED else UNLIMITED

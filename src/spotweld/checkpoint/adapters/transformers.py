@@ -1,0 +1,201 @@
+"""Hugging Face ``Trainer``: one callback, and ``train`` goes on where it was, bit for bit.
+
+The Trainer's own resume is used for what it does well, finding the epoch and passing over the batches that were
+trained on. Its checkpoint folder is not: it is several files that a kill may come between, some of them pickles, and it
+leaves out the loss that was summed up since the last log. The live objects' states are saved and restored instead.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import TrainerCallback
+from transformers.trainer_callback import ExportableState
+
+from spotweld.checkpoint.adapters.ahead import watch
+from spotweld.checkpoint.adapters.loop import Loop
+from spotweld.checkpoint.adapters.plain import from_plain, to_plain
+from spotweld.checkpoint.checkpointer import Checkpointer
+from spotweld.checkpoint.rng import capture_rng, restore_rng
+from spotweld.checkpoint.state import put_back, take
+from spotweld.errors import UsageError
+
+if TYPE_CHECKING:
+    from transformers import Trainer, TrainingArguments
+
+    from spotweld.checkpoint.adapters.ahead import Watched
+
+_FOLDER = "spotweld:resume"
+"""What the Trainer is told to resume from. It looks for files there and does without those that it does not find."""
+_HOOKS = ("_inner_training_loop", "_init_training_state")
+_PROGRESS = ("epoch", "global_step", "num_input_tokens_seen", "total_flos", "log_history")
+_BEST = ("best_metric", "best_global_step", "best_model_checkpoint")
+_SUMS = ("_total_loss_scalar", "_globalstep_last_logged", "current_flos")
+_STARTS = ("_initial_num_input_tokens_seen", "_initial_global_step")
+
+
+class SpotweldCallback(TrainerCallback):
+    """Makes ``trainer.train()`` resume where it was whenever its machine goes.
+
+    ::
+
+        trainer = Trainer(model=model, args=args, train_dataset=data)
+        trainer.add_callback(SpotweldCallback(trainer))
+        trainer.train()
+
+    Saved are the model, optimizer, scheduler, gradient scaler, the Trainer's progress and log history, the states of
+    its callbacks, the loss since the last log, and the random number generators. The Trainer still writes the folders
+    that ``save_strategy`` asks for; Spotweld needs none of them.
+
+    Args:
+        trainer: to which it is added.
+        options: of ``Checkpointer``: ``store``, ``run``, ``every``, ``keep_last``, ``keep_every``, ``notices``.
+
+    Raises:
+        UsageError: the Trainer works with several processes, or is of a version that is not known here.
+    """
+
+    def __init__(self, trainer: Trainer, **options: Any) -> None:  # noqa: ANN401
+        missing = [name for name in _HOOKS if not hasattr(trainer, name)]
+        if missing:
+            raise UsageError("This version of transformers is not known", f"its Trainer has no {missing[0]}")
+        if trainer.args.world_size > 1:
+            raise UsageError("SpotweldCallback works in one process", f"this run has {trainer.args.world_size}")
+        self._trainer = trainer
+        self._part = _Training(trainer)
+        self._options = options
+        self._loop: Loop | None = None
+        self._wrap_train()
+        self._wrap_init()
+
+    def on_train_begin(self, args: TrainingArguments, state: Any, control: Any, **given: Any) -> None:  # noqa: ANN401, ARG002
+        self._part.watched = watch(given["train_dataloader"], args.gradient_accumulation_steps + 1)
+        self._part.begun = True
+        if self._part.restored is not None:
+            self._part.put_back()
+
+    def on_epoch_begin(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401, ARG002
+        self._part.begin_epoch()
+
+    def on_step_begin(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401, ARG002
+        self._part.settle()
+        if self._loop is not None:
+            self._loop.reach(state.global_step)
+
+    def on_train_end(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401, ARG002
+        self._part.over = True
+        if self._loop is not None:
+            self._loop.finish(state.global_step)
+
+    def _wrap_train(self) -> None:
+        """Let the Trainer believe from the start that it resumes: only then it passes over batches."""
+        train = self._trainer._inner_training_loop  # noqa: SLF001
+
+        @functools.wraps(train)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            kwargs["resume_from_checkpoint"] = kwargs.get("resume_from_checkpoint") or _FOLDER
+            try:
+                return train(*args, **kwargs)
+            finally:
+                if self._loop is not None:
+                    self._loop.close()
+
+        self._trainer._inner_training_loop = wrapped  # noqa: SLF001
+
+    def _wrap_init(self) -> None:
+        """Restore where the Trainer would read its folder: it now knows how many steps there are."""
+        trainer, part = self._trainer, self._part
+        init = trainer._init_training_state  # noqa: SLF001
+
+        def wrapped(max_steps: int, steps_in_epoch: int, epochs: int, *rest: Any) -> tuple[int, int]:  # noqa: ANN401
+            begun: tuple[int, int] = init(max_steps, steps_in_epoch, epochs, *rest)
+            self._loop = Loop(Checkpointer({"trainer": part}, **self._options), max_steps)
+            self._loop.begin()
+            if part.restored is None:
+                return begun
+            part.edge_rng = capture_rng()
+            for name, value in part.restored["progress"].items():
+                setattr(trainer.state, name, value)
+            if part.restored["over"]:
+                return epochs, 0
+            epoch, steps = divmod(trainer.state.global_step, steps_in_epoch)
+            return epoch, steps * trainer.args.gradient_accumulation_steps
+
+        trainer._init_training_state = wrapped  # noqa: SLF001
+
+
+class _Training:
+    """The whole of a training as one part of a state."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self.restored: dict[str, Any] | None = None
+        """What was read and is not yet put back."""
+        self.edge_rng: dict[str, Any] = {}
+        self.watched: Watched | None = None
+        self.begun = False
+        self.over = False
+        self._epoch_rng: dict[str, Any] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        trainer = self._trainer
+        if not self.begun:
+            return {}  # there is no optimizer yet
+        progress = {name: getattr(trainer.state, name) for name in (*_PROGRESS, *_BEST)}
+        if self.over:  # if the program is started again, the Trainer sums up again
+            progress["log_history"] = [told for told in progress["log_history"] if "train_runtime" not in told]
+        state: dict[str, Any] = to_plain(
+            {
+                "parts": take(self._parts()),
+                "progress": progress,
+                "loss": torch.zeros(()) if self.over else trainer._tr_loss,  # noqa: SLF001
+                "sums": {name: getattr(trainer, name) for name in (*_SUMS, *_STARTS)},
+                "callbacks": [callback.state() for callback in self._others()],
+                "over": self.over,
+            }
+        )
+        return state | {"epoch_rng": self._epoch_rng, "fetches": self.watched.kept() if self.watched else {}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.restored = from_plain(state)
+
+    def put_back(self) -> None:
+        """The Trainer has made its objects: make them what they were."""
+        saved = self.restored or {}
+        put_back(self._parts(), saved["parts"])
+        with torch.no_grad():
+            self._trainer._tr_loss.copy_(saved["loss"])  # noqa: SLF001
+        for name, value in saved["sums"].items():
+            setattr(self._trainer, name, value)
+        for callback, theirs in zip(self._others(), saved["callbacks"], strict=True):
+            for name, value in (theirs["args"] | theirs["attributes"]).items():
+                setattr(callback, name, value)
+
+    def begin_epoch(self) -> None:
+        """A sampler that draws its order from a global generator is about to: in a restored epoch the same again."""
+        if self.restored is None:
+            self._epoch_rng = capture_rng()
+            return
+        self._epoch_rng = self.restored["epoch_rng"]
+        restore_rng(self._epoch_rng)
+        if self.watched is not None:
+            self.watched.repeat(self.restored["fetches"])
+
+    def settle(self) -> None:
+        """The Trainer has come to where the checkpoint was taken; what it did on its way leaves no trace."""
+        if self.restored is not None:
+            self._trainer.state.log_history = self.restored["progress"]["log_history"]
+            restore_rng(self.edge_rng)
+            self.restored = None
+
+    def _parts(self) -> dict[str, Any]:
+        trainer = self._trainer
+        parts = {"model": trainer.model, "optimizer": trainer.optimizer, "scheduler": trainer.lr_scheduler}
+        scaler = getattr(trainer.accelerator, "scaler", None)
+        return parts if scaler is None else {**parts, "scaler": scaler}
+
+    def _others(self) -> list[Any]:
+        """The callbacks that have a state."""
+        return [one for one in self._trainer.callback_handler.callbacks if isinstance(one, ExportableState)]

@@ -1,0 +1,91 @@
+"""A tiny GPT-2 under the Trainer: ``hf plain|accumulate|stop``."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import warnings
+
+import fate
+import torch
+from torch.utils.data import Dataset
+from transformers import EarlyStoppingCallback, GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
+from transformers.utils import logging
+
+from spotweld.checkpoint.adapters.transformers import SpotweldCallback
+
+
+def is_(flavour: str) -> bool:
+    return sys.argv[1] == flavour
+
+
+class Texts(Dataset):
+    """Some tokens of each text are replaced at random, as for a masked language model."""
+
+    def __init__(self, count: int, noise: float) -> None:
+        self.texts = torch.randint(0, 60, (count, 12), generator=torch.Generator().manual_seed(3))
+        self.noise = noise
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __getitem__(self, index):  # noqa: ANN001, ANN204
+        text = self.texts[index]
+        noisy = torch.where(torch.rand(12) < self.noise, torch.randint(0, 60, (12,)), text)
+        return {"input_ids": noisy, "labels": text}
+
+
+class Told(TrainerCallback):
+    def on_log(self, args, state, control, logs, **_):  # noqa: ANN001, ANN003, ANN201, ARG002
+        timing = ("runtime", "per_second")
+        told = {name: float(value).hex() for name, value in logs.items() if not name.endswith(timing)}
+        fate.tell(state.global_step, sorted(told), told)
+
+    def on_step_end(self, args, state, control, **_):  # noqa: ANN001, ANN003, ANN201, ARG002
+        fate.step_done(state.global_step)
+
+
+def main() -> None:
+    warnings.simplefilter("ignore")
+    logging.set_verbosity_error()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=60, n_positions=12, n_embd=16, n_layer=2, n_head=2))
+    model.config.pad_token_id = None
+    args = TrainingArguments(
+        ".",
+        num_train_epochs=3,
+        per_device_train_batch_size=4,
+        gradient_accumulation_steps=2 if is_("accumulate") else 1,
+        learning_rate=0.01,
+        lr_scheduler_type="cosine",
+        warmup_steps=3,
+        logging_steps=3,
+        eval_strategy="steps",
+        eval_steps=4,
+        save_strategy="steps" if is_("stop") else "no",
+        save_steps=4,
+        load_best_model_at_end=is_("stop"),
+        metric_for_best_model="eval_loss",
+        use_cpu=True,
+        report_to=[],
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )
+    callbacks = [Told()]
+    if is_("stop"):
+        callbacks.append(EarlyStoppingCallback(1, 0.05))
+    trainer = Trainer(
+        model=model, args=args, train_dataset=Texts(30, 0.2), eval_dataset=Texts(10, 0), callbacks=callbacks
+    )
+    trainer.add_callback(SpotweldCallback(trainer, every=2))
+    result = trainer.train()
+    digest = hashlib.sha256()
+    for value in [*model.state_dict().values(), *(v for s in trainer.optimizer.state.values() for v in s.values())]:
+        digest.update(value.detach().numpy().tobytes())
+    history = [
+        {k: v for k, v in told.items() if "runtime" not in k and "second" not in k}
+        for told in trainer.state.log_history
+    ]
+    digest.update(repr([history, result.training_loss, trainer.state.total_flos]).encode())
+    sys.stdout.write(f"\n{digest.hexdigest()}")

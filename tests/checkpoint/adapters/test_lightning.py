@@ -1,0 +1,30 @@
+"""Lightning, killed anywhere and told to leave: weights, logs and decisions are those of an undisturbed fit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import Trial, Zygote
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flavour", "kills", "notice"),
+    [
+        ("plain", (3, 16), "signal"),  # shuffled by the global generator, noise, plateau scheduler, validation inside
+        ("stateful", (3, 16), "file"),  # torchdata's loader with two workers, OneCycle by steps
+        ("iterable", (3, 16), "file"),  # no length, a batch ahead, noise
+        ("accumulate", (3, 16), "signal"),
+        ("manual", (3, 16), "signal"),
+        ("stop", (3, 8), "file"),  # early stopping
+    ],
+)
+def test_a_fit_resumes_bit_for_bit(
+    trial: Callable[[Zygote], Trial], zygote: Callable[..., Zygote], flavour: str, kills: tuple[int, int], notice: str
+) -> None:
+    trial(zygote("lit"))("lit", flavour, kills=kills, seed=len(flavour), notice=notice)

@@ -1,0 +1,34 @@
+"""Programs that own their loop, killed anywhere and told to leave: the end is that of an undisturbed run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import Trial, Zygote
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("argv", "notice"),
+    [
+        (("accelerated", "plain"), "signal"),
+        (("accelerated", "stateful"), "file"),
+        (("streamed",), "signal"),
+        (("flaxed",), "file"),
+    ],
+)
+def test_a_program_resumes_bit_for_bit(
+    trial: Callable[[Zygote], Trial], zygote: Callable[..., Zygote], argv: tuple[str, ...], notice: str
+) -> None:
+    trial(zygote(*(("accelerated", "streamed") if argv[0] != "flaxed" else argv)))(
+        *argv, kills=(3, 20), seed=sum(map(len, argv)), notice=notice
+    )
+
+
+def test_numpy_alone_resumes_bit_for_bit(trial: Callable[[Zygote], Trial], zygote: Callable[..., Zygote]) -> None:
+    trial(zygote("numpy"))("lean", kills=(3, 35), seed=1)
