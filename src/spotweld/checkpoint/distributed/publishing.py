@@ -1,0 +1,175 @@
+"""From the ranks' snapshots to one published checkpoint: every share durable first, then the manifest, then the head.
+
+Each rank calls the same; rank 0 alone has the right to move the head, and tells the others how it went.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from spotweld.checkpoint.distributed.group import Trouble, by_first, error_of, trouble_of
+from spotweld.checkpoint.distributed.planning import Item, Piece
+from spotweld.checkpoint.distributed.shards import Share, merge, state_node
+from spotweld.checkpoint.format import pack_key
+from spotweld.checkpoint.packing import Packer
+from spotweld.checkpoint.publishing import chunk_table, known_chunks, leaf_records
+from spotweld.checkpoint.snapshot import State
+from spotweld.store.heads import Kept
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from spotweld.checkpoint.distributed.group import Group
+    from spotweld.checkpoint.format import Manifest
+    from spotweld.checkpoint.publishing import Publisher
+    from spotweld.checkpoint.snapshot import Snapshot
+    from spotweld.store.objects import Objects
+    from spotweld.values.digests import Digest
+
+
+class Shared(msgspec.Struct, frozen=True):
+    """What rank 0 needs besides the shares."""
+
+    parts: Any
+    """The tree of the state that the ranks share."""
+    items: tuple[Item, ...]
+
+
+class ShareOf(State, frozen=True):
+    """What one rank saves: ``tree`` is what it has for itself."""
+
+    pieces: tuple[Piece, ...]
+    shared: Shared
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What a rank tells rank 0 after its part of a save."""
+
+    packs: tuple[str, ...]
+    """Keys of those that it has begun to write."""
+    size: int
+    """Bytes of its leaves."""
+    share: Share | None = None
+    trouble: Trouble | None = None
+
+
+class Storer:
+    """Stores one rank's shares, for one save after another.
+
+    Args:
+        objects: the store.
+        run: the run's name.
+        epoch: under which the group has taken it over.
+        rank: this one's; it writes packs under its own number.
+        whole: the manifest that was restored: its chunks have been read and verified, so they may be referred to.
+    """
+
+    def __init__(self, objects: Objects, run: str, epoch: int, rank: int, whole: Manifest | None) -> None:
+        self._objects, self._run, self._epoch, self._rank = objects, run, epoch, rank
+        self._known = known_chunks(whole.chunks, whole.packs) if whole else {}
+        self._sizes = {pack.key: pack.size for pack in whole.packs} if whole else {}
+        self._serial = itertools.count()
+        self._digests: dict[int, Digest] = {}
+        self.unchanged: dict[int, Digest] = {}
+        """Of chunks that were the same in the two newest snapshots, by their number."""
+
+    def store(self, snapshot: Snapshot) -> Report:
+        """Store what ``snapshot.state``, a ``ShareOf``, has. Durable when it returns; what fails is in the report."""
+        keys: list[str] = []
+
+        def new_pack() -> str:
+            keys.append(pack_key(self._run, self._epoch, self._rank, next(self._serial)))
+            return keys[-1]
+
+        packer = Packer(self._objects, new_pack, self._known)
+        try:
+            packer.store(snapshot)
+        except Exception as error:  # noqa: BLE001 - whatever it is, rank 0 has to hear of it
+            return Report(tuple(keys), snapshot.size, trouble=trouble_of(error))
+        sizes = self._sizes | packer.sizes
+        chunks, packs = chunk_table(packer, sizes)
+        state: Any = snapshot.state
+        share = Share(state.pieces, state.tree, state.rng, leaf_records(state), chunks, packs)
+        return Report(tuple(keys), snapshot.size, share)
+
+    def published(self, share: Share) -> None:
+        """The share is part of the newest checkpoint, so the next one may refer to its chunks."""
+        self._known = known_chunks(share.chunks, share.packs)
+        self._sizes = {pack.key: pack.size for pack in share.packs}
+        digests = {number: chunk.digest for number, chunk in enumerate(share.chunks)}
+        self.unchanged = {
+            number: name
+            for number, name in digests.items()
+            if self._digests.get(number) == name and (name, share.chunks[number].raw) in self._known
+        }
+        self._digests = digests
+
+
+class GroupPublisher:
+    """Publishes together with the other ranks, for one thread of each.
+
+    Args:
+        group: of these threads.
+        storer: of this rank.
+        publisher: on rank 0, the one that may move the head.
+    """
+
+    def __init__(self, group: Group, storer: Storer, publisher: Publisher | None) -> None:
+        self._group, self._storer, self._publisher = group, storer, publisher
+
+    @property
+    def unchanged(self) -> dict[int, Digest]:
+        """See ``Storer``."""
+        return self._storer.unchanged
+
+    def publish(self, snapshot: Snapshot) -> Kept:
+        """Make the ranks' snapshots the run's newest checkpoint. Durable when it returns; the same on every rank.
+
+        Raises:
+            Fenced: a later epoch owns the run.
+            SpotweldError: a rank could not store its share, or rank 0 could not publish.
+            PeerLost: a rank is gone.
+        """
+        report = self._storer.store(snapshot)
+        reports = [msgspec.json.decode(data, type=Report) for data in self._group.collect(msgspec.json.encode(report))]
+        state: Any = snapshot.state
+        kept = msgspec.json.decode(
+            by_first(self._group, lambda: msgspec.json.encode(self._announce(snapshot.step, state.shared, reports))),
+            type=Kept,
+        )
+        if report.share is not None:
+            self._storer.published(report.share)
+        if self._group.rank == 0:
+            snapshot.size = sum(one.size for one in reports)
+        return kept
+
+    def _announce(self, step: int, shared: Shared, reports: Sequence[Report]) -> Kept:
+        assert self._publisher is not None
+        return announce(self._publisher, step, shared, reports)
+
+
+def announce(publisher: Publisher, step: int, shared: Shared, reports: Sequence[Report]) -> Kept:
+    """Publish what the ranks have stored.
+
+    Raises:
+        SpotweldError: one of them failed, or the head could not be moved.
+    """
+    check_reports(publisher, reports)
+    whole = merge(shared.items, [report.share for report in reports if report.share is not None])
+    tree = state_node(shared.parts, whole.sharded, whole.own)
+    return publisher.announce(step, tree, {"list": whole.rng}, whole.leaves, whole.chunks, whole.packs)
+
+
+def check_reports(publisher: Publisher, reports: Sequence[Report]) -> None:
+    """See that every rank has stored its share; what was stored in vain will be deleted some time.
+
+    Raises:
+        SpotweldError: one has not.
+    """
+    publisher.may_go(key for report in reports for key in report.packs)
+    for rank, report in enumerate(reports):
+        if report.trouble is not None:
+            raise error_of(msgspec.structs.replace(report.trouble, what=f"Rank {rank}: {report.trouble.what}"))
