@@ -21,7 +21,7 @@ from spotweld.checkpoint.layout import lay_out
 from spotweld.checkpoint.restoring import read_leaves, read_manifest
 from spotweld.checkpoint.rng import capture_rng
 from spotweld.checkpoint.session import patiently
-from spotweld.checkpoint.snapshot import Snapshot, State
+from spotweld.checkpoint.snapshot import Snapshot
 from spotweld.checkpoint.tree import Node, flatten, unflatten
 from spotweld.checkpoint.voice import warn
 from spotweld.errors import Corrupt, Fenced, NotFound, NoWholeCheckpoint
@@ -81,9 +81,7 @@ class Crew:
         began = clock.monotonic()
         return Snapshot(self.look(), step, staging, clock, began)
 
-    def restore(
-        self, objects: Objects, run: str, kept: Sequence[Kept], epoch: int, clock: Clock
-    ) -> Restored | None:
+    def restore(self, objects: Objects, run: str, kept: Sequence[Kept], epoch: int, clock: Clock) -> Restored | None:
         """Restore the newest checkpoint that is whole for every rank; None if the run has none at all.
 
         Args:
@@ -103,17 +101,13 @@ class Crew:
         damaged: list[tuple[Kept, str]] = []
         for one in kept:
             try:
-                manifest = self._read_manifest(objects, run, one, clock)
-                fitted, own, rng = together(
-                    self.group, lambda manifest=manifest: patiently(lambda: self._read(objects, manifest), clock)
-                )
+                manifest = self._restore(objects, run, one, clock)
             except (Corrupt, NotFound) as error:
                 by_first(self.group, lambda: _check_owner(objects, run, epoch))
                 damaged.append((one, str(error)))
                 if self.group.rank == 0:
                     warn(f"the checkpoint of step {one.step} is damaged and passed over by all ranks: {error}")
             else:
-                together(self.group, lambda: self._put_back(fitted, own, rng, manifest))
                 return Restored(one, manifest, tuple(damaged))
         if damaged:
             raise NoWholeCheckpoint(
@@ -142,10 +136,13 @@ class Crew:
     def _flatten_own(self, leaves: list[Leaf]) -> tuple[Node, Node]:
         return flatten(states.take(self._own), "per_rank", leaves), flatten(capture_rng(), "rng", leaves)
 
-    def _read_manifest(self, objects: Objects, run: str, one: Kept, clock: Clock) -> Manifest:
-        """Rank 0 reads it for all."""
+    def _restore(self, objects: Objects, run: str, one: Kept, clock: Clock) -> Manifest:
+        # Rank 0 reads the manifest for all.
         data = by_first(self.group, lambda: encode(patiently(lambda: read_manifest(objects, run, one), clock)))
-        return decode(data, run)
+        manifest = decode(data, run)
+        found = together(self.group, lambda: patiently(lambda: self._read(objects, manifest), clock))
+        together(self.group, lambda: self._put_back(*found, manifest))
+        return manifest
 
     def _read(self, objects: Objects, manifest: Manifest) -> tuple[dict[str, Any], Any, Any]:
         """This rank's parts of the state, its own parts, and the trees of its generators."""
@@ -170,8 +167,8 @@ class Crew:
             warn(f"the checkpoint was saved by {ranks} ranks and is restored by {size}")
             if size > ranks:
                 warn(
-                    f"ranks from {ranks} on are new: what each has for itself (`per_rank`) starts as the program made it,"
-                    " and its random numbers with a seed derived from the checkpoint"
+                    f"ranks from {ranks} on are new: what each has for itself (`per_rank`) starts as the program "
+                    "made it, and its random numbers with a seed derived from the checkpoint"
                 )
         if rng is not None:
             restore_or_derive(rng, self.group.rank, ranks, manifest.step)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from spotweld.checkpoint.arrays import allocate, can_be_filled, itemsize, writable
+from spotweld.checkpoint.distributed.doors import Want, read_wants
 from spotweld.checkpoint.distributed.planning import Box
 from spotweld.checkpoint.distributed.shards import Shard
-from spotweld.checkpoint.reading import Want, read_wants
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -65,9 +65,11 @@ def fetch(objects: Objects, manifest: Manifest, transfers: Iterable[Transfer]) -
 def _settle(
     objects: Objects, manifest: Manifest, wanted: dict[int, list[Want]], held: list[tuple[memoryview, Transfer]]
 ) -> None:
-    import torch  # noqa: PLC0415
-
     read_wants(objects, manifest, wanted)
+    if not held:
+        return
+    import torch  # noqa: PLC0415 - whoever has no tensors needs none of it
+
     for memory, transfer in held:
         dtype = getattr(torch, manifest.leaves[transfer.shard.leaf].dtype)
         source = torch.frombuffer(memory, dtype=torch.uint8).view(dtype)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _LONG = 7 * 24 * 3600
-"""Seconds that a rank waits for another one. Only a rank that has died may end the wait, and that is noticed at once."""
+"""Seconds that a rank waits for another one. Only the death of a rank may end the wait, and is noticed at once."""
 
 
 class PeerLost(Exception):

@@ -1,7 +1,7 @@
 """Which rank stores which part of which array: a pure function of what the ranks hold.
 
-An *item* is an array of the state; all ranks walk the state alike and so number its items alike. A rank holds a *box* of
-each item: the whole of a plain array, the local shard of a ``DTensor``, or nothing.
+An *item* is an array of the state; all ranks walk the state alike and so number its items alike. A rank holds a *box*
+of each item: the whole of a plain array, the local shard of a ``DTensor``, or nothing.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def _words(item: Item) -> str:
 
 def _check_whole(item: Item, holders: dict[Box, list[int]], path: str) -> None:
     inside = all(
-        0 <= offset and offset + length <= limit
+        offset >= 0 and offset + length <= limit
         for box in holders
         for offset, length, limit in zip(box.offsets, box.shape, item.shape, strict=True)
     )

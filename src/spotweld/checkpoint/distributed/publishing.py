@@ -6,25 +6,25 @@ Each rank calls the same; rank 0 alone has the right to move the head, and tells
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
+from spotweld.checkpoint.distributed.doors import chunk_table, known_chunks, leaf_records
 from spotweld.checkpoint.distributed.group import Trouble, by_first, error_of, trouble_of
 from spotweld.checkpoint.distributed.planning import Item, Piece
 from spotweld.checkpoint.distributed.shards import Share, merge, state_node
 from spotweld.checkpoint.format import pack_key
 from spotweld.checkpoint.packing import Packer
-from spotweld.checkpoint.publishing import chunk_table, known_chunks, leaf_records
 from spotweld.checkpoint.snapshot import State
 from spotweld.store.heads import Kept
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from spotweld.checkpoint.distributed.doors import Announcer
     from spotweld.checkpoint.distributed.group import Group
     from spotweld.checkpoint.format import Manifest
-    from spotweld.checkpoint.publishing import Publisher
     from spotweld.checkpoint.snapshot import Snapshot
     from spotweld.store.objects import Objects
     from spotweld.values.digests import Digest
@@ -69,7 +69,7 @@ class Storer:
 
     def __init__(self, objects: Objects, run: str, epoch: int, rank: int, whole: Manifest | None) -> None:
         self._objects, self._run, self._epoch, self._rank = objects, run, epoch, rank
-        self._known = known_chunks(whole.chunks, whole.packs) if whole else {}
+        self._known = known_chunks(whole) if whole else {}
         self._sizes = {pack.key: pack.size for pack in whole.packs} if whole else {}
         self._serial = itertools.count()
         self._digests: dict[int, Digest] = {}
@@ -88,16 +88,17 @@ class Storer:
         try:
             packer.store(snapshot)
         except Exception as error:  # noqa: BLE001 - whatever it is, rank 0 has to hear of it
+            snapshot.discard()
             return Report(tuple(keys), snapshot.size, trouble=trouble_of(error))
         sizes = self._sizes | packer.sizes
         chunks, packs = chunk_table(packer, sizes)
-        state: Any = snapshot.state
+        state = cast("ShareOf", snapshot.state)
         share = Share(state.pieces, state.tree, state.rng, leaf_records(state), chunks, packs)
         return Report(tuple(keys), snapshot.size, share)
 
     def published(self, share: Share) -> None:
         """The share is part of the newest checkpoint, so the next one may refer to its chunks."""
-        self._known = known_chunks(share.chunks, share.packs)
+        self._known = known_chunks(share)
         self._sizes = {pack.key: pack.size for pack in share.packs}
         digests = {number: chunk.digest for number, chunk in enumerate(share.chunks)}
         self.unchanged = {
@@ -117,7 +118,7 @@ class GroupPublisher:
         publisher: on rank 0, the one that may move the head.
     """
 
-    def __init__(self, group: Group, storer: Storer, publisher: Publisher | None) -> None:
+    def __init__(self, group: Group, storer: Storer, publisher: Announcer | None) -> None:
         self._group, self._storer, self._publisher = group, storer, publisher
 
     @property
@@ -135,23 +136,20 @@ class GroupPublisher:
         """
         report = self._storer.store(snapshot)
         reports = [msgspec.json.decode(data, type=Report) for data in self._group.collect(msgspec.json.encode(report))]
-        state: Any = snapshot.state
-        kept = msgspec.json.decode(
-            by_first(self._group, lambda: msgspec.json.encode(self._announce(snapshot.step, state.shared, reports))),
-            type=Kept,
-        )
+        if self._publisher is None:
+            told = by_first(self._group, bytes)
+        else:
+            publisher, state = self._publisher, cast("ShareOf", snapshot.state)
+            told = by_first(
+                self._group, lambda: msgspec.json.encode(announce(publisher, snapshot.step, state.shared, reports))
+            )
+            snapshot.size = sum(one.size for one in reports)
         if report.share is not None:
             self._storer.published(report.share)
-        if self._group.rank == 0:
-            snapshot.size = sum(one.size for one in reports)
-        return kept
-
-    def _announce(self, step: int, shared: Shared, reports: Sequence[Report]) -> Kept:
-        assert self._publisher is not None
-        return announce(self._publisher, step, shared, reports)
+        return msgspec.json.decode(told, type=Kept)
 
 
-def announce(publisher: Publisher, step: int, shared: Shared, reports: Sequence[Report]) -> Kept:
+def announce(publisher: Announcer, step: int, shared: Shared, reports: Sequence[Report]) -> Kept:
     """Publish what the ranks have stored.
 
     Raises:
@@ -160,10 +158,10 @@ def announce(publisher: Publisher, step: int, shared: Shared, reports: Sequence[
     check_reports(publisher, reports)
     whole = merge(shared.items, [report.share for report in reports if report.share is not None])
     tree = state_node(shared.parts, whole.sharded, whole.own)
-    return publisher.announce(step, tree, {"list": whole.rng}, whole.leaves, whole.chunks, whole.packs)
+    return publisher.announce(step, tree, whole)
 
 
-def check_reports(publisher: Publisher, reports: Sequence[Report]) -> None:
+def check_reports(publisher: Announcer, reports: Sequence[Report]) -> None:
     """See that every rank has stored its share; what was stored in vain will be deleted some time.
 
     Raises:

@@ -104,9 +104,9 @@ class _Fitter:
             box, local = box_of(live, path), local_of(live)
         else:
             box, local = Box((0,) * len(saved.shape), saved.shape), live.detach()
-        for shard in saved.shards if box is not None else ():
-            part = overlap(box, shard.box)
-            if part is not None:
+        for shard in saved.shards:
+            part = overlap(box, shard.box) if box is not None else None
+            if box is not None and part is not None:
                 self.transfers.append(Transfer(shard, part, _narrowed(local, box, part)))
         return live
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 from spotweld.checkpoint import events
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
     from spotweld.checkpoint.distributed.crew import Crew
     from spotweld.checkpoint.distributed.publishing import GroupPublisher
     from spotweld.checkpoint.events import EventFile
-    from spotweld.checkpoint.snapshot import State
-    from spotweld.checkpoint.staging import Staging
     from spotweld.values.clocks import Clock
 
 
@@ -43,6 +40,7 @@ class GroupSaves(Saves):
         self.settle()
         give(self._crew.group, Command.SAVE)
         try:
+            self._staging.reserve(FEWEST)
             snapshot = self._crew.snapshot(step, self._staging, self._clock)
         except PeerLost:
             raise
@@ -62,12 +60,4 @@ class GroupSaves(Saves):
 
     def ready(self) -> None:
         """What ``prepare`` does, where all ranks do it without a command."""
-        reserve(self._staging, self._crew.look())
-
-
-def reserve(staging: Staging, state: State) -> None:
-    """Make staging memory for a share, beside the training."""
-    staging.reserve(FEWEST)
-    chunks = len(state.layout.chunks)
-    if chunks > staging.buffers:
-        threading.Thread(target=staging.reserve, args=(chunks,), name="spotweld staging", daemon=True).start()
+        self._staging.grow(len(self._crew.look().layout.chunks))

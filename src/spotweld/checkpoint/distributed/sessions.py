@@ -13,13 +13,13 @@ import msgspec
 
 from spotweld.checkpoint import events
 from spotweld.checkpoint.distributed.commands import Command, GroupWatcher, Heard, exchange, give, heard, take_command
+from spotweld.checkpoint.distributed.doors import Announcer, take_run_over
 from spotweld.checkpoint.distributed.group import PeerLost, Trouble, by_first, error_of, trouble_of
 from spotweld.checkpoint.distributed.publishing import GroupPublisher, Storer
-from spotweld.checkpoint.distributed.saves import GroupSaves, reserve
-from spotweld.checkpoint.publishing import Publisher
+from spotweld.checkpoint.distributed.saves import GroupSaves
 from spotweld.checkpoint.saving import Saver
-from spotweld.checkpoint.session import EX_TEMPFAIL, Session, patiently, take_run_over
-from spotweld.checkpoint.staging import Staging
+from spotweld.checkpoint.session import EX_TEMPFAIL, Session, patiently
+from spotweld.checkpoint.staging import FEWEST, Staging
 from spotweld.checkpoint.voice import warn
 from spotweld.errors import Fenced, SpotweldError
 from spotweld.store.heads import Head, HeadWriter
@@ -114,7 +114,7 @@ class Leader(Session):
             told = tuple(events.Damage(kept.step, why) for kept, why in found.damaged)
             seconds = self._clock.monotonic() - began
             self._tell.write(events.Restored(self._clock.now(), self.step, found.kept.key, seconds, told))
-        publisher = Publisher(
+        publisher = Announcer(
             objects,
             run,
             writers[0],
@@ -178,7 +178,7 @@ class Follower:
         self._left = False
         self._staging = Staging()
         try:
-            self._saver = Saver(self._open(savers, settings.run, objects), clock)
+            self._saver = Saver(self._open(savers, settings.run, objects), clock)  # type: ignore[arg-type]
         except Fenced as error:
             self._leave(str(error))
         except PeerLost as error:
@@ -201,6 +201,7 @@ class Follower:
     def end(self) -> None:
         """As ``Session.end``."""
         self._saver.wait(_FAREWELL if self._left else _FLUSH)
+        self._staging.close()
 
     def _open(self, savers: Group, run: str, objects: Objects) -> GroupPublisher:
         group = self._crew.group
@@ -209,7 +210,7 @@ class Follower:
         if found is not None:
             self.step = found.manifest.step
         storer = Storer(objects, run, head.epoch, group.rank, found.manifest if found else None)
-        reserve(self._staging, self._crew.look())
+        self._staging.grow(len(self._crew.look().layout.chunks))
         return GroupPublisher(savers, storer, None)
 
     def _obey_until(self, end: Command) -> None:
@@ -229,11 +230,12 @@ class Follower:
         if command is Command.FAIL:
             raise error_of(msgspec.json.decode(self._crew.group.tell(b""), type=Trouble))
         if command is Command.PREPARE:
-            reserve(self._staging, self._crew.look())
+            self._staging.grow(len(self._crew.look().layout.chunks))
         elif command is Command.SAVE:
             self._saver.wait(_PATIENCE)
             self._saver.collect()
             with suppress(SpotweldError):  # rank 0 has the same one, and decides about it
+                self._staging.reserve(FEWEST)
                 snapshot = self._crew.snapshot(self.step, self._staging, self._clock)
                 self._saver.start(snapshot, "")
 

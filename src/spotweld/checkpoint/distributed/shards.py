@@ -20,13 +20,11 @@ import msgspec
 
 from spotweld.checkpoint.distributed.planning import Box, Item, Piece
 from spotweld.checkpoint.format import Chunk, LeafRecord, Manifest, Pack
-from spotweld.checkpoint.tree import flatten, unflatten
+from spotweld.checkpoint.tree import Node, flatten, unflatten
 from spotweld.errors import Corrupt, StateMismatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-
-    from spotweld.checkpoint.tree import Node
 
 _TAG = "group"
 
@@ -217,7 +215,7 @@ def _sharded(
         record = leaves[leaf]
         inside = zip(offsets, record.shape, shape, strict=True)
         alike = (record.kind, record.dtype) == (first.kind, first.dtype)
-        if leaf < 0 or not alike or not all(0 <= at and at + length <= limit for at, length, limit in inside):
+        if leaf < 0 or not alike or not all(at >= 0 and at + length <= limit for at, length, limit in inside):
             msg = f"leaf {leaf} is no part of leaf {number}'s array"
             raise ValueError(msg)
         shards.append(Shard(Box(offsets, record.shape), leaf))

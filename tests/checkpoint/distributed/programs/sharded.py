@@ -36,7 +36,9 @@ def digest(model: torch.nn.Module, optimizer: torch.optim.Optimizer, *others: ob
 def build(kind: str) -> torch.nn.Module:
     torch.manual_seed(0)
     wide = 36 if kind in {"tp", "2d"} else 33  # FSDP has shards of different sizes, tensor parallelism may not
-    model = torch.nn.Sequential(torch.nn.Linear(9, wide), torch.nn.ReLU(), torch.nn.Dropout(0.2), torch.nn.Linear(wide, 7))
+    model = torch.nn.Sequential(
+        torch.nn.Linear(9, wide), torch.nn.ReLU(), torch.nn.Dropout(0.2), torch.nn.Linear(wide, 7)
+    )
     ranks = dist.get_world_size()
     if kind == "tp":
         mesh = init_device_mesh("cpu", (ranks,))
