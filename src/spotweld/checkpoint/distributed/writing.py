@@ -155,8 +155,14 @@ class SpotweldWriter(StorageWriter):
             writer = take_run_over(self._store, run, self._settings.attempt)
             self._epoch = writer.head.epoch
             self._last = max((kept.step for kept in writer.head.kept), default=-1)
-            keep = {"keep_last": policy.keep_last, "keep_every": policy.keep_every}
-            self._publisher = Announcer(self._store, run, writer, SystemClock(), **keep)
+            self._publisher = Announcer(
+                self._store,
+                run,
+                writer,
+                SystemClock(),
+                keep_last=policy.keep_last,
+                keep_every=policy.keep_every,
+            )
         return self._publisher
 
     @property
