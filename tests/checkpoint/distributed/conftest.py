@@ -1,4 +1,4 @@
-"""Two ways to have ranks: threads that meet at a barrier, which is quick, and processes that PyTorch brings together."""
+"""Two ways to have ranks: threads that meet, which is quick, and processes that PyTorch brings together."""
 
 from __future__ import annotations
 

@@ -88,10 +88,10 @@ class DistributedCheckpointer(Checkpointer):
         crew = Crew(self._shared, self._state, training)
         if training.rank == 0:
             session: Leader | Follower = Leader(
-                crew, saving, self._settings, objects, self._watcher, self._tell, self._clock
+                crew, saving, self._settings, objects, self._watcher, self._tell, self._clock, self._tell_risk
             )
         else:
-            session = Follower(crew, saving, self._settings, objects, self._watcher, self._clock)
+            session = Follower(crew, saving, self._settings, objects, self._watcher, self._clock, self._tell_risk)
         self._session = session  # type: ignore[assignment]
         return session
 

@@ -29,7 +29,9 @@ class Command(IntEnum):
     """Leave with status 75."""
     FAIL = 5
     """Leave with the error that rank 0 tells next."""
-    DONE = 6
+    RISK = 6
+    """Call back whoever wants to hear of the risk that rank 0 tells next."""
+    DONE = 7
     """All steps are done, and the last state is durable."""
 
 

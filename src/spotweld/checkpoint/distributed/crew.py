@@ -11,7 +11,7 @@ from spotweld.checkpoint.arrays import Kind
 from spotweld.checkpoint.distributed.fetching import fetch
 from spotweld.checkpoint.distributed.group import by_first, together
 from spotweld.checkpoint.distributed.planning import Item, Piece, View, assign
-from spotweld.checkpoint.distributed.publishing import Shared, ShareOf
+from spotweld.checkpoint.distributed.publishing import Shared, ShareSnapshot
 from spotweld.checkpoint.distributed.restoring import fit, put_back
 from spotweld.checkpoint.distributed.rng import restore_or_derive
 from spotweld.checkpoint.distributed.shards import layout_of, leaves_in
@@ -21,7 +21,7 @@ from spotweld.checkpoint.layout import lay_out
 from spotweld.checkpoint.restoring import read_leaves, read_manifest
 from spotweld.checkpoint.rng import capture_rng
 from spotweld.checkpoint.session import patiently
-from spotweld.checkpoint.snapshot import Snapshot
+from spotweld.checkpoint.snapshot import State
 from spotweld.checkpoint.tree import Node, flatten, unflatten
 from spotweld.checkpoint.voice import warn
 from spotweld.errors import Corrupt, Fenced, NotFound, NoWholeCheckpoint
@@ -60,26 +60,26 @@ class Crew:
         self._planned: tuple[Item, ...] | None = None
         self._mine: tuple[Piece, ...] = ()
 
-    def look(self) -> ShareOf:
-        """Look at the state, and agree with the other ranks about who saves what. Copies nothing.
+    def snapshot(self, step: int, staging: Staging, clock: Clock) -> ShareSnapshot:
+        """Begin a snapshot of this rank's share: look at the state, and agree with the others about who saves what.
 
         Raises:
             UnsupportedState: it holds something that cannot be stored.
             StateMismatch: the ranks do not agree in what they share.
         """
+        began = clock.monotonic()
         live, seen = together(self.group, self._look)
         self._agree(seen, live)
         leaves = [seen.leaves[piece.item] for piece in self._mine]
-        groups: list[tuple[str, str]] = [("shared", leaf.dtype) for leaf in leaves]
+        groups = [("shared", leaf.dtype) for leaf in leaves]
         own, rng = together(self.group, lambda: self._flatten_own(leaves))
         groups += [("own", "")] * (len(leaves) - len(groups))
-        layout = lay_out([leaf.size for leaf in leaves], groups)
-        return ShareOf(own, rng, tuple(leaves), layout, self._mine, Shared(seen.node, seen.view.items))
+        state = State(own, rng, tuple(leaves), lay_out([leaf.size for leaf in leaves], groups))
+        return ShareSnapshot(state, self._mine, Shared(seen.node, seen.view.items), step, staging, clock, began)
 
-    def snapshot(self, step: int, staging: Staging, clock: Clock) -> Snapshot:
-        """Begin a snapshot of this rank's share. The same errors as ``look``."""
-        began = clock.monotonic()
-        return Snapshot(self.look(), step, staging, clock, began)
+    def prepare(self, staging: Staging, clock: Clock) -> None:
+        """Make staging memory for this rank's share. The same errors as ``snapshot``."""
+        staging.grow(len(self.snapshot(0, staging, clock).sizes))
 
     def restore(self, objects: Objects, run: str, kept: Sequence[Kept], epoch: int, clock: Clock) -> Restored | None:
         """Restore the newest checkpoint that is whole for every rank; None if the run has none at all.

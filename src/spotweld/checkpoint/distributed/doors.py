@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from spotweld.checkpoint.format import FORMAT, Manifest, encode, manifest_key
-from spotweld.checkpoint.publishing import Publisher, _known, _records, _table
+from spotweld.checkpoint.publishing import Publisher, _known, _table
 from spotweld.checkpoint.reading import Want, _Readers
 from spotweld.checkpoint.retention import retain
 from spotweld.checkpoint.session import _take_over
+from spotweld.checkpoint.snapshot import _Live
 from spotweld.store.blobs import put_blob
 from spotweld.store.heads import Kept
 from spotweld.values.digests import digest
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
     from spotweld.store.objects import Objects
     from spotweld.values.digests import Digest
 
-__all__ = ["Announcer", "Want", "chunk_table", "known_chunks", "leaf_records", "read_wants", "take_run_over"]
+__all__ = ["Announcer", "LiveSource", "Want", "chunk_table", "known_chunks", "read_wants", "take_run_over"]
 
 chunk_table = _table
-leaf_records = _records
+LiveSource = _Live
 take_run_over = _take_over
 
 
@@ -84,7 +85,8 @@ class Announcer(Publisher):
         new = Kept(manifest.step, key, name, len(data), manifest.created)
         candidates = [new, *former]
         numbers = [self._manifests[kept.key].number for kept in candidates]
-        places = retain(numbers, keep_last=self._keep_last, keep_every=self._keep_every)
-        self._writer.publish(tuple(candidates[at] for at in places))
+        places = set(retain(numbers, keep_last=self._keep_last, keep_every=self._keep_every))
+        self._writer.publish(tuple(one for at, one in enumerate(candidates) if at in places or one.key in self.pinned))
+        self.newest = manifest
         self._sweep()
         return new

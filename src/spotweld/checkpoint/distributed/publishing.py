@@ -6,17 +6,17 @@ Each rank calls the same; rank 0 alone has the right to move the head, and tells
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from spotweld.checkpoint.distributed.doors import chunk_table, known_chunks, leaf_records
+from spotweld.checkpoint.distributed.doors import LiveSource, chunk_table, known_chunks
 from spotweld.checkpoint.distributed.group import Trouble, by_first, error_of, trouble_of
 from spotweld.checkpoint.distributed.planning import Item, Piece
 from spotweld.checkpoint.distributed.shards import Share, merge, state_node
-from spotweld.checkpoint.format import pack_key
+from spotweld.checkpoint.format import LeafRecord, pack_key
 from spotweld.checkpoint.packing import Packer
-from spotweld.checkpoint.snapshot import State
+from spotweld.checkpoint.snapshot import Snapshot
 from spotweld.store.heads import Kept
 
 if TYPE_CHECKING:
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from spotweld.checkpoint.distributed.doors import Announcer
     from spotweld.checkpoint.distributed.group import Group
     from spotweld.checkpoint.format import Manifest
-    from spotweld.checkpoint.snapshot import Snapshot
+    from spotweld.checkpoint.snapshot import State
+    from spotweld.checkpoint.staging import Staging
     from spotweld.store.objects import Objects
+    from spotweld.values.clocks import Clock
     from spotweld.values.digests import Digest
 
 
@@ -38,11 +40,36 @@ class Shared(msgspec.Struct, frozen=True):
     items: tuple[Item, ...]
 
 
-class ShareOf(State, frozen=True):
-    """What one rank saves: ``tree`` is what it has for itself."""
+class ShareSnapshot(Snapshot):
+    """A snapshot of what one rank stores; its tree is what the rank has for itself.
 
-    pieces: tuple[Piece, ...]
-    shared: Shared
+    Args:
+        state: the rank's leaves, and what it has for itself.
+        pieces: the first of the leaves.
+        shared: what they are pieces of.
+        step: steps finished.
+        staging: where chunks are copied to.
+        clock: for the stall.
+        began: when that began which holds up the training, by the monotonic clock.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        pieces: tuple[Piece, ...],
+        shared: Shared,
+        step: int,
+        staging: Staging,
+        clock: Clock,
+        began: float,
+    ) -> None:
+        leaves = tuple(
+            LeafRecord(leaf.kind, leaf.dtype, leaf.shape, chunk, offset)
+            for leaf, (chunk, offset) in zip(state.leaves, state.layout.places, strict=True)
+        )
+        sizes = tuple(plan.size for plan in state.layout.chunks)
+        super().__init__(LiveSource(state), state.tree, state.rng, leaves, sizes, step, staging, clock, began)
+        self.pieces, self.shared = pieces, shared
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -76,8 +103,8 @@ class Storer:
         self.unchanged: dict[int, Digest] = {}
         """Of chunks that were the same in the two newest snapshots, by their number."""
 
-    def store(self, snapshot: Snapshot) -> Report:
-        """Store what ``snapshot.state``, a ``ShareOf``, has. Durable when it returns; what fails is in the report."""
+    def store(self, snapshot: ShareSnapshot) -> Report:
+        """Store a snapshot. Durable when it returns; what fails is in the report."""
         keys: list[str] = []
 
         def new_pack() -> str:
@@ -92,8 +119,7 @@ class Storer:
             return Report(tuple(keys), snapshot.size, trouble=trouble_of(error))
         sizes = self._sizes | packer.sizes
         chunks, packs = chunk_table(packer, sizes)
-        state = cast("ShareOf", snapshot.state)
-        share = Share(state.pieces, state.tree, state.rng, leaf_records(state), chunks, packs)
+        share = Share(snapshot.pieces, snapshot.tree, snapshot.rng, snapshot.leaves, chunks, packs)
         return Report(tuple(keys), snapshot.size, share)
 
     def published(self, share: Share) -> None:
@@ -126,7 +152,7 @@ class GroupPublisher:
         """See ``Storer``."""
         return self._storer.unchanged
 
-    def publish(self, snapshot: Snapshot) -> Kept:
+    def publish(self, snapshot: ShareSnapshot) -> Kept:
         """Make the ranks' snapshots the run's newest checkpoint. Durable when it returns; the same on every rank.
 
         Raises:
@@ -139,9 +165,9 @@ class GroupPublisher:
         if self._publisher is None:
             told = by_first(self._group, bytes)
         else:
-            publisher, state = self._publisher, cast("ShareOf", snapshot.state)
+            publisher, shared = self._publisher, snapshot.shared
             told = by_first(
-                self._group, lambda: msgspec.json.encode(announce(publisher, snapshot.step, state.shared, reports))
+                self._group, lambda: msgspec.json.encode(announce(publisher, snapshot.step, shared, reports))
             )
             snapshot.size = sum(one.size for one in reports)
         if report.share is not None:

@@ -60,4 +60,4 @@ class GroupSaves(Saves):
 
     def ready(self) -> None:
         """What ``prepare`` does, where all ranks do it without a command."""
-        self._staging.grow(len(self._crew.look().layout.chunks))
+        self._crew.prepare(self._staging, self._clock)

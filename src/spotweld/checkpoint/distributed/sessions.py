@@ -17,6 +17,7 @@ from spotweld.checkpoint.distributed.doors import Announcer, take_run_over
 from spotweld.checkpoint.distributed.group import PeerLost, Trouble, by_first, error_of, trouble_of
 from spotweld.checkpoint.distributed.publishing import GroupPublisher, Storer
 from spotweld.checkpoint.distributed.saves import GroupSaves
+from spotweld.checkpoint.risk import UNKNOWN, Risk
 from spotweld.checkpoint.saving import Saver
 from spotweld.checkpoint.session import EX_TEMPFAIL, Session, patiently
 from spotweld.checkpoint.staging import FEWEST, Staging
@@ -25,7 +26,7 @@ from spotweld.errors import Fenced, SpotweldError
 from spotweld.store.heads import Head, HeadWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from spotweld.checkpoint.distributed.crew import Crew
     from spotweld.checkpoint.distributed.group import Group
@@ -54,6 +55,7 @@ class Leader(Session):
         watcher: hears this rank's notices.
         tell: where events go.
         clock: time.
+        on_risk: as for ``Session``; every rank's is called.
 
     Raises:
         as ``Session``.
@@ -68,12 +70,19 @@ class Leader(Session):
         watcher: Watcher,
         tell: EventFile,
         clock: Clock,
+        on_risk: Callable[[Risk], object],
     ) -> None:
         self._crew, self._savers = crew, savers
         self._ears = GroupWatcher(watcher, clock)
         self._heeded = False  # before the first step nobody waits for a command
+
+        def tell_all(risk: Risk) -> None:
+            give(crew.group, Command.RISK)
+            crew.group.tell(msgspec.json.encode(risk))
+            on_risk(risk)
+
         with self._leading():
-            super().__init__({}, settings, objects, self._ears, tell, clock)
+            super().__init__({}, settings, objects, self._ears, tell, clock, tell_all)
         self._heeded = True
 
     def edge(self, step: int) -> None:
@@ -163,15 +172,25 @@ class Follower:
         objects: the store.
         watcher: hears this rank's notices.
         clock: time.
+        on_risk: as for ``Session``.
 
     Raises:
         as ``Session``.
     """
 
     def __init__(
-        self, crew: Crew, savers: Group, settings: Settings, objects: Objects, watcher: Watcher, clock: Clock
+        self,
+        crew: Crew,
+        savers: Group,
+        settings: Settings,
+        objects: Objects,
+        watcher: Watcher,
+        clock: Clock,
+        on_risk: Callable[[Risk], object],
     ) -> None:
-        self._crew, self._watcher, self._clock = crew, watcher, clock
+        self._crew, self._watcher, self._clock, self._on_risk = crew, watcher, clock, on_risk
+        self.risk = UNKNOWN
+        """The risk that the group's machines are at, as rank 0 told it last."""
         self.step = 0
         """Steps finished."""
         self._wanted = False
@@ -210,7 +229,7 @@ class Follower:
         if found is not None:
             self.step = found.manifest.step
         storer = Storer(objects, run, head.epoch, group.rank, found.manifest if found else None)
-        self._staging.grow(len(self._crew.look().layout.chunks))
+        self._crew.prepare(self._staging, self._clock)
         return GroupPublisher(savers, storer, None)
 
     def _obey_until(self, end: Command) -> None:
@@ -229,8 +248,11 @@ class Follower:
             raise SystemExit(EX_TEMPFAIL)
         if command is Command.FAIL:
             raise error_of(msgspec.json.decode(self._crew.group.tell(b""), type=Trouble))
-        if command is Command.PREPARE:
-            self._staging.grow(len(self._crew.look().layout.chunks))
+        if command is Command.RISK:
+            self.risk = msgspec.json.decode(self._crew.group.tell(b""), type=Risk)
+            self._on_risk(self.risk)
+        elif command is Command.PREPARE:
+            self._crew.prepare(self._staging, self._clock)
         elif command is Command.SAVE:
             self._saver.wait(_PATIENCE)
             self._saver.collect()

@@ -23,11 +23,11 @@ from torch.futures import Future
 from spotweld.checkpoint.arrays import Kind
 from spotweld.checkpoint.distributed.doors import Announcer, take_run_over
 from spotweld.checkpoint.distributed.planning import Box, Item, Piece
-from spotweld.checkpoint.distributed.publishing import Report, Shared, ShareOf, Storer, check_reports
+from spotweld.checkpoint.distributed.publishing import Report, Shared, ShareSnapshot, Storer, check_reports
 from spotweld.checkpoint.distributed.shards import Share, merge, state_node
 from spotweld.checkpoint.layout import lay_out
 from spotweld.checkpoint.settings import settings
-from spotweld.checkpoint.snapshot import Snapshot
+from spotweld.checkpoint.snapshot import State
 from spotweld.checkpoint.staging import Staging
 from spotweld.checkpoint.tree import flatten
 from spotweld.errors import UnsupportedState, UsageError
@@ -117,8 +117,10 @@ class SpotweldWriter(StorageWriter):
             self._storer = Storer(self._store, self._settings.run, told["epoch"], told["rank"], None)
         if self._written is not None and self._written[0] == told["published"]:
             self._storer.published(self._written[1])
-        snapshot = Snapshot(_share(plan, planner, told["names"]), told["step"], Staging(_STAGED), SystemClock(), 0.0)
-        snapshot.staging.reserve(len(snapshot.state.layout.chunks))
+        state, pieces = _share(plan, planner, told["names"])
+        staging = Staging(_STAGED)
+        staging.reserve(len(state.layout.chunks))
+        snapshot = ShareSnapshot(state, pieces, Shared(None, ()), told["step"], staging, SystemClock(), 0.0)
         copying = threading.Thread(target=snapshot.copy, name="spotweld copy", daemon=True)
         copying.start()
         report = self._storer.store(snapshot)
@@ -201,7 +203,7 @@ def _encode(value: Any) -> Node:  # noqa: ANN401
     return {"list": [_encode(one) for one in value]}
 
 
-def _share(plan: SavePlan, planner: SavePlanner, names: dict[str, int]) -> ShareOf:
+def _share(plan: SavePlan, planner: SavePlanner, names: dict[str, int]) -> tuple[State, tuple[Piece, ...]]:
     leaves: list[Leaf] = []
     pieces: list[Piece] = []
     plain: dict[str, Any] = {}
@@ -220,4 +222,4 @@ def _share(plan: SavePlan, planner: SavePlanner, names: dict[str, int]) -> Share
     own = {"dict": [[name, flatten(value, name, leaves)] for name, value in plain.items()]}
     groups += ["own"] * (len(leaves) - len(groups))
     layout = lay_out([leaf.size for leaf in leaves], groups)
-    return ShareOf(own, None, tuple(leaves), layout, tuple(pieces), Shared(None, ()))
+    return State(own, None, tuple(leaves), layout), tuple(pieces)

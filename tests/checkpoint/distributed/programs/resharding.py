@@ -1,8 +1,8 @@
-"""``resharding.py save|load STEP KIND``: a state through ``torch.distributed.checkpoint``; prints a digest of the whole."""
+"""``resharding.py save|load STEPS KIND``: through ``torch.distributed.checkpoint``; prints a digest of the state."""
 
 from __future__ import annotations
 
-import io
+import sys
 from typing import Any
 
 import sharded
@@ -17,7 +17,7 @@ from spotweld.checkpoint.distributed.dcp import SpotweldReader, SpotweldWriter, 
 class Picky(dcp.DefaultLoadPlanner):
     """Would read a pickle."""
 
-    def load_bytes(self, read_item: Any, value: io.BytesIO) -> None:
+    def load_bytes(self, _read_item: Any, _value: Any) -> None:  # noqa: ANN401
         raise AssertionError
 
 
@@ -50,4 +50,5 @@ def main(arguments: list[str]) -> None:
         assert state["extra"]["raw"] == b"raw"
         set_state_dict(model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
     text = sharded.digest(model, optimizer)
-    print(f"rank {dist.get_rank()} {text}", flush=True)
+    sys.stdout.write(f"rank {dist.get_rank()} {text}\n")
+    sys.stdout.flush()

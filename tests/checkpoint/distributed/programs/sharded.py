@@ -1,4 +1,4 @@
-"""A small sharded training: ``sharded.py TOTAL EVERY [KIND] [PAUSE]``; every rank prints a digest of the whole state."""
+"""A small sharded training: ``sharded.py TOTAL EVERY [KIND] [PAUSE]``; every rank prints a digest of the state."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -77,7 +78,7 @@ def train(total: int, every: int | str, kind: str = "fsdp", pause: float = 0.0) 
         seen["losses"].append(loss.item())
         checkpointer.log(loss=loss)
         if os.environ.get("STEPS"):
-            with open(f"{os.environ['STEPS']}.{rank}", "a") as file:
+            with Path(f"{os.environ['STEPS']}.{rank}").open("a") as file:
                 file.write(f"{step} {os.getpid()}\n")
         if pause:
             time.sleep(pause)
@@ -92,7 +93,8 @@ def main(arguments: list[str]) -> None:
         arguments[2] if len(arguments) > 2 else "fsdp",
         float(arguments[3]) if len(arguments) > 3 else 0.0,
     )
-    print(f"rank {dist.get_rank()} {text}", flush=True)
+    sys.stdout.write(f"rank {dist.get_rank()} {text}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

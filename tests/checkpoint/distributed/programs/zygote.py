@@ -13,7 +13,6 @@ import os
 import signal
 import sys
 import time
-import traceback
 from pathlib import Path
 
 import torch
@@ -31,43 +30,38 @@ def be_rank(rank: int, asked: dict) -> None:
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(folder / f"{name}.{rank}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.environ.update(asked["env"])
-    code = 1
-    try:
-        torch.set_num_threads(1)
-        dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=asked["ranks"])
-        importlib.import_module(asked["program"]).main(asked["argv"])
-        dist.destroy_process_group()
-        code = 0
-    except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else 1
-        raise
-    except BaseException:
-        traceback.print_exc()
-        raise
-    finally:
-        sys.stdout.flush()
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=asked["ranks"])
+    importlib.import_module(asked["program"]).main(asked["argv"])
+    dist.destroy_process_group()
+
+
+def tell_all(pids: list[int], codes: dict[int, int], number: int) -> None:
+    for pid in pids:
+        if pid not in codes:
+            os.kill(pid, number)
 
 
 def watch(pids: list[int]) -> list[int]:
     codes: dict[int, int] = {}
     give_up = float("inf")
     while len(codes) < len(pids):
-        for pid in pids:
-            if pid not in codes:
-                found, status = os.waitpid(pid, os.WNOHANG)
-                if found:
-                    codes[pid] = os.waitstatus_to_exitcode(status)
-                    if codes[pid] and give_up == float("inf"):
-                        give_up = time.monotonic() + _PATIENCE
-                        for other in pids:
-                            if other not in codes:
-                                os.kill(other, signal.SIGTERM)
+        for pid in [pid for pid in pids if pid not in codes]:
+            found, status = os.waitpid(pid, os.WNOHANG)
+            if found:
+                codes[pid] = os.waitstatus_to_exitcode(status)
+        if any(codes.values()) and give_up == float("inf"):
+            give_up = time.monotonic() + _PATIENCE
+            tell_all(pids, codes, signal.SIGTERM)
         if time.monotonic() > give_up:
-            for other in pids:
-                if other not in codes:
-                    os.kill(other, signal.SIGKILL)
+            tell_all(pids, codes, signal.SIGKILL)
         time.sleep(0.01)
     return [codes[pid] for pid in pids]
+
+
+def say(value: list[int]) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
@@ -80,8 +74,9 @@ if __name__ == "__main__":
         for rank in range(asked["ranks"]):
             pid = os.fork()
             if pid == 0:
+                sys.stdin = open(os.devnull)  # noqa: PTH123, SIM115 - the next line is not for this process
                 be_rank(rank, asked)
                 sys.exit(0)
             pids.append(pid)
-        print(json.dumps(pids), flush=True)
-        print(json.dumps(watch(pids)), flush=True)
+        say(pids)
+        say(watch(pids))
