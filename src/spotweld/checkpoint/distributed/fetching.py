@@ -1,0 +1,109 @@
+"""Parts of stored arrays, fetched into live tensors: from wherever their bytes lie to wherever they are wanted."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from spotweld.checkpoint.arrays import allocate, can_be_filled, itemsize, writable
+from spotweld.checkpoint.distributed.doors import Want, read_wants
+from spotweld.checkpoint.distributed.planning import Box
+from spotweld.checkpoint.distributed.shards import Shard
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from spotweld.checkpoint.format import Manifest
+    from spotweld.store.objects import Objects
+
+_HELD = 256 * 2**20
+"""Bytes held beside the state, at most, for what cannot be read straight to its place."""
+
+
+class Transfer(msgspec.Struct, frozen=True):
+    """A part of a shard, and the tensor of its shape that it is wanted in."""
+
+    shard: Shard
+    part: Box
+    """In the coordinates of the whole; lies in the shard."""
+    into: Any
+
+
+def fetch(objects: Objects, manifest: Manifest, transfers: Iterable[Transfer]) -> None:
+    """Make all transfers. Only the chunks that hold their bytes are read, and each is verified before it is used.
+
+    Raises:
+        Corrupt: a chunk is not what was written; tensors may have been filled in part.
+        NotFound: a pack is missing.
+        Unavailable: the store did not answer.
+    """
+    wanted: dict[int, list[Want]] = defaultdict(list)
+    held: list[tuple[memoryview, Transfer]] = []
+    filled: set[int] = set()
+    size = 0
+    for transfer in transfers:
+        start, length, row = _extent(manifest, transfer)
+        if row and can_be_filled(transfer.into):
+            # Two names of one tensor have one content, and two threads must not fill the same bytes.
+            if transfer.into.data_ptr() in filled:
+                continue
+            filled.add(transfer.into.data_ptr())
+            memory = writable(transfer.into)
+        else:
+            memory = allocate(length)
+            held.append((memory, transfer))
+            size += length
+        _want(manifest, transfer.shard.leaf, start, memory, wanted)
+        if size > _HELD:
+            _settle(objects, manifest, wanted, held)
+            wanted, held, size = defaultdict(list), [], 0
+    _settle(objects, manifest, wanted, held)
+
+
+def _settle(
+    objects: Objects, manifest: Manifest, wanted: dict[int, list[Want]], held: list[tuple[memoryview, Transfer]]
+) -> None:
+    read_wants(objects, manifest, wanted)
+    if not held:
+        return
+    import torch  # noqa: PLC0415 - whoever has no tensors needs none of it
+
+    for memory, transfer in held:
+        dtype = getattr(torch, manifest.leaves[transfer.shard.leaf].dtype)
+        source = torch.frombuffer(memory, dtype=torch.uint8).view(dtype)
+        with torch.no_grad():
+            transfer.into.copy_(source.as_strided(transfer.part.shape, _strides(transfer.shard.box.shape)))
+
+
+def _extent(manifest: Manifest, transfer: Transfer) -> tuple[int, int, bool]:
+    """Where in the leaf the part lies: its first byte, its length, and whether it is nothing but the part."""
+    record, shard, part = manifest.leaves[transfer.shard.leaf], transfer.shard.box, transfer.part
+    strides = _strides(shard.shape)
+    inside = (at - start for at, start in zip(part.offsets, shard.offsets, strict=True))
+    first = sum(at * stride for at, stride in zip(inside, strides, strict=True))
+    count = 1 + sum((length - 1) * stride for length, stride in zip(part.shape, strides, strict=True))
+    size = itemsize(record.kind, record.dtype)
+    return first * size, count * size, count == part.volume
+
+
+def _want(manifest: Manifest, leaf: int, start: int, into: memoryview, wanted: dict[int, list[Want]]) -> None:
+    """Note which pieces of which chunks hold the leaf's bytes from ``start`` on."""
+    record = manifest.leaves[leaf]
+    at, start = record.chunk, record.offset + start
+    while into:
+        size = manifest.chunks[at].raw
+        if start < size:
+            part = into[: size - start]
+            wanted[at].append(Want(start, part))
+            into, start = into[part.nbytes :], size
+        at, start = at + 1, start - size
+
+
+def _strides(shape: tuple[int, ...]) -> list[int]:
+    strides, step = [], 1
+    for length in reversed(shape):
+        strides.append(step)
+        step *= length
+    return strides[::-1]

@@ -1,0 +1,199 @@
+"""From the ranks' snapshots to one published checkpoint: every share durable first, then the manifest, then the head.
+
+Each rank calls the same; rank 0 alone has the right to move the head, and tells the others how it went.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from spotweld.checkpoint.distributed.doors import LiveSource, chunk_table, known_chunks
+from spotweld.checkpoint.distributed.group import Trouble, by_first, error_of, trouble_of
+from spotweld.checkpoint.distributed.planning import Item, Piece
+from spotweld.checkpoint.distributed.shards import Share, merge, state_node
+from spotweld.checkpoint.format import LeafRecord, pack_key
+from spotweld.checkpoint.packing import Packer
+from spotweld.checkpoint.snapshot import Snapshot
+from spotweld.store.heads import Kept
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from spotweld.checkpoint.distributed.doors import Announcer
+    from spotweld.checkpoint.distributed.group import Group
+    from spotweld.checkpoint.format import Manifest
+    from spotweld.checkpoint.snapshot import State
+    from spotweld.checkpoint.staging import Staging
+    from spotweld.store.objects import Objects
+    from spotweld.values.clocks import Clock
+    from spotweld.values.digests import Digest
+
+
+class Shared(msgspec.Struct, frozen=True):
+    """What rank 0 needs besides the shares."""
+
+    parts: Any
+    """The tree of the state that the ranks share."""
+    items: tuple[Item, ...]
+
+
+class ShareSnapshot(Snapshot):
+    """A snapshot of what one rank stores; its tree is what the rank has for itself.
+
+    Args:
+        state: the rank's leaves, and what it has for itself.
+        pieces: the first of the leaves.
+        shared: what they are pieces of.
+        step: steps finished.
+        staging: where chunks are copied to.
+        clock: for the stall.
+        began: when that began which holds up the training, by the monotonic clock.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        pieces: tuple[Piece, ...],
+        shared: Shared,
+        step: int,
+        staging: Staging,
+        clock: Clock,
+        began: float,
+    ) -> None:
+        leaves = tuple(
+            LeafRecord(leaf.kind, leaf.dtype, leaf.shape, chunk, offset)
+            for leaf, (chunk, offset) in zip(state.leaves, state.layout.places, strict=True)
+        )
+        sizes = tuple(plan.size for plan in state.layout.chunks)
+        super().__init__(LiveSource(state), state.tree, state.rng, leaves, sizes, step, staging, clock, began)
+        self.pieces, self.shared = pieces, shared
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What a rank tells rank 0 after its part of a save."""
+
+    packs: tuple[str, ...]
+    """Keys of those that it has begun to write."""
+    size: int
+    """Bytes of its leaves."""
+    share: Share | None = None
+    trouble: Trouble | None = None
+
+
+class Storer:
+    """Stores one rank's shares, for one save after another.
+
+    Args:
+        objects: the store.
+        run: the run's name.
+        epoch: under which the group has taken it over.
+        rank: this one's; it writes packs under its own number.
+        whole: the manifest that was restored: its chunks have been read and verified, so they may be referred to.
+    """
+
+    def __init__(self, objects: Objects, run: str, epoch: int, rank: int, whole: Manifest | None) -> None:
+        self._objects, self._run, self._epoch, self._rank = objects, run, epoch, rank
+        self._known = known_chunks(whole) if whole else {}
+        self._sizes = {pack.key: pack.size for pack in whole.packs} if whole else {}
+        self._serial = itertools.count()
+        self._digests: dict[int, Digest] = {}
+        self.unchanged: dict[int, Digest] = {}
+        """Of chunks that were the same in the two newest snapshots, by their number."""
+
+    def store(self, snapshot: ShareSnapshot) -> Report:
+        """Store a snapshot. Durable when it returns; what fails is in the report."""
+        keys: list[str] = []
+
+        def new_pack() -> str:
+            keys.append(pack_key(self._run, self._epoch, self._rank, next(self._serial)))
+            return keys[-1]
+
+        packer = Packer(self._objects, new_pack, self._known)
+        try:
+            packer.store(snapshot)
+        except Exception as error:  # noqa: BLE001 - whatever it is, rank 0 has to hear of it
+            snapshot.discard()
+            return Report(tuple(keys), snapshot.size, trouble=trouble_of(error))
+        sizes = self._sizes | packer.sizes
+        chunks, packs = chunk_table(packer, sizes)
+        share = Share(snapshot.pieces, snapshot.tree, snapshot.rng, snapshot.leaves, chunks, packs)
+        return Report(tuple(keys), snapshot.size, share)
+
+    def published(self, share: Share) -> None:
+        """The share is part of the newest checkpoint, so the next one may refer to its chunks."""
+        self._known = known_chunks(share)
+        self._sizes = {pack.key: pack.size for pack in share.packs}
+        digests = {number: chunk.digest for number, chunk in enumerate(share.chunks)}
+        self.unchanged = {
+            number: name
+            for number, name in digests.items()
+            if self._digests.get(number) == name and (name, share.chunks[number].raw) in self._known
+        }
+        self._digests = digests
+
+
+class GroupPublisher:
+    """Publishes together with the other ranks, for one thread of each.
+
+    Args:
+        group: of these threads.
+        storer: of this rank.
+        publisher: on rank 0, the one that may move the head.
+    """
+
+    def __init__(self, group: Group, storer: Storer, publisher: Announcer | None) -> None:
+        self._group, self._storer, self._publisher = group, storer, publisher
+
+    @property
+    def unchanged(self) -> dict[int, Digest]:
+        """See ``Storer``."""
+        return self._storer.unchanged
+
+    def publish(self, snapshot: ShareSnapshot) -> Kept:
+        """Make the ranks' snapshots the run's newest checkpoint. Durable when it returns; the same on every rank.
+
+        Raises:
+            Fenced: a later epoch owns the run.
+            SpotweldError: a rank could not store its share, or rank 0 could not publish.
+            PeerLost: a rank is gone.
+        """
+        report = self._storer.store(snapshot)
+        reports = [msgspec.json.decode(data, type=Report) for data in self._group.collect(msgspec.json.encode(report))]
+        if self._publisher is None:
+            told = by_first(self._group, bytes)
+        else:
+            publisher, shared = self._publisher, snapshot.shared
+            told = by_first(
+                self._group, lambda: msgspec.json.encode(announce(publisher, snapshot.step, shared, reports))
+            )
+            snapshot.size = sum(one.size for one in reports)
+        if report.share is not None:
+            self._storer.published(report.share)
+        return msgspec.json.decode(told, type=Kept)
+
+
+def announce(publisher: Announcer, step: int, shared: Shared, reports: Sequence[Report]) -> Kept:
+    """Publish what the ranks have stored.
+
+    Raises:
+        SpotweldError: one of them failed, or the head could not be moved.
+    """
+    check_reports(publisher, reports)
+    whole = merge(shared.items, [report.share for report in reports if report.share is not None])
+    tree = state_node(shared.parts, whole.sharded, whole.own)
+    return publisher.announce(step, tree, whole)
+
+
+def check_reports(publisher: Announcer, reports: Sequence[Report]) -> None:
+    """See that every rank has stored its share; what was stored in vain will be deleted some time.
+
+    Raises:
+        SpotweldError: one has not.
+    """
+    publisher.may_go(key for report in reports for key in report.packs)
+    for rank, report in enumerate(reports):
+        if report.trouble is not None:
+            raise error_of(msgspec.structs.replace(report.trouble, what=f"Rank {rank}: {report.trouble.what}"))

@@ -1,0 +1,166 @@
+"""From a stored state to the live one, on however many ranks: each fills what it holds, in place.
+
+Nothing of the size of the state is allocated beside it: bytes go from the store into the program's own tensors. Should
+one of them prove to be damaged, an older checkpoint is read over all of them.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from spotweld.checkpoint.arrays import leaf_of
+from spotweld.checkpoint.distributed.fetching import Transfer
+from spotweld.checkpoint.distributed.planning import Box, overlap
+from spotweld.checkpoint.distributed.shards import Stored
+from spotweld.checkpoint.distributed.views import box_of, is_sharded, local_of
+from spotweld.checkpoint.state import Stateful
+from spotweld.checkpoint.tree import step_into
+from spotweld.errors import StateMismatch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def fit(
+    state: Mapping[str, object], live: Mapping[str, Any], saved: object, ready: Mapping[int, object]
+) -> tuple[dict[str, Any], list[Transfer]]:
+    """The saved parts around the tensors of the live ones, and what has to be fetched into those.
+
+    Args:
+        state: the program's parts.
+        live: their values now (``checkpoint.state.take``).
+        saved: ``Layout.parts``.
+        ready: the values of those leaves that are no tensors, by number.
+
+    Raises:
+        StateMismatch: they are other parts, or a shape or a dtype in them differs. Nothing has been changed.
+    """
+    if not isinstance(saved, dict) or set(saved) != set(state):
+        then = sorted(saved) if isinstance(saved, dict) else type(saved).__name__
+        raise StateMismatch("The checkpoint has other parts than the program", f"{then} then, {sorted(state)} now")
+    fitter = _Fitter(ready)
+    fitted = {}
+    for name, part in state.items():
+        values = live[name]
+        if _is_optimizer(part) and isinstance(values, dict) and isinstance(saved[name], dict):
+            values = {**values, "state": _with_moments(part, values, saved[name])}
+        fitted[name] = fitter.fit(saved[name], values, name)
+    return fitted, fitter.transfers
+
+
+def put_back(state: Mapping[str, object], fitted: Mapping[str, Any]) -> None:
+    """Give every part its restored values, whose tensors are its own already where it had them.
+
+    Raises:
+        StateMismatch: a part does not accept them.
+    """
+    for name, part in state.items():
+        if isinstance(part, Stateful):
+            try:
+                part.load_state_dict(fitted[name])
+            except StateMismatch as error:
+                raise StateMismatch(f"{name}: {error.what}", error.why, error.todo) from error
+            except Exception as error:
+                why = f"{type(error).__name__}: {error}"
+                raise StateMismatch(f"{name} does not accept its saved state", why) from error
+        else:
+            _refill(part, fitted[name])
+
+
+class _Fitter:
+    def __init__(self, ready: Mapping[int, object]) -> None:
+        self._ready = ready
+        self.transfers: list[Transfer] = []
+
+    def fit(self, saved: Any, live: Any, path: str) -> Any:  # noqa: ANN401
+        if isinstance(saved, Stored):
+            return self._array(saved, live, path)
+        if isinstance(saved, dict):
+            inside = live if isinstance(live, dict) else {}
+            for key, value in saved.items():
+                saved[key] = self.fit(value, inside.get(key), step_into(path, key))
+            return saved
+        if isinstance(saved, (list, tuple)):
+            among = [*live] if isinstance(live, (list, tuple)) else []
+            among += [None] * (len(saved) - len(among))
+            return type(saved)(self.fit(value, among[at], f"{path}[{at}]") for at, value in enumerate(saved))
+        if is_sharded(live) or leaf_of(live, path) is not None:
+            raise StateMismatch(f"{path} does not fit", f"it was a {type(saved).__name__} and is an array now")
+        return saved
+
+    def _array(self, saved: Stored, live: Any, path: str) -> Any:  # noqa: ANN401
+        if saved.leaf in self._ready:
+            value = self._ready[saved.leaf]
+            if not isinstance(value, bytes) and live is not None:
+                _compare(saved, live, path)
+            return value
+        import torch  # noqa: PLC0415
+
+        if live is None:
+            live = torch.empty(saved.shape, dtype=getattr(torch, saved.dtype))
+        _compare(saved, live, path)
+        if is_sharded(live):
+            box, local = box_of(live, path), local_of(live)
+        else:
+            box, local = Box((0,) * len(saved.shape), saved.shape), live.detach()
+        for shard in saved.shards:
+            part = overlap(box, shard.box) if box is not None else None
+            if box is not None and part is not None:
+                self.transfers.append(Transfer(shard, part, _narrowed(local, box, part)))
+        return live
+
+
+def _compare(saved: Stored, live: Any, path: str) -> None:  # noqa: ANN401
+    leaf = leaf_of(local_of(live) if is_sharded(live) else live, path)
+    dtype, shape = (leaf.dtype, tuple(live.shape)) if leaf else (type(live).__name__, ())
+    if (dtype, shape) != (saved.dtype, saved.shape):
+        why = f"it was {saved.dtype} {list(saved.shape)} and is {dtype} {list(shape)} now"
+        raise StateMismatch(f"{path} does not fit", why)
+
+
+def _narrowed(local: Any, box: Box, part: Box) -> Any:  # noqa: ANN401
+    """The part of a tensor that holds ``box``."""
+    for at, (start, length) in enumerate(zip(part.offsets, part.shape, strict=True)):
+        local = local.narrow(at, start - box.offsets[at], length)
+    return local
+
+
+def _with_moments(part: Any, values: dict[Any, Any], saved: dict[Any, Any]) -> dict[Any, Any]:  # noqa: ANN401
+    """An optimizer's state with what its first step will make: what was sharded like a parameter is so again."""
+    import torch  # noqa: PLC0415
+
+    parameters = [parameter for group in part.param_groups for parameter in group["params"]]
+    state = {key: dict(entries) if isinstance(entries, dict) else entries for key, entries in values["state"].items()}
+    then = saved.get("state")
+    for key, entries in then.items() if isinstance(then, dict) else ():
+        if type(key) is not int or not 0 <= key < len(parameters) or not isinstance(entries, dict):
+            continue
+        like, known = parameters[key].detach(), state.setdefault(key, {})
+        for name, stored in entries.items():
+            sharded = isinstance(stored, Stored) and stored.sharded and stored.shape == tuple(like.shape)
+            if sharded and name not in known:
+                known[name] = torch.empty_like(like, dtype=getattr(torch, stored.dtype))
+    return state
+
+
+def _refill(now: Any, then: Any) -> Any:  # noqa: ANN401
+    """Give ``now`` the content of ``then``; containers and arrays that both have keep their identity."""
+    if type(now) is dict and type(then) is dict:
+        content = {key: _refill(now.get(key), value) for key, value in then.items()}
+        now.clear()
+        now.update(content)
+        return now
+    if type(now) is list and type(then) is list:
+        now[:] = [_refill(now[at] if at < len(now) else None, value) for at, value in enumerate(then)]
+        return now
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(now, numpy.ndarray) and isinstance(then, numpy.ndarray):
+        now[...] = then
+        return now
+    return then
+
+
+def _is_optimizer(part: object) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(part, torch.optim.Optimizer)

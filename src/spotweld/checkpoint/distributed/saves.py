@@ -1,0 +1,63 @@
+"""All saves of a group's attempt, as rank 0 keeps account of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from spotweld.checkpoint import events
+from spotweld.checkpoint.distributed.commands import Command, give
+from spotweld.checkpoint.distributed.group import PeerLost
+from spotweld.checkpoint.saves import Saves
+from spotweld.checkpoint.staging import FEWEST
+
+if TYPE_CHECKING:
+    from spotweld.checkpoint.distributed.crew import Crew
+    from spotweld.checkpoint.distributed.publishing import GroupPublisher
+    from spotweld.checkpoint.events import EventFile
+    from spotweld.values.clocks import Clock
+
+
+class GroupSaves(Saves):
+    """``Saves`` whose every save is one of all ranks.
+
+    Args:
+        crew: the ranks.
+        publisher: where snapshots go.
+        tell: where events go.
+        clock: time.
+        durable: the step whose state is published already; None: none is.
+    """
+
+    def __init__(
+        self, crew: Crew, publisher: GroupPublisher, tell: EventFile, clock: Clock, durable: int | None
+    ) -> None:
+        super().__init__({}, publisher, tell, clock, durable)  # type: ignore[arg-type]
+        self._crew = crew
+
+    def begin(self, step: int, reason: str, *, urgent: bool = False) -> bool:
+        if self._saver.busy or (self._clock.monotonic() < self._retry_at and not urgent):
+            return False
+        self.settle()
+        give(self._crew.group, Command.SAVE)
+        try:
+            self._staging.reserve(FEWEST)
+            snapshot = self._crew.snapshot(step, self._staging, self._clock)
+        except PeerLost:
+            raise
+        except Exception as error:
+            if reason == "final":
+                raise
+            self._fail(step, error)
+            return False
+        self._former_mark, self.mark = self.mark, (step, snapshot.began)
+        self._tell.write(events.Saving(self._clock.now(), step, reason))
+        self._saver.start(snapshot, reason)
+        return True
+
+    def prepare(self) -> None:
+        give(self._crew.group, Command.PREPARE)
+        self.ready()
+
+    def ready(self) -> None:
+        """What ``prepare`` does, where all ranks do it without a command."""
+        self._crew.prepare(self._staging, self._clock)

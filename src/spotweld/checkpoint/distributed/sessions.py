@@ -1,0 +1,270 @@
+"""One attempt of a group: rank 0 leads, which is a ``Session`` like any other, and the others do what it decides.
+
+Rank 0 alone takes the run over, counts time, decides and tells; so whatever a single process can do about cadence and
+notices, a group can. At every step's edge the ranks meet twice: to hear what each has heard, and to hear what to do.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, NoReturn
+
+import msgspec
+
+from spotweld.checkpoint import events
+from spotweld.checkpoint.distributed.commands import Command, GroupWatcher, Heard, exchange, give, heard, take_command
+from spotweld.checkpoint.distributed.doors import Announcer, take_run_over
+from spotweld.checkpoint.distributed.group import PeerLost, Trouble, by_first, error_of, trouble_of
+from spotweld.checkpoint.distributed.publishing import GroupPublisher, Storer
+from spotweld.checkpoint.distributed.saves import GroupSaves
+from spotweld.checkpoint.risk import UNKNOWN, Risk
+from spotweld.checkpoint.saving import Saver
+from spotweld.checkpoint.session import EX_TEMPFAIL, Session, patiently
+from spotweld.checkpoint.staging import FEWEST, Staging
+from spotweld.checkpoint.voice import warn
+from spotweld.errors import Fenced, SpotweldError
+from spotweld.store.heads import Head, HeadWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from spotweld.checkpoint.distributed.crew import Crew
+    from spotweld.checkpoint.distributed.group import Group
+    from spotweld.checkpoint.events import EventFile
+    from spotweld.checkpoint.settings import Settings
+    from spotweld.preemption.watcher import Watcher
+    from spotweld.store.objects import Objects
+    from spotweld.values.clocks import Clock
+
+_FLUSH = 30.0
+"""Seconds that a loop which was left early waits for the save that is running."""
+_PATIENCE = 3600.0
+"""Seconds that the end of a save which rank 0 has heard of already may take here; it takes none."""
+_FAREWELL = 1.0
+"""Seconds that a rank which leaves gives its save to hear how it ended."""
+
+
+class Leader(Session):
+    """Rank 0's session.
+
+    Args:
+        crew: the ranks, for the training thread.
+        savers: the same ranks, for the threads that save.
+        settings: what was asked for.
+        objects: the store.
+        watcher: hears this rank's notices.
+        tell: where events go.
+        clock: time.
+        on_risk: as for ``Session``; every rank's is called.
+
+    Raises:
+        as ``Session``.
+    """
+
+    def __init__(
+        self,
+        crew: Crew,
+        savers: Group,
+        settings: Settings,
+        objects: Objects,
+        watcher: Watcher,
+        tell: EventFile,
+        clock: Clock,
+        on_risk: Callable[[Risk], object],
+    ) -> None:
+        self._crew, self._savers = crew, savers
+        self._ears = GroupWatcher(watcher, clock)
+        self._heeded = False  # before the first step nobody waits for a command
+
+        def tell_all(risk: Risk) -> None:
+            give(crew.group, Command.RISK)
+            crew.group.tell(msgspec.json.encode(risk))
+            on_risk(risk)
+
+        with self._leading():
+            super().__init__({}, settings, objects, self._ears, tell, clock, tell_all)
+        self._heeded = True
+
+    def edge(self, step: int) -> None:
+        with self._leading():
+            self._hear()
+            super().edge(step)
+            give(self._crew.group, Command.GO_ON)
+
+    def finish(self, step: int) -> None:
+        with self._leading():
+            self._hear()
+            super().finish(step)
+            give(self._crew.group, Command.DONE)
+            self._heeded = False
+
+    def _hear(self) -> None:
+        known = exchange(self._crew.group, Heard())
+        self._ears.hear(known)
+        if known.wanted:
+            self.want_save()
+
+    def _open(self, state: Mapping[str, object], objects: Objects) -> GroupSaves:  # noqa: ARG002
+        group, run, policy, began = self._crew.group, self._settings.run, self._settings.policy, self._clock.monotonic()
+        writers: list[HeadWriter] = []
+
+        def take_over() -> bytes:
+            writers.append(patiently(lambda: take_run_over(objects, run, self._settings.attempt), self._clock))
+            return msgspec.json.encode(writers[0].head)
+
+        by_first(group, take_over)
+        head = writers[0].head
+        self._epoch = head.epoch
+        found = self._crew.restore(objects, run, head.kept, head.epoch, self._clock)
+        if found is None:
+            self._tell.write(events.Fresh(self._clock.now()))
+        else:
+            self.step = found.manifest.step
+            told = tuple(events.Damage(kept.step, why) for kept, why in found.damaged)
+            seconds = self._clock.monotonic() - began
+            self._tell.write(events.Restored(self._clock.now(), self.step, found.kept.key, seconds, told))
+        publisher = Announcer(
+            objects,
+            run,
+            writers[0],
+            self._clock,
+            keep_last=policy.keep_last,
+            keep_every=policy.keep_every,
+            damaged=[kept.key for kept, _ in found.damaged] if found else (),
+        )
+        storer = Storer(objects, run, head.epoch, group.rank, found.manifest if found else None)
+        together = GroupPublisher(self._savers, storer, publisher)
+        saves = GroupSaves(self._crew, together, self._tell, self._clock, self.step if found else None)
+        saves.ready()
+        return saves
+
+    def _leave(self, why: str) -> NoReturn:
+        if self._heeded:
+            self._heeded = False
+            with suppress(PeerLost):
+                give(self._crew.group, Command.LEAVE)
+        super()._leave(why)
+
+    @contextmanager
+    def _leading(self) -> Iterator[None]:
+        """Whatever ends this rank's part ends the others'."""
+        try:
+            yield
+        except PeerLost as error:
+            self._heeded = False
+            self._leave(f"another rank is gone ({error}); what is published stands")
+        except Exception as error:
+            if self._heeded:
+                self._heeded = False
+                with suppress(PeerLost):
+                    give(self._crew.group, Command.FAIL)
+                    self._crew.group.tell(msgspec.json.encode(trouble_of(error)))
+            raise
+
+
+class Follower:
+    """The session of every other rank. Has what ``Checkpointer`` needs of a ``Session``.
+
+    Args:
+        crew: the ranks, for the training thread.
+        savers: the same ranks, for the threads that save.
+        settings: of which only the run's name matters; the rest is rank 0's.
+        objects: the store.
+        watcher: hears this rank's notices.
+        clock: time.
+        on_risk: as for ``Session``.
+
+    Raises:
+        as ``Session``.
+    """
+
+    def __init__(
+        self,
+        crew: Crew,
+        savers: Group,
+        settings: Settings,
+        objects: Objects,
+        watcher: Watcher,
+        clock: Clock,
+        on_risk: Callable[[Risk], object],
+    ) -> None:
+        self._crew, self._watcher, self._clock, self._on_risk = crew, watcher, clock, on_risk
+        self.risk = UNKNOWN
+        """The risk that the group's machines are at, as rank 0 told it last."""
+        self.step = 0
+        """Steps finished."""
+        self._wanted = False
+        self._left = False
+        self._staging = Staging()
+        try:
+            self._saver = Saver(self._open(savers, settings.run, objects), clock)  # type: ignore[arg-type]
+        except Fenced as error:
+            self._leave(str(error))
+        except PeerLost as error:
+            self._lose(error)
+
+    def want_save(self) -> None:
+        """As ``Session.want_save``."""
+        self._wanted = True
+
+    def edge(self, step: int) -> None:
+        """As ``Session.edge``."""
+        self.step = step
+        self._obey_until(Command.GO_ON)
+
+    def finish(self, step: int) -> None:
+        """As ``Session.finish``."""
+        self.step = step
+        self._obey_until(Command.DONE)
+
+    def end(self) -> None:
+        """As ``Session.end``."""
+        self._saver.wait(_FAREWELL if self._left else _FLUSH)
+        self._staging.close()
+
+    def _open(self, savers: Group, run: str, objects: Objects) -> GroupPublisher:
+        group = self._crew.group
+        head = msgspec.json.decode(by_first(group, bytes), type=Head)
+        found = self._crew.restore(objects, run, head.kept, head.epoch, self._clock)
+        if found is not None:
+            self.step = found.manifest.step
+        storer = Storer(objects, run, head.epoch, group.rank, found.manifest if found else None)
+        self._crew.prepare(self._staging, self._clock)
+        return GroupPublisher(savers, storer, None)
+
+    def _obey_until(self, end: Command) -> None:
+        group = self._crew.group
+        try:
+            exchange(group, heard(self._watcher, wanted=self._wanted))
+            self._wanted = False
+            while (command := take_command(group)) is not end:
+                self._obey(command)
+        except PeerLost as error:
+            self._lose(error)
+
+    def _obey(self, command: Command) -> None:
+        if command is Command.LEAVE:
+            self._left = True
+            raise SystemExit(EX_TEMPFAIL)
+        if command is Command.FAIL:
+            raise error_of(msgspec.json.decode(self._crew.group.tell(b""), type=Trouble))
+        if command is Command.RISK:
+            self.risk = msgspec.json.decode(self._crew.group.tell(b""), type=Risk)
+            self._on_risk(self.risk)
+        elif command is Command.PREPARE:
+            self._crew.prepare(self._staging, self._clock)
+        elif command is Command.SAVE:
+            self._saver.wait(_PATIENCE)
+            self._saver.collect()
+            with suppress(SpotweldError):  # rank 0 has the same one, and decides about it
+                self._staging.reserve(FEWEST)
+                snapshot = self._crew.snapshot(self.step, self._staging, self._clock)
+                self._saver.start(snapshot, "")
+
+    def _lose(self, error: PeerLost) -> NoReturn:
+        self._leave(f"another rank is gone ({error}); what is published stands")
+
+    def _leave(self, why: str) -> NoReturn:
+        self._left = True
+        warn(f"rank {self._crew.group.rank} is leaving after step {self.step}: {why}")
+        raise SystemExit(EX_TEMPFAIL)

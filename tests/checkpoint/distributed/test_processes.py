@@ -1,0 +1,180 @@
+"""Real ranks: what PyTorch shards, what signals do, and ranks that are killed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from spotweld.checkpoint.format import decode
+from spotweld.store.heads import read_head
+from spotweld.store.opening import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from spotweld.checkpoint.format import Manifest
+    from tests.checkpoint.distributed.conftest import Processes
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+def newest(store: Path) -> Manifest:
+    objects = open_store(f"file:{store}")
+    head = read_head(objects, "default")
+    assert head is not None
+    return decode(objects.get(head.kept[0].key), "default")
+
+
+def steps_of(file: Path) -> list[list[int]]:
+    return [[int(word) for word in line.split()] for line in file.read_text().splitlines()]
+
+
+def after_step(steps: Path, step: int, act: Callable[[list[int]], None]) -> Callable[[list[int]], None]:
+    """Do ``act`` as soon as rank 0 has done a step."""
+
+    def wait(pids: list[int]) -> None:
+        file, give_up = steps.with_name(f"{steps.name}.0"), time.monotonic() + 60
+        while time.monotonic() < give_up and not (file.exists() and any(one >= step for one, _ in steps_of(file))):
+            time.sleep(0.01)
+        act(pids)
+
+    return wait
+
+
+@pytest.mark.parametrize(("kind", "ranks"), [("fsdp", 3), ("tp", 2), ("2d", 4)])
+def test_a_sharded_training_resumes_bit_for_bit(processes: Processes, tmp_path: Path, kind: str, ranks: int) -> None:
+    undisturbed = processes.run("sharded", ranks, 9, 100, kind, store=tmp_path / "a")
+    processes.run("sharded", ranks, 5, 2, kind, store=tmp_path / "b")
+    resumed = processes.run("sharded", ranks, 9, 2, kind, store=tmp_path / "b")
+    assert undisturbed[0] == [0] * ranks, processes.errors
+    assert resumed == undisturbed
+
+
+def test_another_number_of_ranks_goes_on(processes: Processes, tmp_path: Path) -> None:
+    for total, ranks in ((3, 4), (5, 2), (7, 1), (9, 3)):
+        codes, _ = processes.run("sharded", ranks, total, 2, store=tmp_path)
+        assert codes == [0] * ranks, processes.errors
+    assert newest(tmp_path).step == 9
+
+
+def test_a_dcp_state_is_the_same_on_any_number_of_ranks(processes: Processes, tmp_path: Path) -> None:
+    codes, (saved, *_) = processes.run("resharding", 4, "save", 3, "fsdp", store=tmp_path)
+    assert codes == [0] * 4, processes.errors
+    assert len({pack.key for pack in newest(tmp_path).packs}) < 12  # most chunks are the first save's
+    for ranks in (1, 2, 3, 4):
+        codes, digests = processes.run("resharding", ranks, "load", 3, "fsdp", store=tmp_path)
+        assert (codes, digests) == ([0] * ranks, [saved] * ranks), processes.errors
+
+
+def test_dcp_falls_back_on_all_ranks(processes: Processes, tmp_path: Path) -> None:
+    _, (saved, *_) = processes.run("resharding", 2, "save", 2, "fsdp", store=tmp_path)
+    whole = newest(tmp_path)
+    for pack in (tmp_path / "runs/default/packs").iterdir():
+        if pack.name in {one.key.rpartition("/")[2] for one in whole.packs[-1:]}:
+            data = bytearray(pack.read_bytes())
+            data[0] ^= 1
+            pack.write_bytes(data)
+    codes, digests = processes.run("resharding", 3, "load", 2, "fsdp", store=tmp_path)
+    assert codes in ([0] * 3, [1] * 3)
+    if codes == [0] * 3:
+        assert digests == [saved] * 3
+        assert "damaged and passed over" in processes.errors
+
+
+@pytest.mark.parametrize(
+    ("verb", "steps", "kind", "why"),
+    [("save", 0, "fsdp", "bad cannot be saved"), ("load", 1, "picky", "Picky would unpickle it")],
+)
+def test_nothing_is_pickled_or_unpickled(
+    processes: Processes, tmp_path: Path, verb: str, steps: int, kind: str, why: str
+) -> None:
+    processes.run("resharding", 2, "save", 1, "fsdp", store=tmp_path)
+    codes, _ = processes.run("resharding", 2, verb, steps, kind, store=tmp_path)
+    assert codes == [1, 1]
+    assert why in processes.errors
+
+
+@pytest.mark.parametrize("hearer", [0, 1])
+def test_a_signal_to_one_rank_moves_all_at_the_same_edge(processes: Processes, tmp_path: Path, hearer: int) -> None:
+    steps = tmp_path / "steps"
+    codes, _ = processes.run(
+        "sharded",
+        2,
+        2000,
+        1000,
+        "fsdp",
+        0.02,
+        store=tmp_path / "s",
+        meanwhile=after_step(steps, 4, lambda pids: os.kill(pids[hearer], signal.SIGTERM)),
+        STEPS=str(steps),
+    )
+    assert codes == [75, 75], processes.errors
+    first, second = (steps_of(tmp_path / f"steps.{rank}") for rank in range(2))
+    assert [step for step, _ in first] == [step for step, _ in second]
+    assert newest(tmp_path / "s").step == len(first)
+
+
+def test_a_group_killed_at_any_moment_resumes_bit_for_bit(processes: Processes, tmp_path: Path) -> None:
+    undisturbed = processes.run("sharded", 2, 60, 1000, store=tmp_path / "a")
+    dice, kills, steps = random.Random(20), 0, tmp_path / "steps"
+
+    def kill(pids: list[int]) -> None:
+        time.sleep(dice.uniform(0.2, 2.5))
+        os.kill(dice.choice(pids), signal.SIGKILL)
+
+    codes, digests = [-9], [""]
+    while any(codes):
+        more = kills < 10
+        codes, digests = processes.run(
+            "sharded",
+            2,
+            60,
+            2,
+            "fsdp",
+            0.1 if more else 0.0,
+            store=tmp_path / "b",
+            meanwhile=kill if more else lambda _: None,
+            STEPS=str(steps),
+        )
+        kills += -signal.SIGKILL in codes
+        assert all(code in {0, 75, 1, -signal.SIGKILL, -signal.SIGTERM} for code in codes), processes.errors
+        assert kills >= 10 or any(codes), "it was done before it had been killed often enough"
+    assert (codes, digests) == undisturbed
+
+
+def test_torchrun_starts_again_after_a_kill(tmp_path: Path) -> None:
+    """As a user has it: ``torchrun --max-restarts``, and one rank dies."""
+    from tests.checkpoint.distributed.conftest import PROGRAMS
+
+    steps = tmp_path / "steps"
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "SPOTWELD_STORE": f"file:{tmp_path}/store",
+        "STEPS": str(steps),
+    }
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    with subprocess.Popen(
+        [*torchrun, "--max-restarts", "1", str(PROGRAMS / "sharded.py"), "12", "2", "fsdp", "0.3"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        kill = after_step(steps, 5, lambda _: None)
+        kill([])
+        os.kill(steps_of(tmp_path / "steps.1")[-1][1], signal.SIGKILL)
+        out, _ = process.communicate(timeout=200)
+    assert process.returncode == 0
+    assert out.count("rank ") == 2
+    done = [step for step, _ in steps_of(tmp_path / "steps.0")]
+    assert done[-1] == 11
+    assert len(done) < 12 + 5  # it did not begin again from the start
