@@ -2,7 +2,7 @@
 
 ::
 
-    from spotweld import Checkpointer, Sampler
+    from spotweld import Checkpointer, Sampler, open_checkpoint
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from spotweld.version import VERSION
 
 if TYPE_CHECKING:
     from spotweld.checkpoint.checkpointer import Checkpointer
+    from spotweld.checkpoint.opened import open_checkpoint
     from spotweld.checkpoint.sampler import Sampler
 
-__all__ = ["Checkpointer", "Sampler", "__version__"]
+__all__ = ["Checkpointer", "Sampler", "__version__", "open_checkpoint"]
 __version__ = VERSION
 
 
@@ -29,5 +30,9 @@ def __getattr__(name: str) -> object:
         from spotweld.checkpoint.sampler import Sampler  # noqa: PLC0415
 
         return Sampler
+    if name == "open_checkpoint":
+        from spotweld.checkpoint.opened import open_checkpoint  # noqa: PLC0415
+
+        return open_checkpoint
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)

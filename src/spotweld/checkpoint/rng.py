@@ -41,6 +41,8 @@ def restore_rng(states: Any) -> None:  # noqa: ANN401
     Raises:
         StateMismatch: a generator of another sort than the captured one is in use.
     """
+    if not states:
+        return  # of an imported checkpoint: the program's own seeds count
     try:
         python = states["python"]
         random.setstate((python["version"], _unpack(python["words"]), python["spare"]))
