@@ -12,7 +12,7 @@ import msgspec
 from spotweld.checkpoint.arrays import Kind
 from spotweld.checkpoint.choice import entries
 from spotweld.checkpoint.exchange import FROM_FILE, NOTES, NOTES_FORMAT, Note, Notes, in_file
-from spotweld.checkpoint.format import RUN_NAME, LeafRecord, manifests_prefix, packs_prefix
+from spotweld.checkpoint.format import RUN_NAME, LeafRecord, epoch_of, manifests_prefix, packs_prefix
 from spotweld.checkpoint.layout import Layout, lay_out
 from spotweld.checkpoint.publishing import Publisher
 from spotweld.checkpoint.saving import Saver
@@ -153,11 +153,15 @@ def _kept(outcome: Outcome | None) -> Kept:
 
 
 def _remove(objects: Objects, run: str) -> None:
-    """Take back what was written of a run that is ours alone."""
+    """Take back what was written of a run, unless somebody has gone on with it."""
     with suppress(SpotweldError):
+        head = read_head(objects, run)
+        if head is None or head.epoch != 1:
+            return
         for prefix in (manifests_prefix(run), packs_prefix(run)):
             for meta in list(objects.list(prefix)):
-                objects.delete(meta.key)
+                if epoch_of(meta.key) == 1:
+                    objects.delete(meta.key)
         objects.delete(head_key(run))
 
 
