@@ -16,7 +16,7 @@ from spotweld.checkpoint.format import RUN_NAME, LeafRecord, epoch_of, manifests
 from spotweld.checkpoint.layout import Layout, lay_out
 from spotweld.checkpoint.publishing import Publisher
 from spotweld.checkpoint.saving import Saver
-from spotweld.checkpoint.snapshot import Snapshot
+from spotweld.checkpoint.snapshot import Content, Snapshot
 from spotweld.checkpoint.staging import FEWEST, Staging
 from spotweld.checkpoint.tensorfile import parse
 from spotweld.checkpoint.tree import Node, unflatten
@@ -118,7 +118,8 @@ def publish(objects: Objects, run: str, found: Found, step: int) -> Kept:
     )
     sizes = tuple(plan.size for plan in layout.chunks)
     source = _Mapped(found.memory, layout)
-    snapshot = Snapshot(source, found.tree, {"dict": []}, records, sizes, step, staging, clock, clock.monotonic())
+    content = Content(found.tree, {"dict": []}, records, sizes)
+    snapshot = Snapshot(content, source, step, staging, clock, clock.monotonic())
     staging.reserve(max(FEWEST, len(sizes)))
     saver = Saver(Publisher(objects, run, writer, clock, keep_last=1, keep_every=0), clock)
     try:

@@ -8,7 +8,7 @@ from spotweld.checkpoint.format import FORMAT, Manifest, encode, manifest_key
 from spotweld.checkpoint.publishing import Publisher, _known, _table
 from spotweld.checkpoint.reading import Want, _Readers
 from spotweld.checkpoint.retention import retain
-from spotweld.checkpoint.session import _take_over
+from spotweld.checkpoint.session import take_over_mending
 from spotweld.checkpoint.snapshot import _Live
 from spotweld.store.blobs import put_blob
 from spotweld.store.heads import Kept
@@ -28,7 +28,7 @@ __all__ = ["Announcer", "LiveSource", "Want", "chunk_table", "known_chunks", "re
 
 chunk_table = _table
 LiveSource = _Live
-take_run_over = _take_over
+take_run_over = take_over_mending
 
 
 def known_chunks(whole: Manifest | Share) -> dict[tuple[Digest, int], Stored]:

@@ -16,7 +16,7 @@ from spotweld.checkpoint.distributed.planning import Item, Piece
 from spotweld.checkpoint.distributed.shards import Share, merge, state_node
 from spotweld.checkpoint.format import LeafRecord, pack_key
 from spotweld.checkpoint.packing import Packer
-from spotweld.checkpoint.snapshot import Snapshot
+from spotweld.checkpoint.snapshot import Content, Snapshot
 from spotweld.store.heads import Kept
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ class ShareSnapshot(Snapshot):
             for leaf, (chunk, offset) in zip(state.leaves, state.layout.places, strict=True)
         )
         sizes = tuple(plan.size for plan in state.layout.chunks)
-        super().__init__(LiveSource(state), state.tree, state.rng, leaves, sizes, step, staging, clock, began)
+        content = Content(state.tree, state.rng, leaves, sizes)
+        super().__init__(content, LiveSource(state), step, staging, clock, began)
         self.pieces, self.shared = pieces, shared
 
 
@@ -119,7 +120,7 @@ class Storer:
             return Report(tuple(keys), snapshot.size, trouble=trouble_of(error))
         sizes = self._sizes | packer.sizes
         chunks, packs = chunk_table(packer, sizes)
-        share = Share(snapshot.pieces, snapshot.tree, snapshot.rng, snapshot.leaves, chunks, packs)
+        share = Share(snapshot.pieces, snapshot.content.tree, snapshot.content.rng, snapshot.content.leaves, chunks, packs)
         return Report(tuple(keys), snapshot.size, share)
 
     def published(self, share: Share) -> None:
