@@ -22,7 +22,7 @@ from spotweld.store.keys import RESERVED
 from spotweld.store.pieces import size_of, views
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from spotweld.store.pieces import Pieces
 
@@ -75,6 +75,19 @@ def write_new(path: Path, data: Pieces) -> None:
         with suppress(OSError):
             path.unlink()
         raise
+
+
+def write_over(handle: int, data: Pieces) -> None:
+    """Give an open file another content, and fsync it. What it holds after an error is undefined.
+
+    Raises:
+        OSError: as the kernel says.
+    """
+    pieces = views(data)
+    if not write_direct(handle, pieces):
+        _write_buffered(handle, pieces)
+    os.ftruncate(handle, size_of(data))
+    os.fsync(handle)
 
 
 def _write_buffered(handle: int, pieces: list[memoryview]) -> None:
@@ -191,15 +204,17 @@ def remove_folder(folder: Path) -> None:
         shutil.rmtree(gone)
 
 
-def sweep(folder: Path) -> None:
-    """Remove the scratch files that writers killed more than a day ago left in ``folder``.
+def sweep(folder: Path, is_orphan: Callable[[Path], bool]) -> None:
+    """Remove the scratch files that writers killed more than a day ago left in ``folder``, and known orphans.
 
     A writer that was only asleep for so long finds its file gone and fails; nothing else can happen to it.
     """
     oldest = time.time() - _STALE
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if not entry.name.startswith(RESERVED) or entry.stat(follow_symlinks=False).st_mtime > oldest:
+            if not entry.name.startswith(RESERVED):
+                continue
+            if entry.stat(follow_symlinks=False).st_mtime > oldest and not is_orphan(Path(entry.path)):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 remove_folder(Path(entry.path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +25,8 @@ from spotweld.store.files import (
 )
 from spotweld.store.keys import RESERVED, check_key, check_prefix
 from spotweld.store.objects import Meta, Objects, Version
+from spotweld.store.pieces import size_of
+from spotweld.store.spares import LARGE, Spares, is_orphan
 from spotweld.values.digests import digest
 
 if TYPE_CHECKING:
@@ -49,6 +52,7 @@ class LocalObjects(Objects):
         self.root = Path(os.path.abspath(root))  # noqa: PTH100  a link in the path is the user's choice and stays
         self.url = f"file:{quote(str(self.root))}"
         self._ready: set[Path] = set()
+        self._spares = Spares()
 
     def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
         return self._read(key, start, length)[0]
@@ -122,8 +126,9 @@ class LocalObjects(Objects):
         path = self._path(key)
         with explained("delete", path), suppress(NotADirectoryError):
             self._refuse_folder(path)
-            path.unlink(missing_ok=True)
             folder = versions.folder_of(path)
+            if folder.exists() or not self._spares.keep(path):
+                path.unlink(missing_ok=True)
             if folder.exists():
                 # Should the folder's going be the only thing that survives, the first content would be back.
                 sync_folder(path.parent)
@@ -158,12 +163,18 @@ class LocalObjects(Objects):
         """A scratch file in ``folder`` that holds ``data``, durable but for its name."""
         self._prepare(folder)
         new = scratch(folder)
+        if size_of(data) >= LARGE and self._spares.write(new, data):
+            return new
         try:
             write_new(new, data)
         except FileNotFoundError:
             # Somebody removed the folder since we made it.
             self._ready.clear()
             self._prepare(folder)
+            write_new(new, data)
+        except OSError as error:
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT} or not self._spares.drop():
+                raise
             write_new(new, data)
         return new
 
@@ -181,7 +192,7 @@ class LocalObjects(Objects):
         except (FileExistsError, NotADirectoryError) as error:
             what = f"{folder} cannot hold objects"
             raise UsageError(what, "it is an object itself", "Use another key; object stores allow both.") from error
-        sweep(folder)
+        sweep(folder, is_orphan)
         self._ready.add(folder)
 
     def _refuse_folder(self, path: Path) -> None:

@@ -120,7 +120,9 @@ class Storer:
             return Report(tuple(keys), snapshot.size, trouble=trouble_of(error))
         sizes = self._sizes | packer.sizes
         chunks, packs = chunk_table(packer, sizes)
-        share = Share(snapshot.pieces, snapshot.content.tree, snapshot.content.rng, snapshot.content.leaves, chunks, packs)
+        share = Share(
+            snapshot.pieces, snapshot.content.tree, snapshot.content.rng, snapshot.content.leaves, chunks, packs
+        )
         return Report(tuple(keys), snapshot.size, share)
 
     def published(self, share: Share) -> None:
