@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from spotweld.store.objects import Objects
     from spotweld.values.digests import Digest
 
+_THREADS = 4
+"""Chunks that are fetched at once: each thread waits for one after the other."""
 _TODO = "Nothing was read from it. Its disk may be failing; a run falls back to its previous whole checkpoint."
 
 
@@ -76,7 +78,7 @@ class _Readers:
         self, objects: Objects, manifest: Manifest, wanted: Mapping[int, Sequence[Want]], order: Sequence[int]
     ) -> None:
         self._objects, self._manifest, self._wanted = objects, manifest, wanted
-        self._threads = max(1, min(objects.streams, len(order)))
+        self._threads = max(1, min(_THREADS, len(order)))
         self._order = iter(order)
         self._lock = threading.Lock()
         self._failure: BaseException | None = None

@@ -61,23 +61,19 @@ def write_direct(handle: int, pieces: Sequence[memoryview]) -> bool:
 
 
 def read_direct(handle: int, start: int, into: memoryview) -> int | None:
-    """Fill ``into`` from the file's bytes from ``start`` on, from the page cache if they are there, else past it.
+    """Fill ``into`` from the file's bytes from ``start`` on, past the page cache.
 
     Returns:
-        How many bytes there were; None if the file system cannot do it, or the place is not aligned.
+        How many bytes there were; None if they had better be read the ordinary way: they are in the page cache, they
+        do not begin and end with a block, or the file system cannot do it.
 
     Raises:
         OSError: as the kernel says.
     """
     if start % BLOCK or into.nbytes % BLOCK:
         return None
-    try:
-        count = os.preadv(handle, [into], start, os.RWF_NOWAIT)
-        if count == into.nbytes:
-            return count
-    except OSError as error:
-        if error.errno not in {errno.EAGAIN, *_REFUSALS}:
-            raise
+    if _is_cached(handle, start):
+        return None
     flags = fcntl.fcntl(handle, fcntl.F_GETFL)
     try:
         fcntl.fcntl(handle, fcntl.F_SETFL, flags | os.O_DIRECT)
@@ -142,6 +138,19 @@ def _groups(pieces: Sequence[memoryview]) -> Iterator[list[memoryview]]:
         yield [buffer[:end]]
     if filled > end:
         yield [buffer[end:filled]]
+
+
+def _is_cached(handle: int, start: int) -> bool:
+    """Whether the page at ``start`` is in the page cache; it stands for those after it."""
+    os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_RANDOM)  # or the question would start the reading ahead
+    try:
+        return os.preadv(handle, [bounce()[:1]], start, os.RWF_NOWAIT) == 1
+    except OSError as error:
+        if error.errno not in {errno.EAGAIN, *_REFUSALS}:
+            raise
+        return False
+    finally:
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_SEQUENTIAL)
 
 
 def _read_all(handle: int, into: memoryview, at: int) -> int:
