@@ -76,6 +76,8 @@ class Packer:
         self._known = dict(known)
         self._failure: BaseException | None = None
         self._threads = 1
+        self._most = min(PACK_LIMIT, objects.portion) - CHUNK
+        """Bytes in a pack after which another chunk might be too much."""
         self.chunks: dict[int, Stored] = {}
         """By their number in the layout."""
         self.sizes: dict[str, int] = {}
@@ -89,10 +91,11 @@ class Packer:
             Exception: the copy of the state failed.
         """
         buffers = snapshot.staging.buffers
-        packs = -(-sum(snapshot.content.sizes) // PACK_LIMIT)
+        portion = min(PACK_LIMIT, self._objects.portion)
+        packs = -(-sum(snapshot.content.sizes) // portion)
         self._threads = threads = max(1, min(self._objects.streams, packs, buffers - 1))
         # All open packs together must leave a buffer for the copy that is going on.
-        limit = max(1, min(PACK_LIMIT // CHUNK, (buffers - 1) // threads))
+        limit = max(1, min(portion // CHUNK, (buffers - 1) // threads))
         others = [
             threading.Thread(target=self._work, args=(snapshot, limit), name="spotweld pack", daemon=True)
             for _ in range(threads - 1)
@@ -126,7 +129,7 @@ class Packer:
                 if not pieces or pieces[-1] is not chunk.data:
                     snapshot.release(held.pop())
                 self.chunks[chunk.number] = stored
-                if len(held) == limit or size > PACK_LIMIT - CHUNK:
+                if len(held) == limit or size > self._most:
                     self._write(key, pieces, held, snapshot)
                     key, pieces, size = "", [], 0
             self._write(key, pieces, held, snapshot)

@@ -47,6 +47,7 @@ class LocalObjects(Objects):
     """
 
     streams = 2
+    portion = 64 * 2**20
 
     def __init__(self, root: Path) -> None:
         self.root = Path(os.path.abspath(root))  # noqa: PTH100  a link in the path is the user's choice and stays

@@ -36,6 +36,8 @@ class Objects(ABC):
     url: str
     streams: int = 4
     """Transfers at once that make full use of it."""
+    portion: int = 32 * 2**20
+    """Bytes of an object that transfers well: large enough for the speed, small enough for the memory it takes."""
 
     @abstractmethod
     def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
