@@ -99,11 +99,11 @@ class Run:
 
     @property
     def err(self) -> str:
-        return (self.folder / "err").read_text()[-3000:]
+        return (self.folder / "stderr.txt").read_text()[-3000:]
 
     @property
     def out(self) -> str:
-        return (self.folder / "out").read_text().splitlines()[-1]
+        return (self.folder / "stdout.txt").read_text().splitlines()[-1]
 
     @property
     def seen(self) -> dict[str, object]:

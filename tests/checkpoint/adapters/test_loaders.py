@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from spotweld import Sampler
+from spotweld.checkpoint.adapters.ahead import Watched
 from spotweld.checkpoint.adapters.loaders import Resumable
 from spotweld.checkpoint.rng import capture_rng, restore_rng
 from spotweld.errors import StateMismatch, UsageError
@@ -89,7 +91,7 @@ def test_resumes_at_every_batch(name: str, taken: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["shuffled", "stream"])
-@pytest.mark.parametrize("taken", range(1, 4))
+@pytest.mark.parametrize("taken", [1, 2, 3, 5, 6, 7])
 def test_a_reader_that_takes_a_batch_ahead_resumes_at_every_batch(name: str, taken: int) -> None:
     def prefetch(batches: Iterator[Any]) -> Iterator[Any]:
         waiting = [next(batches)]
@@ -102,17 +104,21 @@ def test_a_reader_that_takes_a_batch_ahead_resumes_at_every_batch(name: str, tak
 
         return read()
 
+    def epochs(loader: Resumable[Any]) -> Iterator[Any]:
+        while True:
+            yield from prefetch(iter(loader))
+
     seed()
-    wanted = train(prefetch(iter(Resumable(LOADERS[name](), ahead=1))), 4)
+    wanted = train(epochs(Resumable(LOADERS[name](), ahead=1)), 10)
     seed()
     loader = Resumable(LOADERS[name](), ahead=1)
-    train(prefetch(iter(loader)), taken)
+    train(epochs(loader), taken)
     state, rng = copy.deepcopy(loader.state_dict()), capture_rng()
     fresh = Resumable(LOADERS[name](), ahead=1)
     fresh.load_state_dict(state)
     reader = prefetch(iter(fresh))
     restore_rng(rng)  # as a framework's adapter does when it has come to where it saved
-    assert train(reader, 4 - taken) == wanted[taken:]
+    assert train(itertools.chain(reader, epochs(fresh)), 10 - taken) == wanted[taken:]
 
 
 def test_an_epoch_that_is_left_is_over() -> None:
@@ -193,3 +199,12 @@ def test_a_position_of_another_loader_is_refused() -> None:
     other.load_state_dict(plain.state_dict())
     with pytest.raises(StateMismatch, match="other samplers"):
         next(iter(other))
+
+
+def test_what_was_fetched_in_another_epoch_is_forgotten() -> None:
+    watched = Watched([[0], [1], [2]], keep=3)
+    list(watched)
+    assert sorted(watched.kept()) == [0, 1, 2, 3]
+    indices = iter(watched)
+    next(indices)
+    assert sorted(watched.kept()) == [0]

@@ -41,6 +41,7 @@ class Watched:
         return getattr(self._indices, name)
 
     def __iter__(self) -> Iterator[Any]:
+        self._kept.clear()
         number = 0
         iterator = iter(self._indices)
         while True:

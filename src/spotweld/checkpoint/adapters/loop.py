@@ -53,7 +53,10 @@ class Loop:
             next(self._steps, None)
         session = self._checkpointer._session  # noqa: SLF001 - `steps` has no word for a run that ends early
         if session is not None:
-            session.finish(step)
+            try:
+                session.finish(step)
+            except SystemExit as leaving:
+                self._steps.throw(leaving)  # it knows what else is to be done when a process leaves
         self.close()
 
     def close(self) -> None:

@@ -123,7 +123,7 @@ def main() -> None:
     callbacks.insert(1, SpotweldCallback(every=2))
     model = Net()
     trainer = Trainer(
-        max_epochs=4,
+        max_epochs=3,
         accelerator="cpu",
         callbacks=callbacks,
         logger=False,

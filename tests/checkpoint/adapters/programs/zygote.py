@@ -15,7 +15,7 @@ import sys
 def run(argv: list[str], environ: dict[str, str], folder: str) -> None:
     os.chdir(folder)
     os.environ.update(environ)
-    for number, name in ((1, "out"), (2, "err")):
+    for number, name in ((1, "stdout.txt"), (2, "stderr.txt")):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     sys.argv = argv
     if argv[0].isidentifier():
