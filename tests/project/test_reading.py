@@ -39,7 +39,7 @@ jobs:
     workdir: src
     env: {EPOCHS: "30"}
     spot_policy: spot
-    checkpoint: {every: 100 steps, keep_last: 5, keep_every: 10}
+    checkpoint: {every: 100 steps, keep_last: 5, keep_every: 10, max_lost_work: 5m}
     retry: {on_events: [no-capacity, interruption], failures: 4}
     max_duration: 8h
     budget: 12.50 USD
@@ -105,7 +105,7 @@ def test_every_key_arrives(folder: Path) -> None:
                 workdir=folder / "src",
                 env={"EPOCHS": "30"},
                 spot_policy=nouns.SpotUse.SPOT,
-                checkpoint=nouns.CheckpointPolicy(nouns.EverySteps(100), 5, 10),
+                checkpoint=nouns.CheckpointPolicy(nouns.EverySteps(100), 5, 10, 300.0),
                 retry=nouns.Retry((nouns.RetryOn.NO_CAPACITY, nouns.RetryOn.INTERRUPTION), 4),
                 max_duration=8 * 3600.0,
                 budget=Money(Decimal("12.50")),

@@ -174,6 +174,7 @@ def refused(change: dict[str, Any]) -> bool:
         {"jobs": {"t": {"command": "a", "budget": "12"}}},
         {"jobs": {"t": {"command": "a", "env": {"A": 3}}}},
         {"jobs": {"t": {"command": "a", "checkpoint": {"every": "0 steps"}}}},
+        {"jobs": {"t": {"command": "a", "checkpoint": {"max_lost_work": 300}}}},
         {"providers": {"local": {"zones": {}}}},
         {"providers": {"local": {"speed": 0}}},
         {"store": "memory:"},
