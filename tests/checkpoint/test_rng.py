@@ -78,3 +78,10 @@ def test_a_generator_of_another_sort_is_a_mismatch() -> None:
         restore_rng(states)
     with pytest.raises(StateMismatch):
         restore_rng({"python": {"version": 9, "words": b"", "spare": None}})
+
+
+def test_where_nothing_was_captured_the_own_seeds_stay() -> None:
+    random.seed(3)
+    expected = random.Random(3).random()
+    restore_rng({})
+    assert random.random() == expected

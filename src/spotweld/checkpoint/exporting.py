@@ -105,7 +105,9 @@ def export(
         values=len(values),
         as_bytes=tuple(name for number, name in arrays.items() if forms[number][1] != leaves[number].shape),
         renamed=tuple(
-            name for entry, name in zip(kept, names, strict=True) if entry.leaf is not None and entry.namesakes
+            name
+            for entry, name in zip(kept, names, strict=True)
+            if entry.leaf is not None and (entry.namesakes or name == f"{METADATA}#2")
         ),
     )
 
@@ -117,7 +119,13 @@ def _names(kept: Sequence[Entry], only: Sequence[str] | None) -> list[str]:
         names = [entry.path[len(part) :].removeprefix(".") or entry.path for entry in kept]
     else:
         names = [entry.path for entry in kept]
-    return [f"{name}#2" if name in {METADATA, NOTES, "format"} else name for name in names]
+    pairs = zip(kept, names, strict=True)
+    return [f"{name}#2" if _taken(name, array=entry.leaf is not None) else name for entry, name in pairs]
+
+
+def _taken(name: str, *, array: bool) -> bool:
+    """The format, or we, mean something else by that name: values stand beside it in the metadata."""
+    return name == METADATA if array else name in {NOTES, "format"}
 
 
 def _notes(checkpoint: Checkpoint, flags: Sequence[bool], arrays: dict[int, str]) -> str:

@@ -103,13 +103,14 @@ def parse(data: memoryview, file: str) -> Contents:
     if start > data.nbytes:
         raise _wrong(file, f"it ends after {data.nbytes} bytes, within its header")
     try:
-        content = json.loads(bytes(data[_AHEAD:start]).decode(), object_pairs_hook=_once)
+        text = bytes(data[_AHEAD:start]).decode()
+        content = msgspec.convert(json.loads(text, object_pairs_hook=_once), dict[str, Any])
         metadata = msgspec.convert(content.pop(METADATA, {}), dict[str, str])
         tensors = msgspec.convert(content, dict[str, Tensor])
         for name, tensor in tensors.items():
             _check(name, tensor)
         _check_places(tensors, data.nbytes - start)
-    except (ValueError, AttributeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise _wrong(file, str(error)) from None
     return Contents(tensors, metadata, start)
 
