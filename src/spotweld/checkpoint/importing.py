@@ -12,11 +12,11 @@ import msgspec
 from spotweld.checkpoint.arrays import Kind
 from spotweld.checkpoint.choice import entries
 from spotweld.checkpoint.exchange import FROM_FILE, NOTES, NOTES_FORMAT, Note, Notes, in_file
-from spotweld.checkpoint.format import RUN_NAME, LeafRecord, epoch_of, manifests_prefix, packs_prefix
+from spotweld.checkpoint.format import RUN_NAME, LeafRecord, manifests_prefix, packs_prefix
 from spotweld.checkpoint.layout import Layout, lay_out
 from spotweld.checkpoint.publishing import Publisher
 from spotweld.checkpoint.saving import Saver
-from spotweld.checkpoint.snapshot import Content, Snapshot
+from spotweld.checkpoint.snapshot import Snapshot
 from spotweld.checkpoint.staging import FEWEST, Staging
 from spotweld.checkpoint.tensorfile import parse
 from spotweld.checkpoint.tree import Node, unflatten
@@ -118,8 +118,7 @@ def publish(objects: Objects, run: str, found: Found, step: int) -> Kept:
     )
     sizes = tuple(plan.size for plan in layout.chunks)
     source = _Mapped(found.memory, layout)
-    content = Content(found.tree, {"dict": []}, records, sizes)
-    snapshot = Snapshot(content, source, step, staging, clock, clock.monotonic())
+    snapshot = Snapshot(source, found.tree, {"dict": []}, records, sizes, step, staging, clock, clock.monotonic())
     staging.reserve(max(FEWEST, len(sizes)))
     saver = Saver(Publisher(objects, run, writer, clock, keep_last=1, keep_every=0), clock)
     try:
@@ -154,15 +153,11 @@ def _kept(outcome: Outcome | None) -> Kept:
 
 
 def _remove(objects: Objects, run: str) -> None:
-    """Take back what was written of a run, unless somebody has gone on with it."""
+    """Take back what was written of a run that is ours alone."""
     with suppress(SpotweldError):
-        head = read_head(objects, run)
-        if head is None or head.epoch != 1:
-            return
         for prefix in (manifests_prefix(run), packs_prefix(run)):
             for meta in list(objects.list(prefix)):
-                if epoch_of(meta.key) == 1:
-                    objects.delete(meta.key)
+                objects.delete(meta.key)
         objects.delete(head_key(run))
 
 

@@ -33,7 +33,6 @@ VERBS = {
     "rehearse": "Fire drills at a run, and follow it: does it survive?",
     "cancel": "Stop a run for good.",
     "report": "Write a run's story as one HTML file.",
-    "checkpoint": "List, verify, compare, export and import checkpoints.",
     "explain": "Explain an error code.",
     "completion": "Print a shell's completion script.",
 }
