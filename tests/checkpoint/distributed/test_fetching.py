@@ -49,7 +49,9 @@ spans = st.tuples(st.integers(0, 11), st.integers(0, 11)).map(lambda pair: slice
 
 
 @settings(max_examples=60)
-@given(spans, spans, spans, spans, st.sampled_from([torch.float64, torch.bfloat16, torch.uint8, torch.bool]), st.booleans())
+@given(
+    spans, spans, spans, spans, st.sampled_from([torch.float64, torch.bfloat16, torch.uint8, torch.bool]), st.booleans()
+)
 def test_any_part_of_any_shard_is_what_slicing_gives(
     new_store: Callable[[], Watched],
     rows: slice,
@@ -64,9 +66,7 @@ def test_any_part_of_any_shard_is_what_slicing_gives(
     manifest = stored(store, [whole[:0], whole[rows, columns]])
     box, part = box_of(rows, columns), box_of(some_rows, some_columns)
     start = [max(a, b) for a, b in zip(box.offsets, part.offsets, strict=True)]
-    end = [
-        min(a + n, b + m) for a, n, b, m in zip(box.offsets, box.shape, part.offsets, part.shape, strict=True)
-    ]
+    end = [min(a + n, b + m) for a, n, b, m in zip(box.offsets, box.shape, part.offsets, part.shape, strict=True)]
     if any(first >= last for first, last in zip(start, end, strict=True)):
         return
     common = box_of(*(slice(first, last) for first, last in zip(start, end, strict=True)))
@@ -115,9 +115,9 @@ def saved(shape: tuple[int, ...], leaf: int, *, sharded: bool = False, dtype: st
     return Stored(shape, dtype, (Shard(Box((0,) * len(shape), shape), leaf),), sharded)
 
 
-def restore(store: Watched, state: dict[str, Any], parts: Any, arrays: list[torch.Tensor], ready: Any = None) -> None:
+def restore(store: Watched, state: dict[str, Any], parts: dict[str, object], arrays: list[torch.Tensor]) -> None:
     live = {name: part.state_dict() if hasattr(part, "state_dict") else part for name, part in state.items()}
-    fitted, transfers = fit(state, live, parts, ready or {})
+    fitted, transfers = fit(state, live, parts, {})
     fetch(store, stored(store, arrays), transfers)
     put_back(state, fitted)
 
@@ -161,7 +161,7 @@ def test_containers_and_tensors_keep_their_identity(store: Watched) -> None:
         ({"x": 5}, {"x": saved((3,), 0)}, r"is int \[\] now"),
     ],
 )
-def test_what_does_not_fit_is_told_before_anything_is_read(part: Any, then: Any, why: str) -> None:
+def test_what_does_not_fit_is_told_before_anything_is_read(part: object, then: object, why: str) -> None:
     with pytest.raises(StateMismatch, match=why):
         fit({"part": part}, {"part": part}, {"part": then}, {})
 

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from spotweld.checkpoint.format import Manifest
     from tests.checkpoint.distributed.conftest import Processes
+
+    from spotweld.checkpoint.format import Manifest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

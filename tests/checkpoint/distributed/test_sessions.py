@@ -9,6 +9,7 @@ import pytest
 
 from spotweld import Sampler
 from spotweld.checkpoint.distributed.checkpointer import DistributedCheckpointer
+from spotweld.checkpoint.distributed.shards import layout_of
 from spotweld.checkpoint.format import decode
 from spotweld.errors import NoWholeCheckpoint, StateMismatch, Unavailable, UsageError
 from spotweld.store.heads import read_head
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from tests.checkpoint.conftest import Announcer, HandClock, Watched
     from tests.checkpoint.distributed.conftest import Ranks
+
+    from spotweld.checkpoint.format import Manifest
 
 
 class Program:
@@ -31,7 +34,12 @@ class Program:
         self.done: list[int] = []
 
     def train(
-        self, ranks: Ranks, store: Watched, clock: HandClock, total: int, **options: Any
+        self,
+        ranks: Ranks,
+        store: Watched,
+        clock: HandClock,
+        total: int,
+        **options: Any,  # noqa: ANN401
     ) -> tuple[list[int], str]:
         self.clock = clock
         at = options.pop("at", lambda _program, _checkpointer, _step: None)
@@ -56,7 +64,12 @@ class Program:
 
 
 def run(
-    new_ranks: type[Ranks], new_clock: type[HandClock], store: Watched, size: int, total: int, **options: Any
+    new_ranks: type[Ranks],
+    new_clock: type[HandClock],
+    store: Watched,
+    size: int,
+    total: int,
+    **options: Any,  # noqa: ANN401
 ) -> list[Any]:
     ranks = new_ranks(size)
 
@@ -84,7 +97,7 @@ def on_publish(store: Watched) -> threading.Event:
     return published
 
 
-def newest(store: Watched) -> Any:
+def newest(store: Watched) -> Manifest:
     head = read_head(store, "default")
     assert head is not None
     return decode(store.get(head.kept[0].key), "default")
@@ -158,7 +171,6 @@ def test_ranks_with_different_programs_are_told(
 def test_a_notice_to_one_rank_moves_all(
     group: Callable[..., list[Any]],
     store: Watched,
-    clock: HandClock,
     announcer: Announcer,
     hearer: int,
     seconds: float | None,
@@ -307,8 +319,6 @@ def test_a_checkpoint_of_one_process_is_no_groups(group: Callable[..., list[Any]
     manifest = newest(store)
     alone = msgspec.structs.replace(manifest, state={"dict": []})
     data = msgspec.json.encode(alone)
-    from spotweld.checkpoint.distributed.shards import layout_of
-
     with pytest.raises(StateMismatch, match="not saved by a process group"):
         layout_of(decode(data, "default"))
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from itertools import pairwise
 
 import msgspec
 import pytest
@@ -17,7 +17,7 @@ from spotweld.values.digests import checksum
 
 
 def share(rank: int, pieces: list[tuple[int, Box]], own: int) -> Share:
-    """One pack with a chunk for every leaf: the pieces, then ``own`` leaves of the rank's, then one of its generators."""
+    """One pack with a chunk for every leaf: the pieces, then ``own`` leaves of the rank's, then its generators'."""
     shapes = [box.shape for _, box in pieces] + [(rank + 1,)] * (own + 1)
     leaves = tuple(LeafRecord(Kind.TORCH, "uint8", shape, number, 0) for number, shape in enumerate(shapes))
     chunks = tuple(
@@ -29,13 +29,11 @@ def share(rank: int, pieces: list[tuple[int, Box]], own: int) -> Share:
     return Share(tuple(Piece(*piece) for piece in pieces), tree, {"leaf": first + own}, leaves, chunks, packs)
 
 
-def manifest(items: list[Item], shares: list[Share], parts: Any = None) -> Manifest:
+def manifest(items: list[Item], shares: list[Share], parts: object = None) -> Manifest:
     whole = merge(items, shares)
     parts = parts or {"list": [{"leaf": number} for number in range(len(items))]}
     state = state_node(parts, whole.sharded, whole.own)
-    made = Manifest(
-        1, "0", "r", 1, 0, 3, 1, 0.0, state, {"list": whole.rng}, whole.leaves, whole.chunks, whole.packs
-    )
+    made = Manifest(1, "0", "r", 1, 0, 3, 1, 0.0, state, {"list": whole.rng}, whole.leaves, whole.chunks, whole.packs)
     return msgspec.json.decode(msgspec.json.encode(made), type=Manifest)
 
 
@@ -87,7 +85,7 @@ def test_whatever_the_ranks_hold_is_found_again(data: st.DataObject) -> None:
     for number in range(items):
         cuts = sorted(data.draw(st.lists(st.integers(1, 9), max_size=3, unique=True)))
         edges = [0, *cuts, 10]
-        wanted.append({(start, end - start) for start, end in zip(edges, edges[1:], strict=False)})
+        wanted.append({(start, end - start) for start, end in pairwise(edges)})
         for start, length in sorted(wanted[-1]):
             pieces[data.draw(st.integers(0, ranks - 1))].append((number, Box((start,), (length,))))
     for one in pieces:
@@ -98,9 +96,9 @@ def test_whatever_the_ranks_hold_is_found_again(data: st.DataObject) -> None:
     for number, boxes in enumerate(wanted):
         shards = layout.leaves[number].shards
         assert {(shard.box.offsets[0], found.leaves[shard.leaf].shape[0]) for shard in shards} == boxes
-    assert sorted([*leaves_in([*layout.own, *layout.rng]), *(s.leaf for i in range(items) for s in layout.leaves[i].shards)]) == [
-        *range(len(found.leaves))
-    ]
+    assert sorted(
+        [*leaves_in([*layout.own, *layout.rng]), *(s.leaf for i in range(items) for s in layout.leaves[i].shards)]
+    ) == [*range(len(found.leaves))]
 
 
 def test_a_single_processs_checkpoint_is_told_apart() -> None:
@@ -110,14 +108,14 @@ def test_a_single_processs_checkpoint_is_told_apart() -> None:
         layout_of(msgspec.structs.replace(two_ranks(), state={"tuple": ["other", {"dict": []}]}))
 
 
-def damaged(sharded: Any) -> Manifest:
+def damaged(sharded: object) -> Manifest:
     good = two_ranks()
     state = msgspec.json.decode(msgspec.json.encode(good.state))
     state["tuple"][1]["dict"][1][1] = sharded
     return msgspec.structs.replace(good, state=state)
 
 
-def row(number: int, shape: list[int], *places: tuple[list[int], int]) -> Any:
+def row(number: int, shape: list[int], *places: tuple[list[int], int]) -> list[object]:
     return [
         number,
         {"tuple": [{"tuple": shape}, {"list": [{"tuple": [{"tuple": at}, leaf]} for at, leaf in places]}]},
@@ -144,7 +142,7 @@ def row(number: int, shape: list[int], *places: tuple[list[int], int]) -> Any:
         7,
     ],
 )
-def test_a_table_of_shards_that_contradicts_itself_is_damage(sharded: Any) -> None:
+def test_a_table_of_shards_that_contradicts_itself_is_damage(sharded: object) -> None:
     with pytest.raises(Corrupt):
         layout_of(damaged(sharded))
 

@@ -18,14 +18,14 @@ from spotweld.checkpoint.distributed.shards import layout_of, leaves_in
 from spotweld.checkpoint.distributed.views import Seen, look, paths
 from spotweld.checkpoint.format import Manifest, decode, encode
 from spotweld.checkpoint.layout import lay_out
-from spotweld.checkpoint.restoring import read_leaves, read_manifest
+from spotweld.checkpoint.restoring import check_owner, read_leaves, read_manifest
 from spotweld.checkpoint.rng import capture_rng
 from spotweld.checkpoint.session import patiently
 from spotweld.checkpoint.snapshot import State
 from spotweld.checkpoint.tree import Node, flatten, unflatten
 from spotweld.checkpoint.voice import warn
-from spotweld.errors import Corrupt, Fenced, NotFound, NoWholeCheckpoint
-from spotweld.store.heads import Kept, read_head
+from spotweld.errors import Corrupt, NotFound, NoWholeCheckpoint
+from spotweld.store.heads import Kept
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -103,7 +103,7 @@ class Crew:
             try:
                 manifest = self._restore(objects, run, one, clock)
             except (Corrupt, NotFound) as error:
-                by_first(self.group, lambda: _check_owner(objects, run, epoch))
+                by_first(self.group, lambda: _owned(objects, run, epoch))
                 damaged.append((one, str(error)))
                 if self.group.rank == 0:
                     warn(f"the checkpoint of step {one.step} is damaged and passed over by all ranks: {error}")
@@ -174,8 +174,6 @@ class Crew:
             restore_or_derive(rng, self.group.rank, ranks, manifest.step)
 
 
-def _check_owner(objects: Objects, run: str, epoch: int) -> bytes:
-    current = read_head(objects, run)
-    if current is None or current.epoch != epoch:
-        raise Fenced(f"Run {run} has been taken over", "its checkpoints were dropped while they were being read")
+def _owned(objects: Objects, run: str, epoch: int) -> bytes:
+    check_owner(objects, run, epoch)
     return b""

@@ -8,7 +8,6 @@ from spotweld.checkpoint.format import FORMAT, Manifest, encode, manifest_key
 from spotweld.checkpoint.publishing import Publisher, _known, _table
 from spotweld.checkpoint.reading import Want, _Readers
 from spotweld.checkpoint.retention import retain
-from spotweld.checkpoint.session import take_over_mending
 from spotweld.checkpoint.snapshot import _Live
 from spotweld.store.blobs import put_blob
 from spotweld.store.heads import Kept
@@ -24,11 +23,10 @@ if TYPE_CHECKING:
     from spotweld.store.objects import Objects
     from spotweld.values.digests import Digest
 
-__all__ = ["Announcer", "LiveSource", "Want", "chunk_table", "known_chunks", "read_wants", "take_run_over"]
+__all__ = ["Announcer", "LiveSource", "Want", "chunk_table", "known_chunks", "read_wants"]
 
 chunk_table = _table
 LiveSource = _Live
-take_run_over = take_over_mending
 
 
 def known_chunks(whole: Manifest | Share) -> dict[tuple[Digest, int], Stored]:

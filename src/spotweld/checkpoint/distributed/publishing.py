@@ -13,7 +13,8 @@ import msgspec
 from spotweld.checkpoint.distributed.doors import LiveSource, chunk_table, known_chunks
 from spotweld.checkpoint.distributed.group import Trouble, by_first, error_of, trouble_of
 from spotweld.checkpoint.distributed.planning import Item, Piece
-from spotweld.checkpoint.distributed.shards import Share, merge, state_node
+from spotweld.checkpoint.distributed.shards import Share, merge, renumbered, state_node
+from spotweld.checkpoint.encoding import encoder_for
 from spotweld.checkpoint.format import LeafRecord, pack_key
 from spotweld.checkpoint.packing import Packer
 from spotweld.checkpoint.snapshot import Content, Snapshot
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from spotweld.checkpoint.format import Manifest
     from spotweld.checkpoint.snapshot import State
     from spotweld.checkpoint.staging import Staging
+    from spotweld.project.nouns import Compress
     from spotweld.store.objects import Objects
     from spotweld.values.clocks import Clock
     from spotweld.values.digests import Digest
@@ -72,6 +74,13 @@ class ShareSnapshot(Snapshot):
         super().__init__(content, LiveSource(state), step, staging, clock, began)
         self.pieces, self.shared = pieces, shared
 
+    def named(self) -> Content:
+        """The same content with a tree that names the pieces, for what wants to know what kind of numbers they are."""
+        numbers = [-1] * len(self.shared.items)
+        for number, piece in enumerate(self.pieces):
+            numbers[piece.item] = number
+        return msgspec.structs.replace(self.content, tree=renumbered(self.shared.parts, numbers))
+
 
 class Report(msgspec.Struct, frozen=True):
     """What a rank tells rank 0 after its part of a save."""
@@ -93,10 +102,14 @@ class Storer:
         epoch: under which the group has taken it over.
         rank: this one's; it writes packs under its own number.
         whole: the manifest that was restored: its chunks have been read and verified, so they may be referred to.
+        compress: whether to make chunks smaller.
     """
 
-    def __init__(self, objects: Objects, run: str, epoch: int, rank: int, whole: Manifest | None) -> None:
+    def __init__(
+        self, objects: Objects, run: str, epoch: int, rank: int, whole: Manifest | None, compress: Compress
+    ) -> None:
         self._objects, self._run, self._epoch, self._rank = objects, run, epoch, rank
+        self._encoder = encoder_for(compress, objects)
         self._known = known_chunks(whole) if whole else {}
         self._sizes = {pack.key: pack.size for pack in whole.packs} if whole else {}
         self._serial = itertools.count()
@@ -112,17 +125,18 @@ class Storer:
             keys.append(pack_key(self._run, self._epoch, self._rank, next(self._serial)))
             return keys[-1]
 
-        packer = Packer(self._objects, new_pack, self._known)
+        packer = Packer(self._objects, new_pack, self._known, self._encoder)
         try:
+            if self._encoder is not None:
+                self._encoder.begin(snapshot.named())
             packer.store(snapshot)
         except Exception as error:  # noqa: BLE001 - whatever it is, rank 0 has to hear of it
             snapshot.discard()
             return Report(tuple(keys), snapshot.size, trouble=trouble_of(error))
         sizes = self._sizes | packer.sizes
         chunks, packs = chunk_table(packer, sizes)
-        share = Share(
-            snapshot.pieces, snapshot.content.tree, snapshot.content.rng, snapshot.content.leaves, chunks, packs
-        )
+        content = snapshot.content
+        share = Share(snapshot.pieces, content.tree, content.rng, content.leaves, chunks, packs)
         return Report(tuple(keys), snapshot.size, share)
 
     def published(self, share: Share) -> None:
@@ -149,6 +163,8 @@ class GroupPublisher:
 
     def __init__(self, group: Group, storer: Storer, publisher: Announcer | None) -> None:
         self._group, self._storer, self._publisher = group, storer, publisher
+        self.newest: Manifest | None = None
+        """None: nobody carries a group's checkpoints on from here."""
 
     @property
     def unchanged(self) -> dict[int, Digest]:

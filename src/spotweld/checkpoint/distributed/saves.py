@@ -12,8 +12,8 @@ from spotweld.checkpoint.staging import FEWEST
 
 if TYPE_CHECKING:
     from spotweld.checkpoint.distributed.crew import Crew
-    from spotweld.checkpoint.distributed.publishing import GroupPublisher
     from spotweld.checkpoint.events import EventFile
+    from spotweld.checkpoint.routes import Route
     from spotweld.values.clocks import Clock
 
 
@@ -22,16 +22,14 @@ class GroupSaves(Saves):
 
     Args:
         crew: the ranks.
-        publisher: where snapshots go.
+        route: straight to the store.
         tell: where events go.
         clock: time.
-        durable: the step whose state is published already; None: none is.
+        restored: the step that was restored; None: none was.
     """
 
-    def __init__(
-        self, crew: Crew, publisher: GroupPublisher, tell: EventFile, clock: Clock, durable: int | None
-    ) -> None:
-        super().__init__({}, publisher, tell, clock, durable)  # type: ignore[arg-type]
+    def __init__(self, crew: Crew, route: Route, tell: EventFile, clock: Clock, restored: int | None) -> None:
+        super().__init__({}, route, tell, clock, restored)
         self._crew = crew
 
     def begin(self, step: int, reason: str, *, urgent: bool = False) -> bool:

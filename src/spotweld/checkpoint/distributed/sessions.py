@@ -13,13 +13,14 @@ import msgspec
 
 from spotweld.checkpoint import events
 from spotweld.checkpoint.distributed.commands import Command, GroupWatcher, Heard, exchange, give, heard, take_command
-from spotweld.checkpoint.distributed.doors import Announcer, take_run_over
+from spotweld.checkpoint.distributed.doors import Announcer
 from spotweld.checkpoint.distributed.group import PeerLost, Trouble, by_first, error_of, trouble_of
 from spotweld.checkpoint.distributed.publishing import GroupPublisher, Storer
 from spotweld.checkpoint.distributed.saves import GroupSaves
 from spotweld.checkpoint.risk import UNKNOWN, Risk
+from spotweld.checkpoint.routes import Leg, Route
 from spotweld.checkpoint.saving import Saver
-from spotweld.checkpoint.session import EX_TEMPFAIL, Session, patiently
+from spotweld.checkpoint.session import EX_TEMPFAIL, Session, patiently, take_over_mending
 from spotweld.checkpoint.staging import FEWEST, Staging
 from spotweld.checkpoint.voice import warn
 from spotweld.errors import Fenced, SpotweldError
@@ -109,7 +110,7 @@ class Leader(Session):
         writers: list[HeadWriter] = []
 
         def take_over() -> bytes:
-            writers.append(patiently(lambda: take_run_over(objects, run, self._settings.attempt), self._clock))
+            writers.append(patiently(lambda: take_over_mending(objects, run, self._settings.attempt), self._clock))
             return msgspec.json.encode(writers[0].head)
 
         by_first(group, take_over)
@@ -122,7 +123,10 @@ class Leader(Session):
             self.step = found.manifest.step
             told = tuple(events.Damage(kept.step, why) for kept, why in found.damaged)
             seconds = self._clock.monotonic() - began
-            self._tell.write(events.Restored(self._clock.now(), self.step, found.kept.key, seconds, told))
+            newest = head.kept[0].step
+            self._tell.write(
+                events.Restored(self._clock.now(), self.step, found.kept.key, seconds, told, published=newest)
+            )
         publisher = Announcer(
             objects,
             run,
@@ -132,9 +136,13 @@ class Leader(Session):
             keep_every=policy.keep_every,
             damaged=[kept.key for kept, _ in found.damaged] if found else (),
         )
-        storer = Storer(objects, run, head.epoch, group.rank, found.manifest if found else None)
+        storer = Storer(objects, run, head.epoch, group.rank, found.manifest if found else None, policy.compress)
         together = GroupPublisher(self._savers, storer, publisher)
-        saves = GroupSaves(self._crew, together, self._tell, self._clock, self.step if found else None)
+        if policy.tiers:
+            warn("the tiers are left out: a process group saves straight to the store")
+        leg = Leg(objects.url, objects, together, policy.store_every)  # type: ignore[arg-type]
+        route = Route([leg], self._clock, self.step if found else None)
+        saves = GroupSaves(self._crew, route, self._tell, self._clock, self.step if found else None)
         saves.ready()
         return saves
 
@@ -168,7 +176,7 @@ class Follower:
     Args:
         crew: the ranks, for the training thread.
         savers: the same ranks, for the threads that save.
-        settings: of which only the run's name matters; the rest is rank 0's.
+        settings: of which the run's name and the compression matter; the rest is rank 0's.
         objects: the store.
         watcher: hears this rank's notices.
         clock: time.
@@ -197,7 +205,7 @@ class Follower:
         self._left = False
         self._staging = Staging()
         try:
-            self._saver = Saver(self._open(savers, settings.run, objects), clock)  # type: ignore[arg-type]
+            self._saver = Saver(self._open(savers, settings, objects), clock)  # type: ignore[arg-type]
         except Fenced as error:
             self._leave(str(error))
         except PeerLost as error:
@@ -222,13 +230,14 @@ class Follower:
         self._saver.wait(_FAREWELL if self._left else _FLUSH)
         self._staging.close()
 
-    def _open(self, savers: Group, run: str, objects: Objects) -> GroupPublisher:
-        group = self._crew.group
+    def _open(self, savers: Group, settings: Settings, objects: Objects) -> GroupPublisher:
+        group, run = self._crew.group, settings.run
         head = msgspec.json.decode(by_first(group, bytes), type=Head)
         found = self._crew.restore(objects, run, head.kept, head.epoch, self._clock)
         if found is not None:
             self.step = found.manifest.step
-        storer = Storer(objects, run, head.epoch, group.rank, found.manifest if found else None)
+        whole, compress = found.manifest if found else None, settings.policy.compress
+        storer = Storer(objects, run, head.epoch, group.rank, whole, compress)
         self._crew.prepare(self._staging, self._clock)
         return GroupPublisher(savers, storer, None)
 

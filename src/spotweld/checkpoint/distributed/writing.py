@@ -21,11 +21,12 @@ from torch.distributed.checkpoint.storage import StorageWriter, WriteResult
 from torch.futures import Future
 
 from spotweld.checkpoint.arrays import Kind
-from spotweld.checkpoint.distributed.doors import Announcer, take_run_over
+from spotweld.checkpoint.distributed.doors import Announcer
 from spotweld.checkpoint.distributed.planning import Box, Item, Piece
 from spotweld.checkpoint.distributed.publishing import Report, Shared, ShareSnapshot, Storer, check_reports
 from spotweld.checkpoint.distributed.shards import Share, merge, state_node
 from spotweld.checkpoint.layout import lay_out
+from spotweld.checkpoint.session import take_over_mending
 from spotweld.checkpoint.settings import settings
 from spotweld.checkpoint.snapshot import State
 from spotweld.checkpoint.staging import Staging
@@ -114,7 +115,8 @@ class SpotweldWriter(StorageWriter):
         """Store this rank's share."""
         told = plan.storage_data
         if self._storer is None:
-            self._storer = Storer(self._store, self._settings.run, told["epoch"], told["rank"], None)
+            run, compress = self._settings.run, self._settings.policy.compress
+            self._storer = Storer(self._store, run, told["epoch"], told["rank"], None, compress)
         if self._written is not None and self._written[0] == told["published"]:
             self._storer.published(self._written[1])
         state, pieces = _share(plan, planner, told["names"])
@@ -154,7 +156,7 @@ class SpotweldWriter(StorageWriter):
         """The right to publish; takes the run over when it is first needed."""
         if self._publisher is None:
             policy, run = self._settings.policy, self._settings.run
-            writer = take_run_over(self._store, run, self._settings.attempt)
+            writer = take_over_mending(self._store, run, self._settings.attempt)
             self._epoch = writer.head.epoch
             self._last = max((kept.step for kept in writer.head.kept), default=-1)
             self._publisher = Announcer(

@@ -11,8 +11,7 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 
-from spotweld.checkpoint.distributed.reading import SpotweldReader, load
-from spotweld.checkpoint.distributed.writing import SpotweldWriter
+from spotweld.checkpoint.distributed import SpotweldReader, SpotweldWriter, load
 
 
 class Picky(dcp.DefaultLoadPlanner):

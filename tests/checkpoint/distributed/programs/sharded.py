@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 from spotweld import Sampler
-from spotweld.checkpoint.distributed.checkpointer import DistributedCheckpointer
+from spotweld.checkpoint.distributed import DistributedCheckpointer
 
 
 def whole(value: Any) -> torch.Tensor:  # noqa: ANN401

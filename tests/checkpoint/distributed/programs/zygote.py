@@ -20,7 +20,7 @@ import torch._dynamo  # what optimizers and DTensor would import in every rank
 import torch.distributed as dist
 import torch.distributed.checkpoint.state_dict
 import torch.distributed.fsdp
-import torch.distributed.tensor.parallel  # noqa: F401
+import torch.distributed.tensor.parallel
 
 _PATIENCE = 30.0
 
