@@ -39,8 +39,8 @@ def test_every_byte_of_every_leaf_lies_in_one_place(sizes: list[int], groups: in
 @given(SIZES)
 def test_a_leaf_is_found_from_its_place_alone(sizes: list[int]) -> None:
     layout = lay_out(sizes, [0] * len(sizes))
-    for leaf, (size, (chunk, offset)) in enumerate(zip(sizes, layout.places, strict=True)):
-        at = 0
+    for leaf, (size, place) in enumerate(zip(sizes, layout.places, strict=True)):
+        at, (chunk, offset) = 0, place
         while at < size:
             plan = layout.chunks[chunk]
             (part,) = [part for part in plan.parts if part.leaf == leaf]
