@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from checkpoints import work
-from checkpoints.contenders import BEST, CHANGED, OURS, PEERS, WHOLE
+from checkpoints.contenders import BEST, CHANGED, OURS, PEERS, SMALL, WHOLE
 from checkpoints.curve import Point
 from checkpoints.figures import Findings, all_figures, tables
 from checkpoints.flips import Flip
@@ -40,7 +40,7 @@ class Bench:
         prefix = "small-" if small else ""
         self._kinds = [prefix + state for state in STATES if not only.intersection(STATES) or state in only]
         self._measures = only.intersection(MEASURES) or set(MEASURES)
-        everybody = [OURS, *PEERS]
+        everybody = [OURS, SMALL, *PEERS]
         self._names = [name for name in everybody if name in only] or everybody
         self._runs = 1 if small else RUNS
         self._began = time.monotonic()
@@ -62,7 +62,7 @@ class Bench:
         if "remote" in self._measures:
             self._remote(main)
         if "flip" in self._measures:
-            self._each(f"{FLIPPED}: flip", Flip, work.flipped, FLIPPED, self._names, self.found.flips)
+            self._each(f"{FLIPPED}: flip", Flip, work.flipped, FLIPPED, (OURS, *PEERS), self.found.flips)
         return self.found
 
     def _turn(self, kind: str, names: list[str], saves: int) -> None:
@@ -139,9 +139,9 @@ def main() -> int:
     parser.add_argument("--only", default="", help=f"some of: {choices}, names of contenders; commas in between")
     given = parser.parse_args()
     only = {word.strip() for word in given.only.split(",") if word.strip()}
-    unknown = only - {*STATES, *MEASURES, OURS, *PEERS}
+    unknown = only - {*STATES, *MEASURES, OURS, SMALL, *PEERS}
     if unknown:
-        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {choices}, {', '.join([OURS, *PEERS])}")
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {choices}, {', '.join([OURS, SMALL, *PEERS])}")
     began = time.monotonic()
     found = Bench(small=given.small, only=only).run()
     (CACHE / "checkpoint-found.json").write_bytes(msgspec.json.encode(found))

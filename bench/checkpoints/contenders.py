@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from checkpoints.states import Training
 
 OURS = "spotweld"
-CHANGED = "spotweld, changed part alone"
+CHANGED = "spotweld of the changed part"
+SMALL = "spotweld compressed"
 PEERS: dict[str, Callable[[], Peer]] = {
     "torch.save": plain.torch_save,
     "safetensors": plain.safetensors,
@@ -42,15 +43,16 @@ def contender(name: str, training: Training, folder: Path, *, remote: bool = Fal
         remote: checkpoints are kept in the S3 server that the environment names.
         keep: how many checkpoints ours keeps.
     """
-    if name in {OURS, CHANGED}:
+    if name in {OURS, CHANGED, SMALL}:
         url = f"s3://{BUCKET}/{folder.name}" if remote else ""
-        return Ours(training, folder, url=url, whole=name == OURS, keep=keep)
+        compress = "bytes" if name == SMALL else "auto"
+        return Ours(training, folder, url=url, whole=name != CHANGED, keep=keep, compress=compress)
     return PeerSaves(peer(name, remote=remote), training, folder)
 
 
 def restore(name: str, training: Training, folder: Path, *, remote: bool = False) -> None:
     """Restore a contender's newest checkpoint, as a program that has just started does."""
-    if name == OURS:
+    if name in {OURS, SMALL}:
         contender(name, training, folder, remote=remote).close()
         return
     chosen = peer(name, remote=remote)

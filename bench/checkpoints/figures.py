@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from harness import Figure, figure
 
-from checkpoints.contenders import CHANGED, OURS
+from checkpoints.contenders import CHANGED, OURS, SMALL
 from checkpoints.curve import Point
 from checkpoints.flips import Flip
 from checkpoints.limits import Limits
-from checkpoints.work import Remote, Restored, Saved
+from checkpoints.work import APART, Remote, Restored, Saved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from checkpoints.loop import Save
 
 COMMAND = "make bench-checkpoint"
+CORES = os.cpu_count() or 1
+BYTES = {"fp32": (0.83, 0.79), "bf16": (0.66, 0.57)}
+"""The most of the raw bytes that a checkpoint may take alone, and as a difference."""
 Taken = dict[str, list[float]]
 T = TypeVar("T")
 
@@ -42,7 +46,7 @@ def all_figures(found: Findings) -> list[Figure]:
     rows: list[Figure] = []
     for kind, saved in _with_ours(found.saved):
         rows += _saving(kind, saved, found.limits.get(kind, []))
-        rows += _partly(kind, saved)
+        rows += _partly(kind, saved) + _compressed(kind, saved)
     for kind, restored in _with_ours(found.restored):
         rows += _restoring(kind, restored)
     for kind, remote in _with_ours(found.remote):
@@ -51,9 +55,7 @@ def all_figures(found: Findings) -> list[Figure]:
         rows += _curves(kind, curves, found.saved.get(kind, {}))
     for _, flips in _with_ours(found.flips):
         silent = {name: [100.0 * (flip.outcome == "silent")] for name, flip in flips.items()}
-        rows.append(
-            _row("one flipped bit: loaded silently", "%", silent, 0, "what is damaged is never loaded as whole")
-        )
+        rows.append(_row("one flipped bit: loaded silently", "%", silent, 0, "no damage is loaded as if it were none"))
     return rows
 
 
@@ -85,7 +87,7 @@ def _times(factor: float, value: float | None) -> float | None:
 
 
 def _saving(kind: str, everybody: Mapping[str, list[Saved]], limits: Sequence[Limits]) -> list[Figure]:
-    saved = {name: runs for name, runs in everybody.items() if name != CHANGED}
+    saved = {name: runs for name, runs in everybody.items() if name not in {CHANGED, SMALL}}
     state = saved[OURS][0].state
     what = f"{kind}, {state / 1e9:.2f} GB"
     added, stall = _of(saved, lambda save: save.added), _of(saved, lambda save: save.stall)
@@ -157,7 +159,34 @@ def _partly(kind: str, saved: Mapping[str, list[Saved]]) -> list[Figure]:
     return rows
 
 
-def _restoring(kind: str, restored: Mapping[str, list[Restored]]) -> list[Figure]:
+def _compressed(kind: str, saved: Mapping[str, list[Saved]]) -> list[Figure]:
+    """Ours as small as can be: bytes against other compressors, and what they cost."""
+    if SMALL not in saved:
+        return []
+    alone, later = BYTES["bf16" if kind.endswith("bf16") else "fp32"]
+    others = [name for name in saved if name in {"ZipNN", "zstd-3 of the whole"}]
+
+    def share(value: Callable[[Saved], int]) -> Taken:
+        taken = {name: [value(run) / run.state for run in saved[name]] for name in others}
+        return {OURS: [value(run) / run.state for run in saved[SMALL]], **taken}
+
+    costs = {OURS: [save.added for run in saved[SMALL] for save in run.later]}
+    work = {"processor time over cores": [save.cpu / CORES for run in saved[SMALL] for save in run.later]}
+    return [
+        _row(f"{kind}: bytes alone, compressed", "of raw", share(lambda run: run.first.size), alone, f"<= {alone}"),
+        _row(f"{kind}: bytes {APART} steps later", "of raw", share(lambda run: run.difference), later, f"<= {later}"),
+        _row(
+            f"{kind}: added training time, compressed",
+            "s",
+            costs | work,
+            statistics.median(*work.values()),
+            "no more than its processor time over the cores",
+        ),
+    ]
+
+
+def _restoring(kind: str, everybody: Mapping[str, list[Restored]]) -> list[Figure]:
+    restored = {name: runs for name, runs in everybody.items() if name != SMALL}
     cold = {name: [run.cold for run in runs] for name, runs in restored.items()}
     warm = {name: [run.warm for run in runs] for name, runs in restored.items()}
     first = {name: [run.first_step for run in runs] for name, runs in restored.items()}

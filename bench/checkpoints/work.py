@@ -20,11 +20,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+APART = 10
+
+
 class Saved(msgspec.Struct, frozen=True):
     """What a process that saves has found."""
 
     first: Save
     later: list[Save]
+    difference: int
+    """Bytes that were written ``APART`` steps after the first save."""
     extra: int
     """The most bytes of memory above those before the first save."""
     state: int
@@ -60,20 +65,21 @@ def train(kind: str) -> None:
 
 
 def save(kind: str, name: str, folder: Path, saves: int) -> Saved:
-    """The first save, one that does not count, so many that do, and one whose memory is watched."""
+    """The first save, one whose bytes count, so many that are measured, and one whose memory is watched."""
     training = Training(KINDS[kind])
+    for _ in range(3):
+        training.step()
+    before = memory()
     chosen = contenders.contender(name, training, folder)
     driver = Driver(training, chosen)
-    driver.quiet(3)
-    before = memory()
     first = driver.save()
-    driver.unmeasured()
+    difference = driver.unmeasured(APART)
     later = [driver.save() for _ in range(saves)]
     expect = digest(training.parts())
     with Peak() as peak:
         driver.unmeasured()
     chosen.close()
-    return Saved(first, later, peak.size - before, size(training.parts()), expect)
+    return Saved(first, later, difference, peak.size - before, size(training.parts()), expect)
 
 
 def restore(kind: str, name: str, folder: Path, expect: str, times: int) -> list[Restored]:
