@@ -16,7 +16,7 @@ from checkpoints.contenders import BEST, CHANGED, OURS, PEERS, SMALL, WHOLE
 from checkpoints.curve import Point
 from checkpoints.figures import Findings, all_figures, tables
 from checkpoints.flips import Flip
-from checkpoints.launch import Missing, ask, scratch
+from checkpoints.launch import Missing, ask, scratch, sweep
 from checkpoints.limits import Limits, limits
 from checkpoints.s3 import seaweed
 from checkpoints.states import CACHE
@@ -143,6 +143,7 @@ def main() -> int:
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {choices}, {', '.join([OURS, SMALL, *PEERS])}")
     began = time.monotonic()
+    sweep()
     found = Bench(small=given.small, only=only).run()
     (CACHE / "checkpoint-found.json").write_bytes(msgspec.json.encode(found))
     print(tables(found))

@@ -94,6 +94,12 @@ def _serve(
     os._exit(0)
 
 
+def sweep() -> None:
+    """Remove what a run that was stopped has left."""
+    for folder in CACHE.glob("run-*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextmanager
 def scratch() -> Iterator[Path]:
     """A folder on the disk of this checkout, removed in the end."""
