@@ -44,8 +44,14 @@ bench: setup  ## every benchmark: a table on the screen and bench/results/NAME.j
 	failed=0; for script in $(filter-out bench/harness.py,$(wildcard bench/*.py)); do \
 		echo "== $$script"; $(BIN)/python $$script || failed=1; echo; done; exit $$failed
 
-bench-%: setup  ## one benchmark: bench-startup, bench-overhead
-	$(BIN)/python bench/$*.py
+bench-%: setup  ## one benchmark: bench-startup, bench-overhead, bench-checkpoint (OPTIONS=--small)
+	$(BIN)/python bench/$*.py $(OPTIONS)
+
+bench bench-checkpoint: .venv/.peers
+
+.venv/.peers: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	touch $@
 
 clean:  ## remove what can be made again: .venv, caches, the examples' runs
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info

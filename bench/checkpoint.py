@@ -1,6 +1,6 @@
 """Checkpoints of a state of a gigabyte, ours and everybody else's, in the same training loop: what each costs.
 
-docs/benchmarks.md says what is measured, and how. Nothing but ``--small`` and ``--only`` makes it shorter.
+docs/benchmarks.md says what is measured, and how.
 """
 
 from __future__ import annotations
@@ -8,139 +8,143 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
+from checkpoints import work
+from checkpoints.contenders import BEST, CHANGED, OURS, PEERS, SMALL, WHOLE
 from checkpoints.curve import Point
 from checkpoints.figures import Findings, all_figures, tables
 from checkpoints.flips import Flip
-from checkpoints.launch import Missing, ask, scratch
-from checkpoints.limits import Limits
+from checkpoints.launch import Missing, ask, scratch, sweep
+from checkpoints.limits import Limits, limits
 from checkpoints.s3 import seaweed
-from checkpoints.states import CACHE, KINDS, trained
-from checkpoints.work import CHANGED, OURS, Remote, Restored, Saved, Task, peers
+from checkpoints.states import CACHE
 from harness import report
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable
 
 T = TypeVar("T")
 
 STATES = ("fp32", "bf16", "lora")
 MEASURES = ("save", "restore", "remote", "curve", "flip")
-BEST = ("DCP async cached staging", "DCP async, background staging")
-"""The peers that are also measured over S3 and by cadence."""
+RUNS = 3
+FLIPPED = "small-fp32"
 
 
 class Bench:
-    """One run of the benchmark."""
+    """One run of the benchmark. Of the first state everybody saves once in each turn; of the others, ``RUNS`` times."""
 
-    def __init__(self, *, small: bool, only: set[str], turns: int) -> None:
-        self._prefix = "small-" if small else ""
-        self._states = [state for state in STATES if state in only] or list(STATES)
-        self._measures = [measure for measure in MEASURES if measure in only] or list(MEASURES)
-        names = [OURS, *peers()]
-        self._names = [name for name in names if name in only] or names
-        self._turns = turns
+    def __init__(self, *, small: bool, only: set[str]) -> None:
+        prefix = "small-" if small else ""
+        self._kinds = [prefix + state for state in STATES if not only.intersection(STATES) or state in only]
+        self._measures = only.intersection(MEASURES) or set(MEASURES)
+        everybody = [OURS, SMALL, *PEERS]
+        self._names = [name for name in everybody if name in only] or everybody
+        self._runs = 1 if small else RUNS
         self._began = time.monotonic()
         self.found = Findings()
 
     def run(self) -> Findings:
         """Measure everything that was asked for."""
-        for state in self._states:
-            trained(KINDS[self._prefix + state])
-        for turn in range(self._turns):
-            for state in self._states:
-                self._turn(state, turn)
-        for state in self._states[:1]:
-            if "curve" in self._measures:
-                for name in self._among(OURS, *BEST):
-                    self._curve(self._prefix + state, name)
-            if "remote" in self._measures:
-                self._remote(self._prefix + state)
+        main = self._kinds[0]
+        for kind in (*self._kinds, FLIPPED):
+            self._ask(f"training {kind}", type(None), work.train, kind)
+        if self._measures & {"save", "restore"}:
+            for turn in range(self._runs):
+                self._turn(main, self._names[turn:] + self._names[:turn], 1)
+            for kind in self._kinds[1:]:
+                names = [OURS, CHANGED, *WHOLE] if kind.endswith("lora") else self._names
+                self._turn(kind, [name for name in names if name in {*self._names, CHANGED}], self._runs)
+        if "curve" in self._measures:
+            self._each(f"{main}: cadences", list[Point], work.cadences, main, (OURS, *BEST), self.found.curves)
+        if "remote" in self._measures:
+            self._remote(main)
         if "flip" in self._measures:
-            trained(KINDS["small-fp32"])
-            for name in self._names:
-                with scratch() as folder:
-                    self._keep(self._ask(Task("flip", "small-fp32", name, folder), Flip), self.found.flips, name)
+            self._each(f"{FLIPPED}: flip", Flip, work.flipped, FLIPPED, (OURS, *PEERS), self.found.flips)
         return self.found
 
-    def _turn(self, state: str, turn: int) -> None:
-        if not {"save", "restore"} & set(self._measures):
-            return
-        kind = self._prefix + state
+    def _turn(self, kind: str, names: list[str], saves: int) -> None:
         with scratch() as folder:
-            answer = self._ask(Task("limits", kind, "the machine", folder), Limits)
-            if answer is not None:
-                self.found.limits.setdefault(kind, []).append(answer)
-        names = [*self._names, CHANGED] if state == "lora" and OURS in self._names else self._names
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            found = self._ask(f"{kind}: limits", Limits, limits, kind, folder)
+            if found is not None:
+                self.found.limits.setdefault(kind, []).append(found)
+        for name in names:
             with scratch() as folder:
-                task = Task("save", kind, name, folder)
-                saved = self._ask(task, Saved)
+                saved = self._ask(f"{kind}: save, {name}", work.Saved, work.save, kind, name, folder, saves)
                 if saved is None:
                     continue
                 self.found.saved.setdefault(kind, {}).setdefault(name, []).append(saved)
                 if "restore" in self._measures and name != CHANGED:
-                    again = msgspec.structs.replace(task, what="restore", expect=saved.digest)
-                    restored = self._ask(again, Restored)
-                    if restored is not None:
-                        self.found.restored.setdefault(kind, {}).setdefault(name, []).append(restored)
-
-    def _curve(self, kind: str, name: str) -> None:
-        with scratch() as folder:
-            self._keep(
-                self._ask(Task("curve", kind, name, folder), list[Point]),
-                self.found.curves.setdefault(kind, {}),
-                name,
-            )
+                    arguments = (kind, name, folder, saved.digest, saves)
+                    again = self._ask(f"{kind}: restore, {name}", list[work.Restored], work.restore, *arguments)
+                    if again is not None:
+                        self.found.restored.setdefault(kind, {}).setdefault(name, []).extend(again)
 
     def _remote(self, kind: str) -> None:
-        for turn in range(self._turns):
-            for name in self._among(OURS, "torch.save", *BEST):
-                with scratch() as folder, seaweed(Path(folder)) as environ:
-                    own = Path(folder, f"turn-{turn}")
+        with scratch() as server, seaweed(server) as environ:
+            for number, name in enumerate(self._among((OURS, "torch.save", *BEST))):
+                with scratch() as folder:
+                    own = folder / f"s3-{number}"
                     own.mkdir()
-                    answer = self._ask(Task("remote", kind, name, str(own)), Remote, environ)
-                    if answer is not None:
-                        self.found.remote.setdefault(kind, {}).setdefault(name, []).append(answer)
+                    arguments = (kind, name, own, self._runs)
+                    found = self._ask(f"{kind}: S3, {name}", work.Remote, work.remote, *arguments, environ=environ)
+                    if found is not None:
+                        self.found.remote.setdefault(kind, {})[name] = found
 
-    def _among(self, *names: str) -> list[str]:
+    def _each(
+        self,
+        what: str,
+        answer: type[T],
+        function: Callable[..., object],
+        kind: str,
+        names: Iterable[str],
+        among: dict[str, dict[str, T]],
+    ) -> None:
+        for name in self._among(names):
+            with scratch() as folder:
+                found = self._ask(f"{what}, {name}", answer, function, kind, name, folder)
+                if found is not None:
+                    among.setdefault(kind, {})[name] = found
+
+    def _among(self, names: Iterable[str]) -> list[str]:
         return [name for name in names if name in self._names]
 
-    def _ask(self, task: Task, answer: type[T], environ: Mapping[str, str] | None = None) -> T | None:
+    def _ask(
+        self,
+        what: str,
+        answer: type[T],
+        function: Callable[..., object],
+        *arguments: object,
+        environ: dict[str, str] | None = None,
+    ) -> T | None:
         """The answer, or None and a note why; a contender that could not once is not asked for the same again."""
-        what = f"{task.what} {task.kind} by {task.contender}"
         if what in self.found.missing:
             return None
-        print(f"[{time.monotonic() - self._began:4.0f} s] {what}", file=sys.stderr, flush=True)
+        print(f"[{time.monotonic() - self._began:5.0f} s] {what}", file=sys.stderr, flush=True)
         try:
-            return ask(task, answer, environ)
+            return ask(function, answer, *arguments, environ=environ)
         except Missing as error:
             self.found.missing[what] = str(error)
-            print(f"         left out: {error}", file=sys.stderr, flush=True)
+            print(f"          left out: {error}", file=sys.stderr, flush=True)
             return None
-
-    @staticmethod
-    def _keep(answer: T | None, among: dict[str, T], name: str) -> None:
-        if answer is not None:
-            among[name] = answer
 
 
 def main() -> int:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--small", action="store_true", help="states of 0.1 GB and one turn, to try the benchmark itself"
-    )
-    parser.add_argument("--turns", type=int, help="how often everybody is measured; 3, with --small 1")
+    parser.add_argument("--small", action="store_true", help="states of 0.1 GB, each once, to try the benchmark itself")
     choices = ", ".join((*STATES, *MEASURES))
-    parser.add_argument("--only", default="", help=f"a list with commas in between: {choices}, names of contenders")
+    parser.add_argument("--only", default="", help=f"some of: {choices}, names of contenders; commas in between")
     given = parser.parse_args()
     only = {word.strip() for word in given.only.split(",") if word.strip()}
+    unknown = only - {*STATES, *MEASURES, OURS, SMALL, *PEERS}
+    if unknown:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {choices}, {', '.join([OURS, SMALL, *PEERS])}")
     began = time.monotonic()
-    found = Bench(small=given.small, only=only, turns=given.turns or (1 if given.small else 3)).run()
+    sweep()
+    found = Bench(small=given.small, only=only).run()
     (CACHE / "checkpoint-found.json").write_bytes(msgspec.json.encode(found))
     print(tables(found))
     print(f"\n{time.monotonic() - began:.0f} s in all\n")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import torch
+from xxhash import xxh3_128_digest
 
 from checkpoints.plain import data
 from checkpoints.states import KINDS, Training, flat, size
@@ -41,8 +42,6 @@ class Limits(msgspec.Struct, frozen=True):
 
 def limits(kind: str, folder: Path) -> Limits:
     """Measure the machine with one kind of state."""
-    from xxhash import xxh3_128_digest  # noqa: PLC0415
-
     parts = Training(KINDS[kind]).parts()
     tensors = list(flat(parts)[0].values())
     copies = [torch.zeros_like(value) for value in tensors]

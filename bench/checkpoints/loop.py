@@ -39,6 +39,8 @@ class Save(msgspec.Struct, frozen=True):
     """How many steps were measured."""
     size: int
     """Bytes of the files that it wrote."""
+    cpu: float
+    """Seconds of processor time above that of as many undisturbed steps, of this process and not of its children."""
 
 
 class Driver:
@@ -47,6 +49,8 @@ class Driver:
     def __init__(self, training: Training, contender: Contender) -> None:
         self._training, self._contender = training, contender
         self._held_up = 0.0
+        self._steps = 0
+        """Since the latest save."""
 
     def quiet(self, steps: int = QUIET) -> list[float]:
         """Seconds of each of so many steps."""
@@ -54,11 +58,13 @@ class Driver:
 
     def save(self) -> Save:
         """One save, measured from its start until a whole step after its end."""
+        spent = time.process_time()
         before = self.quiet()
+        spent = (time.process_time() - spent) / QUIET
         held = listing(self._contender.newest())
         self._held_up = 0.0
-        began = time.perf_counter()
-        self._contender.begin()
+        used, began = time.process_time(), time.perf_counter()
+        self._begin()
         stall = time.perf_counter() - began
         steps, done = 0, -1
         while steps < LEAST or done in {-1, steps}:
@@ -68,7 +74,7 @@ class Driver:
                 done = steps
             if time.perf_counter() - began > PATIENCE:
                 raise TimeoutError(f"a save has not ended after {PATIENCE:.0f} s")
-        took = time.perf_counter() - began
+        took, used = time.perf_counter() - began, time.process_time() - used
         synced = self.settle()
         step = statistics.median(before + self.quiet())
         return Save(
@@ -79,17 +85,21 @@ class Driver:
             step=step,
             steps=steps,
             size=new_bytes(held, listing(self._contender.newest())),
+            cpu=used - steps * spent,
         )
 
-    def unmeasured(self) -> None:
-        """A save that does not count."""
-        self._contender.begin()
+    def unmeasured(self, later: int = 0) -> int:
+        """A save of which only the bytes count, at least so many steps after the one before."""
+        self.quiet(max(0, later - self._steps))
+        held = listing(self._contender.newest())
+        self._begin()
         began = time.perf_counter()
         while self._contender.finished() is None:
             self._step()
             if time.perf_counter() - began > PATIENCE:
                 raise TimeoutError(f"a save has not ended after {PATIENCE:.0f} s")
         self.settle()
+        return new_bytes(held, listing(self._contender.newest()))
 
     def settle(self) -> float:
         """Bring everything to the disk, so that nothing of it is left for later; the seconds that took."""
@@ -99,7 +109,12 @@ class Driver:
         self._contender.tidy()
         return took
 
+    def _begin(self) -> None:
+        self._steps = 0
+        self._contender.begin()
+
     def _step(self) -> float:
+        self._steps += 1
         began = time.perf_counter()
         self._training.step(self._before_update)
         self._contender.after_step()

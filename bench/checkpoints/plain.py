@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -105,7 +106,9 @@ def fork() -> Peer:
         pieces = [memoryview(data(value)) for value in tensors.values()]
         index = [(name, str(value.dtype), list(value.shape)) for name, value in tensors.items()]
         (folder / "index.json").write_text(json.dumps([index, rest]))
-        child = os.fork()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # there are threads; the child only writes and ends
+            child = os.fork()
         if child == 0:
             status = 1
             try:

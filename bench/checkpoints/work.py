@@ -1,40 +1,26 @@
-"""What a process of its own does for one contender. It is told by a ``Task`` and answers with JSON."""
+"""What a process of its own does for one contender."""
 
 from __future__ import annotations
 
-import os
 import time
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from checkpoints.contender import Contender, LeftOut, Peer, PeerSaves
+from checkpoints import contenders
+from checkpoints.curve import Point, curve
+from checkpoints.flips import Flip, flip
 from checkpoints.loop import Driver, Save
 from checkpoints.measuring import Peak, digest, evict, memory, touch, warm
 from checkpoints.states import KINDS, Training, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from checkpoints.curve import Point
-    from checkpoints.flips import Flip
-    from checkpoints.limits import Limits
-
-OURS = "spotweld"
-CHANGED = "spotweld, changed part alone"
+    from pathlib import Path
 
 
-class Task(msgspec.Struct, frozen=True):
-    """One thing to measure."""
-
-    what: str
-    kind: str
-    contender: str
-    folder: str
-    saves: int = 1
-    expect: str = ""
-    """The digest of the state that is restored."""
+APART = 10
 
 
 class Saved(msgspec.Struct, frozen=True):
@@ -42,6 +28,8 @@ class Saved(msgspec.Struct, frozen=True):
 
     first: Save
     later: list[Save]
+    difference: int
+    """Bytes that were written ``APART`` steps after the first save."""
     extra: int
     """The most bytes of memory above those before the first save."""
     state: int
@@ -51,7 +39,7 @@ class Saved(msgspec.Struct, frozen=True):
 
 
 class Restored(msgspec.Struct, frozen=True):
-    """What a process that restores has found, in seconds; ``ready`` has all state in the training's own objects."""
+    """One restore from the disk and one from the page cache; seconds until all state is in the training's objects."""
 
     cold: float
     warm: float
@@ -71,167 +59,76 @@ class Remote(msgspec.Struct, frozen=True):
     same: bool
 
 
-def peers() -> dict[str, Callable[[], Peer]]:
-    """All peers, by the names that tables give them."""
-    from checkpoints import dcp, orbax, plain  # noqa: PLC0415  each contender's process loads what it needs
-
-    return {
-        "torch.save": plain.torch_save,
-        "safetensors": plain.safetensors,
-        **dcp.WAYS,
-        "Orbax async": orbax.asynchronous,
-        "fork and write": plain.fork,
-        "ZipNN": plain.zipnn,
-        "zstd-3 of the whole": plain.zstd,
-    }
+def train(kind: str) -> None:
+    """Make a state if there is none yet."""
+    Training(KINDS[kind])
 
 
-def contender(name: str, training: Training, folder: Path) -> Contender:
-    """Start a contender on a training; ours restores what lies in the folder."""
-    from checkpoints.ours import Ours  # noqa: PLC0415
-
-    if name == OURS:
-        return Ours(training, folder)
-    if name == CHANGED:
-        return Ours(training, folder, whole=False)
-    return PeerSaves(peers()[name](), training, folder)
-
-
-def save(task: Task) -> Saved:
-    """The first save, one that does not count, so many that do, and one whose memory is watched."""
-    training = Training(KINDS[task.kind])
-    chosen = contender(task.contender, training, Path(task.folder))
-    try:
-        driver = Driver(training, chosen)
-        driver.quiet(3)
-        before = memory()
-        first = driver.save()
+def save(kind: str, name: str, folder: Path, saves: int) -> Saved:
+    """The first save, one whose bytes count, so many that are measured, and one whose memory is watched."""
+    training = Training(KINDS[kind])
+    for _ in range(3):
+        training.step()
+    before = memory()
+    chosen = contenders.contender(name, training, folder)
+    driver = Driver(training, chosen)
+    first = driver.save()
+    difference = driver.unmeasured(APART)
+    later = [driver.save() for _ in range(saves)]
+    expect = digest(training.parts())
+    with Peak() as peak:
         driver.unmeasured()
-        later = [driver.save() for _ in range(task.saves)]
-        expect = digest(training.parts())
-        with Peak() as peak:
-            driver.unmeasured()
-    finally:
-        chosen.close()
-    return Saved(first, later, peak.size - before, size(training.parts()), expect)
+    chosen.close()
+    return Saved(first, later, difference, peak.size - before, size(training.parts()), expect)
 
 
-def restore(task: Task) -> Restored:
-    """From the disk into a fresh training, then from the page cache into another one, which makes a step."""
-    cold, same = _restore(task, Training(KINDS[task.kind], fresh=True), evict)
-    fresh = Training(KINDS[task.kind], fresh=True)
-    again, also = _restore(task, fresh, warm)
-    began = time.perf_counter()
-    fresh.step()
-    return Restored(cold, again, again + time.perf_counter() - began, same and also)
+def restore(kind: str, name: str, folder: Path, expect: str, times: int) -> list[Restored]:
+    """Each time from the disk into a fresh training, then from the page cache into another one, which makes a step."""
+    found = []
+    for _ in range(times):
+        cold, same = _restore(name, Training(KINDS[kind], fresh=True), folder, evict, expect)
+        fresh = Training(KINDS[kind], fresh=True)
+        again, also = _restore(name, fresh, folder, warm, expect)
+        began = time.perf_counter()
+        fresh.step()
+        found.append(Restored(cold, again, again + time.perf_counter() - began, same and also))
+    return found
 
 
-def _restore(task: Task, fresh: Training, prepare: Callable[[Path], None]) -> tuple[float, bool]:
+def _restore(
+    name: str, fresh: Training, folder: Path, prepare: Callable[[Path], None], expect: str, *, remote: bool = False
+) -> tuple[float, bool]:
     """Seconds until every page of the state is there, and whether it is what was saved."""
-    folder = Path(task.folder)
-    peer = None if task.contender == OURS else peers()[task.contender]()
     prepare(folder)
     began = time.perf_counter()
-    if peer is None:
-        chosen = contender(OURS, fresh, folder)
-    else:
-        (newest,) = folder.glob("save-*")
-        peer.read(fresh, newest)
+    contenders.restore(name, fresh, folder, remote=remote)
     touch(fresh.parts())
     took = time.perf_counter() - began
-    if peer is None:
-        chosen.close()
-    else:
-        peer.close()
-    return took, digest(fresh.parts()) == task.expect
+    return took, digest(fresh.parts()) == expect
 
 
-def remote(task: Task) -> Remote:
+def remote(kind: str, name: str, folder: Path, saves: int) -> Remote:
     """A first save to the object store, so many that count, and a restore of the newest into a fresh training."""
-    from checkpoints.ours import Ours  # noqa: PLC0415
-    from checkpoints.s3 import BUCKET, uploaded  # noqa: PLC0415
-
-    def opened(into: Training) -> Contender:
-        if task.contender == OURS:
-            return Ours(into, folder, url=f"s3://{BUCKET}/{folder.name}")
-        return PeerSaves(uploaded(peers()[task.contender]()), into, folder)
-
-    folder = Path(task.folder)
-    training = Training(KINDS[task.kind])
-    chosen = opened(training)
+    training = Training(KINDS[kind])
+    chosen = contenders.contender(name, training, folder, remote=True)
     driver = Driver(training, chosen)
     driver.quiet(3)
     first = driver.save()
-    later = [driver.save() for _ in range(task.saves)]
+    later = [driver.save() for _ in range(saves)]
     expect = digest(training.parts())
     driver.unmeasured()
-    newest = chosen.newest()
     chosen.close()
-    fresh = Training(KINDS[task.kind], fresh=True)
-    began = time.perf_counter()
-    if task.contender == OURS:
-        again = opened(fresh)
-    else:
-        uploaded(peers()[task.contender]()).read(fresh, newest)
-    touch(fresh.parts())
-    took = time.perf_counter() - began
-    same = digest(fresh.parts()) == expect
-    if task.contender == OURS:
-        again.close()
+    took, same = _restore(name, Training(KINDS[kind], fresh=True), folder, lambda _: None, expect, remote=True)
     return Remote(first, later, took, same)
 
 
-def limit(task: Task) -> Limits:
-    """What the machine can do."""
-    from checkpoints.limits import limits  # noqa: PLC0415
-
-    return limits(task.kind, Path(task.folder))
-
-
-def cadences(task: Task) -> list[Point]:
+def cadences(kind: str, name: str, folder: Path) -> list[Point]:
     """Added training time by cadence."""
-    from checkpoints.curve import curve  # noqa: PLC0415
-
-    training = Training(KINDS[task.kind])
-    return curve(training, contender(task.contender, training, Path(task.folder)))
+    training = Training(KINDS[kind])
+    return curve(training, contenders.contender(name, training, folder))
 
 
-def flipped(task: Task) -> Flip:
-    """One flipped bit."""
-    from checkpoints.flips import flip  # noqa: PLC0415
-    from checkpoints.ours import Ours  # noqa: PLC0415
-
-    folder = Path(task.folder)
-
-    def opened(training: Training) -> Contender:
-        ours = task.contender == OURS
-        return Ours(training, folder, keep=2) if ours else contender(task.contender, training, folder)
-
-    def read(training: Training) -> None:
-        if task.contender == OURS:
-            opened(training)
-        else:
-            peers()[task.contender]().read(training, max(folder.glob("save-*")))
-
-    return flip(task.kind, opened, read)
-
-
-WORK: dict[str, Callable[[Task], object]] = {
-    "save": save,
-    "restore": restore,
-    "remote": remote,
-    "limits": limit,
-    "curve": cadences,
-    "flip": flipped,
-}
-
-
-def main(line: str) -> None:
-    """Do one task and print the answer as the last line."""
-    task = msgspec.json.decode(line, type=Task)
-    try:
-        answer = WORK[task.what](task)
-    except LeftOut as error:
-        answer = {"left_out": str(error)}
-    print(msgspec.json.encode(answer).decode(), flush=True)
-    os._exit(0)  # what a contender left running does not matter any more
+def flipped(kind: str, name: str, folder: Path) -> Flip:
+    """One flipped bit in the newest of two checkpoints."""
+    begin = partial(contenders.contender, name, folder=folder, keep=2)
+    return flip(kind, lambda training: begin(training=training), partial(contenders.restore, name, folder=folder))

@@ -1,0 +1,66 @@
+"""Everybody who takes part, by the names that tables give them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from checkpoints import dcp, orbax, plain
+from checkpoints.contender import Contender, Peer, PeerSaves
+from checkpoints.ours import Ours
+from checkpoints.s3 import BUCKET, uploaded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from checkpoints.states import Training
+
+OURS = "spotweld"
+CHANGED = "spotweld of the changed part"
+SMALL = "spotweld compressed"
+PEERS: dict[str, Callable[[], Peer]] = {
+    "torch.save": plain.torch_save,
+    "safetensors": plain.safetensors,
+    **dcp.WAYS,
+    "Orbax async": orbax.asynchronous,
+    "fork and write": plain.fork,
+    "ZipNN": plain.zipnn,
+    "zstd-3 of the whole": plain.zstd,
+}
+BEST = ("DCP async cached staging", "DCP async background staging")
+"""The peers that are also measured by cadence and over S3."""
+WHOLE = ("torch.save", "DCP save", *BEST, "ZipNN")
+"""The peers that are measured with frozen weights: all of them write everything."""
+
+
+def contender(name: str, training: Training, folder: Path, *, remote: bool = False, keep: int = 1) -> Contender:
+    """Start a contender on a training; ours restores what lies there.
+
+    Args:
+        name: who.
+        training: whose state.
+        folder: where files go.
+        remote: checkpoints are kept in the S3 server that the environment names.
+        keep: how many checkpoints ours keeps.
+    """
+    if name in {OURS, CHANGED, SMALL}:
+        url = f"s3://{BUCKET}/{folder.name}" if remote else ""
+        compress = "bytes" if name == SMALL else "auto"
+        return Ours(training, folder, url=url, whole=name != CHANGED, keep=keep, compress=compress)
+    return PeerSaves(peer(name, remote=remote), training, folder)
+
+
+def restore(name: str, training: Training, folder: Path, *, remote: bool = False) -> None:
+    """Restore a contender's newest checkpoint, as a program that has just started does."""
+    if name in {OURS, SMALL}:
+        contender(name, training, folder, remote=remote).close()
+        return
+    chosen = peer(name, remote=remote)
+    newest = max(folder.glob("save-*"), key=lambda found: int(found.name.rpartition("-")[2]))
+    chosen.read(training, newest)
+    chosen.close()
+
+
+def peer(name: str, *, remote: bool = False) -> Peer:
+    """A peer; what it writes is uploaded if asked for."""
+    return uploaded(PEERS[name]()) if remote else PEERS[name]()
