@@ -42,6 +42,12 @@ class Checkpoint:
 
     def __init__(self, objects: Objects, kept: Kept, manifest: Manifest) -> None:
         unflatten(manifest.state, manifest.leaves)  # a damaged tree is found now
+        if isinstance(manifest.state, dict) and "tuple" in manifest.state:
+            raise StateMismatch(
+                f"The checkpoint of step {kept.step} was saved by a group of processes",
+                "each has a share of its arrays, and only whole arrays can be opened here",
+                "Resume it with a group of any size; `spotweld checkpoint ls` and `verify` work on it, too.",
+            )
         if not isinstance(manifest.state, dict) or "dict" not in manifest.state:
             raise Corrupt(f"{kept.key} is damaged", "its state has no parts")
         self.objects = objects
@@ -190,6 +196,7 @@ def open_checkpoint(store: str | Objects, run: str = "default", step: int | None
     Raises:
         UsageError: there is no such store, run or step.
         Corrupt: the run's head, or the manifest of that step, is damaged.
+        StateMismatch: a group of processes saved it, each its share.
         NoWholeCheckpoint: the manifests of all checkpoints are damaged.
         UnknownFormat: a newer Spotweld wrote it.
         Unavailable: the store did not answer.
