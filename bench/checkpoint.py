@@ -67,6 +67,8 @@ class Bench:
         return self.found
 
     def _turn(self, kind: str, names: list[str], saves: int) -> None:
+        if not names:
+            return
         with scratch() as folder:
             found = self._ask(f"{kind}: limits", Limits, limits, kind, folder)
             if found is not None:
