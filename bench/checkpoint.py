@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from checkpoints import work
-from checkpoints.contenders import BEST, CHANGED, OURS, PEERS, SMALL, WHOLE
+from checkpoints.contenders import BEST, CHANGED, OURS, PEERS, SAME, SMALL, TURNS, WHOLE
 from checkpoints.curve import Point
 from checkpoints.figures import Findings, all_figures, tables
 from checkpoints.flips import Flip
@@ -34,15 +34,15 @@ FLIPPED = "small-fp32"
 
 
 class Bench:
-    """One run of the benchmark. Of the first state everybody saves once in each turn; of the others, ``RUNS`` times."""
+    """One run of the benchmark."""
 
-    def __init__(self, *, small: bool, only: set[str]) -> None:
+    def __init__(self, *, small: bool, only: set[str], runs: int) -> None:
         prefix = "small-" if small else ""
         self._kinds = [prefix + state for state in STATES if not only.intersection(STATES) or state in only]
         self._measures = only.intersection(MEASURES) or set(MEASURES)
         everybody = [OURS, SMALL, *PEERS]
         self._names = [name for name in everybody if name in only] or everybody
-        self._runs = 1 if small else RUNS
+        self._runs = runs
         self._began = time.monotonic()
         self.found = Findings()
 
@@ -53,7 +53,8 @@ class Bench:
             self._ask(f"training {kind}", type(None), work.train, kind)
         if self._measures & {"save", "restore"}:
             for turn in range(self._runs):
-                self._turn(main, self._names[turn:] + self._names[:turn], 1)
+                self._turn(main, self._among(TURNS[turn:] + TURNS[:turn]), 1)
+            self._turn(main, [name for name in self._names if name not in TURNS], self._runs)
             for kind in self._kinds[1:]:
                 names = [OURS, CHANGED, *WHOLE] if kind.endswith("lora") else self._names
                 self._turn(kind, [name for name in names if name in {*self._names, CHANGED}], self._runs)
@@ -66,6 +67,8 @@ class Bench:
         return self.found
 
     def _turn(self, kind: str, names: list[str], saves: int) -> None:
+        if not names:
+            return
         with scratch() as folder:
             found = self._ask(f"{kind}: limits", Limits, limits, kind, folder)
             if found is not None:
@@ -76,7 +79,7 @@ class Bench:
                 if saved is None:
                     continue
                 self.found.saved.setdefault(kind, {}).setdefault(name, []).append(saved)
-                if "restore" in self._measures and name != CHANGED:
+                if "restore" in self._measures and name not in {CHANGED, *SAME}:
                     arguments = (kind, name, folder, saved.digest, saves)
                     again = self._ask(f"{kind}: restore, {name}", list[work.Restored], work.restore, *arguments)
                     if again is not None:
@@ -134,9 +137,10 @@ class Bench:
 def main() -> int:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--small", action="store_true", help="states of 0.1 GB, each once, to try the benchmark itself")
+    parser.add_argument("--small", action="store_true", help="states of 0.1 GB, to try the benchmark itself")
     choices = ", ".join((*STATES, *MEASURES))
     parser.add_argument("--only", default="", help=f"some of: {choices}, names of contenders; commas in between")
+    parser.add_argument("--runs", type=int, help=f"how many saves and restores of each count; {RUNS}, with --small 1")
     given = parser.parse_args()
     only = {word.strip() for word in given.only.split(",") if word.strip()}
     unknown = only - {*STATES, *MEASURES, OURS, SMALL, *PEERS}
@@ -144,11 +148,12 @@ def main() -> int:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {choices}, {', '.join([OURS, SMALL, *PEERS])}")
     began = time.monotonic()
     sweep()
-    found = Bench(small=given.small, only=only).run()
+    runs = given.runs or (1 if given.small else RUNS)
+    found = Bench(small=given.small, only=only, runs=runs).run()
     (CACHE / "checkpoint-found.json").write_bytes(msgspec.json.encode(found))
     print(tables(found))
     print(f"\n{time.monotonic() - began:.0f} s in all\n")
-    report("checkpoint-part" if given.small or only else "checkpoint", all_figures(found))
+    report("checkpoint-part" if given.small or only or runs < RUNS else "checkpoint", all_figures(found))
     return bool(found.missing)
 
 

@@ -29,6 +29,10 @@ PEERS: dict[str, Callable[[], Peer]] = {
 }
 BEST = ("DCP async cached staging", "DCP async background staging")
 """The peers that are also measured by cadence and over S3."""
+TURNS = (OURS, "torch.save", "safetensors", *BEST, "fork and write")
+"""Those that the goals compare: they take turns with the first state. Each of the others does all its saves at once."""
+SAME = frozenset(dcp.WAYS) - {"DCP save"}
+"""Their files are those of ``DCP save``, so they are restored as those are."""
 WHOLE = ("torch.save", "DCP save", *BEST, "ZipNN")
 """The peers that are measured with frozen weights: all of them write everything."""
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from checkpoints.contender import Contender
     from checkpoints.states import Training
 
-QUIET = 4
+QUIET = 3
 """Undisturbed steps on each side of a save."""
 LEAST = 3
 """Steps after the start of a save that are measured at least."""

@@ -37,8 +37,8 @@ class Kind(msgspec.Struct, frozen=True):
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("fp32", Shape(768, 13, "float32"), 128),
-        Kind("bf16", Shape(1024, 15, "bfloat16"), 128),
+        Kind("fp32", Shape(768, 13, "float32"), 64),
+        Kind("bf16", Shape(1024, 15, "bfloat16"), 64),
         Kind("lora", Shape(768, 37, "float32", rank=10), 32, made_from="fp32"),
         Kind("small-fp32", Shape(256, 11, "float32"), 256),
         Kind("small-bf16", Shape(256, 22, "bfloat16"), 256),
