@@ -60,6 +60,8 @@ class Checkpointer:
         tiers: URLs of stores near the machine, fastest first, such as ``file:/dev/shm/spotweld`` or a folder on a local
             disk: saves go there first and are carried to ``store`` in the background. None unless they are given.
         compress: ``"auto"`` (where that makes checkpoints durable sooner), ``"bytes"`` (as small as can be), ``"none"``.
+        staging_memory: bytes, or a size such as ``"2GB"``, that the copy of the state may use, 12 MiB at least. With less
+            than the state has, a save holds the training up until the rest is on its way. No bound unless it is given.
         notices: where warnings come from; by default everything that can be heard on this machine.
         clock: for tests.
 
@@ -79,6 +81,7 @@ class Checkpointer:
         max_lost_work: float | str | None = None,
         tiers: Sequence[str | Tier] | None = None,
         compress: str | None = None,
+        staging_memory: int | str | None = None,
         notices: Sequence[Source] | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -95,6 +98,7 @@ class Checkpointer:
             max_lost_work=max_lost_work,
             tiers=tiers,
             compress=compress,
+            staging_memory=staging_memory,
         )
         self._sources = notices
         self._clock = clock or SystemClock()

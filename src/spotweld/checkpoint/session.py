@@ -204,7 +204,8 @@ class Session:
                 events.Restored(self._clock.now(), self.step, found.kept.key, seconds, told, found.tier, newest)
             )
         route = self._route(objects, writer, tiers, found)
-        saves = Saves(state, route, self._tell, self._clock, self.step if found else None)
+        restored, memory = self.step if found else None, self._settings.policy.staging_memory
+        saves = Saves(state, route, self._tell, self._clock, restored, memory)
         saves.prepare()
         return saves
 
