@@ -59,9 +59,10 @@ class Checkpointer:
             come so often, whatever ``every`` says, unless they take too long for it. No bound unless it is given.
         tiers: URLs of stores near the machine, fastest first, such as ``file:/dev/shm/spotweld`` or a folder on a local
             disk: saves go there first and are carried to ``store`` in the background. None unless they are given.
-        compress: ``"auto"`` (where that makes checkpoints durable sooner), ``"bytes"`` (as small as can be), ``"none"``.
-        staging_memory: bytes, or a size such as ``"2GB"``, that the copy of the state may use, 12 MiB at least. With less
-            than the state has, a save holds the training up until the rest is on its way. No bound unless it is given.
+        compress: ``"auto"`` (where that makes checkpoints durable sooner), ``"bytes"`` (as small as can be) or
+            ``"none"``.
+        staging_memory: bytes, or a size such as ``"2GB"``, that the copy of the state may use, 12 MiB at least. With
+            less than the state has, a save holds the training up until the rest is on its way. No bound unless given.
         notices: where warnings come from; by default everything that can be heard on this machine.
         clock: for tests.
 

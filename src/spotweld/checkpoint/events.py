@@ -48,6 +48,8 @@ class Restored(_Event, frozen=True):
     """The URL of the fast tier that it was read from; empty: the run's store."""
     published: int | None = None
     """The newest step that the store had; None: none, or nobody looked."""
+    why: str = ""
+    """Why it was read from there; empty: there was no other place."""
 
 
 class Fresh(_Event, frozen=True):
