@@ -220,7 +220,7 @@ def test_killed_at_a_hundred_system_calls(
 
 def snapshot(folder: Path) -> dict[str, bytes]:
     """Every object; a writer's own scratch files (``.~``) are none."""
-    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".~")]
+    files = [path for path in folder.rglob("*") if path.is_file() and "/.~" not in str(path.relative_to(folder.parent))]
     return {str(path): path.read_bytes() for path in files}
 
 

@@ -49,6 +49,12 @@ def test_every_can_be_said_in_four_ways() -> None:
     assert settings({}, every=EverySteps(2)).policy.every == EverySteps(2)
 
 
+def test_memory_is_bytes_or_a_size() -> None:
+    assert settings({}).policy.staging_memory is None
+    assert settings({}, staging_memory=2**30).policy.staging_memory == 2**30
+    assert settings({}, staging_memory="2GB").policy.staging_memory == 2 * 10**9
+
+
 @pytest.mark.parametrize("text", ["", "x", "nan", "inf", "-1", "0"])
 def test_advice_that_makes_no_sense_is_none(text: str) -> None:
     found = settings({"SPOTWELD_HAZARD": text, "SPOTWELD_MACHINE_STARTED": text})
@@ -59,6 +65,8 @@ def test_advice_that_makes_no_sense_is_none(text: str) -> None:
     "wrong",
     [{"every": 0}, {"every": "soon"}, {"every": EverySeconds(math.nan)}, {"keep_last": 0}, {"keep_every": -1}]
     + [{"max_lost_work": wrong} for wrong in (0, -1.0, math.inf, math.nan, "0s", "soon")]
+    + [{"staging_memory": wrong} for wrong in (0, -1, 12 * 2**20 - 1, "2", "11 MiB", "much")]
+    + [{"tiers": ["file:/a", "file:/a"]}, {"compress": "zstd"}]
     + [{"run": name} for name in ("../x", "a/b", ".hidden", "a b", "x" * 129, "ä")],
 )
 def test_arguments_without_sense_are_refused(wrong: dict[str, object]) -> None:

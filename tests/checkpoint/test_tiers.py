@@ -100,6 +100,8 @@ def test_the_end_of_a_run_is_in_the_store(machine: Machine) -> None:
     assert machine.kept()[0] == 5
     assert machine.of(events.Carried)[-1].step == 5
     assert machine.of(events.Carried)[-1].store == machine.store.url
+    assert machine.of(events.Carried)[-1].published
+    assert {event.tier for event in machine.of(events.Saved)} == {machine.url}
 
 
 def test_a_program_that_restarts_on_its_machine_reads_the_tier(machine: Machine) -> None:
@@ -108,6 +110,7 @@ def test_a_program_that_restarts_on_its_machine_reads_the_tier(machine: Machine)
     assert machine.train(8)[0] == total(8)
     (restored,) = machine.of(events.Restored)
     assert (restored.step, restored.tier, restored.published) == (5, machine.url, 5)
+    assert restored.why == "the same is in the store"
     assert not [key for verb, key in machine.store.calls if verb == "get" and "/packs/" in key]
 
 
@@ -146,6 +149,7 @@ def test_a_damaged_tier_is_passed_over(machine: Machine, what: str) -> None:
     (restored,) = machine.of(events.Restored)
     assert (restored.step, restored.tier) == (5, "")
     assert len(restored.damaged) == (0 if what == "head" else 1)
+    assert restored.why == f"{machine.url} was {'empty' if what == 'head' else 'damaged'}"
     assert machine.kept()[0] == 8
 
 

@@ -5,8 +5,13 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace
 
+from spotweld.checkpoint import events as told
 from spotweld.cli import parts
+from spotweld.cli.status import _checkpoint_lines
+from spotweld.runs.following import Told
+from spotweld.runs.history import progress
 from spotweld.store.opening import open_store
 from spotweld.testing.stores import Fault, FaultyObjects
 
@@ -18,7 +23,7 @@ SUMMARY = {
 }  # fmt: skip
 PLACEMENT = {
     "attempt", "zone", "capacity_type", "hourly", "why", "machine", "started", "ended", "cause", "detail", "from_step",
-    "to_step", "steps_lost",
+    "from_tier", "from_why", "to_step", "durable_step", "steps_lost",
 }  # fmt: skip
 
 
@@ -39,6 +44,7 @@ def test_json_has_a_stable_shape(lived: Here) -> None:
     assert (placement["cause"], placement["from_step"], placement["to_step"], placement["steps_lost"]) == (
         "done", 0, 30, 0,
     )  # fmt: skip
+    assert (placement["from_tier"], placement["from_why"], placement["durable_step"]) == (None, None, 30)
     assert one["cost"]["currency"] == "USD"
     assert one["cost_is"] == "estimate"
 
@@ -69,6 +75,23 @@ def test_a_run_that_saves_says_how_often_and_why(small: Here) -> None:
     assert found["hazard"] == pytest.approx(1.5)  # a new spot machine of which nothing is known
     assert 0 <= found["age"] < 60
     assert "cadence       saving every 10 steps" in small.call("status", "it").stdout
+
+
+def test_what_is_in_a_tier_is_told_apart_from_what_is_durable() -> None:
+    near = told.Saved(3.0, 9, "cadence", 0.1, 0.1, 10, "m", "file:/dev/shm/x")
+    carried = told.Carried(4.0, 8, "file:/far", 1.0, "m", published=True)
+    restored = told.Restored(2.0, 7, "m", 0.1, (), "file:/dev/shm/x", 5, "the store had step 5")
+    for events, expected in (
+        ([restored], [("resumed", "step 7 from file:/dev/shm/x (the store had step 5)")]),
+        ([near], [("checkpoint", "nothing is durable yet; step 9 is in file:/dev/shm/x, and goes with the machine")]),
+        (
+            [near, carried],
+            [("checkpoint", "step 8 is durable; step 9 is in file:/dev/shm/x, and goes with the machine")],
+        ),
+        ([near, replace(carried, step=9)], [("checkpoint", "step 9 is durable")]),
+    ):
+        history = progress([Told(1, event) for event in [told.Fresh(1.0), *events]])
+        assert _checkpoint_lines(history[1]) == expected
 
 
 def test_no_runs_are_no_error(small: Here) -> None:

@@ -7,10 +7,12 @@ from typing import get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tests.runs.samples import attempt_opened, opened
 from tests.runs.telling import PLAN, saved, training
 
 from spotweld.checkpoint import events as told
+from spotweld.cli.live import work_line
 from spotweld.cli.telling import Teller
 from spotweld.preemption.notices import Kind, Notice
 from spotweld.runs.events import (
@@ -49,6 +51,17 @@ SAID: list[tuple[told.Event, str | None]] = [
     (told.Metrics(100.0, 3, {"loss": None}), None),
     (told.Saving(100.0, 3, "cadence"), None),
     (saved(100.0, 8), "step 8 is durable (cadence): 1.0 kB in 100 ms, stall 10 ms"),
+    (replace(saved(100.0, 8), tier="file:/t"), "step 8 is saved in file:/t (cadence): 1.0 kB in 100 ms"),
+    (told.Carried(100.0, 8, "file:/far", 3.0, "m", published=True), "step 8 is durable: in file:/far after 3.0 s"),
+    (told.Carried(100.0, 8, "file:/middle", 3.0, "m"), None),
+    (
+        told.Restored(100.0, 7, "m", 0.1, (), "file:/t", 5, "the store had step 5"),
+        "resumed from step 7 from file:/t (the store had step 5) in 100 ms: nothing lost",
+    ),
+    (
+        told.Restored(100.0, 7, "m", 0.1, (), "", 7, "file:/t was empty"),
+        "resumed from step 7 from the store (file:/t was empty) in 100 ms",
+    ),
     (told.SaveFailed(100.0, 3, "no space", 1), "no space"),
     (told.Noticed(100.0, GOES), "notice from aws: this machine goes in 30.0 s"),
     (told.Noticed(100.0, Notice("n", Kind.REBALANCE, "aws", None, 1.0)), "at risk"),
@@ -105,6 +118,17 @@ def test_saves_of_the_cadence_are_told_now_and_then_and_all_others_always() -> N
     )
     teller.tell(Told(2, told.Restored(101.0, 50, "m", 0.1)))
     assert teller.tell(Told(2, saved(101.5, 51))) is not None
+
+
+def test_the_durable_step_is_known_only_where_tiers_stand_before_the_store() -> None:
+    teller = Teller()
+    teller.tell(Told(1, saved(1.0, 5)))
+    assert teller.durable is None
+    lines = [teller.tell(Told(1, told.Carried(t, int(t), "file:/far", 1.0, "m", published=True))) for t in (1.0, 6.0)]
+    assert [line is None for line in lines] == [False, True]
+    assert (teller.durable, "durable to step 6" in work_line(teller)) == (6, True)
+    teller.tell(Told(2, told.Restored(9.0, 7, "m", 0.1, (), "file:/t", 5)))
+    assert teller.durable == 5
 
 
 def test_what_was_lost_is_counted_at_the_resume() -> None:

@@ -55,6 +55,7 @@ def test_every_default_and_every_example_in_the_schema_fits_its_own_place() -> N
             seen += 1
         queue += part.get("properties", {}).values()
         queue += [part[key] for key in ("items", "additionalProperties") if isinstance(part.get(key), dict)]
+        queue += part.get("anyOf", [])
     assert seen > 25
 
 
@@ -133,6 +134,8 @@ def values(shape: Shape, luck: st.SearchStrategy[bool]) -> st.SearchStrategy[Any
                 {name: inner[name] for name in needed},
                 optional={name: value for name, value in inner.items() if name not in needed},
             )
+            if shape.short:
+                right |= inner[shape.short]
     return luck.flatmap(lambda lucky: right if lucky else ODD)
 
 
@@ -175,6 +178,10 @@ def refused(change: dict[str, Any]) -> bool:
         {"jobs": {"t": {"command": "a", "env": {"A": 3}}}},
         {"jobs": {"t": {"command": "a", "checkpoint": {"every": "0 steps"}}}},
         {"jobs": {"t": {"command": "a", "checkpoint": {"max_lost_work": 300}}}},
+        {"jobs": {"t": {"command": "a", "checkpoint": {"tiers": "file:/a"}}}},
+        {"jobs": {"t": {"command": "a", "checkpoint": {"tiers": ["file:a"]}}}},
+        {"jobs": {"t": {"command": "a", "checkpoint": {"tiers": [{"keep_last": 2}]}}}},
+        {"jobs": {"t": {"command": "a", "checkpoint": {"staging_memory": 2000000000}}}},
         {"providers": {"local": {"zones": {}}}},
         {"providers": {"local": {"speed": 0}}},
         {"store": "memory:"},

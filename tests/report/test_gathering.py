@@ -6,11 +6,13 @@ import json
 from decimal import Decimal
 
 import pytest
+from msgspec.structs import replace
 from tests.runs.samples import OFFER, ON_DEMAND_PRICE, opened
 from tests.runs.telling import saved, training
 
 from spotweld.checkpoint import events as told
 from spotweld.preemption.notices import Kind, Notice
+from spotweld.report.figures import figures
 from spotweld.report.gathering import gather
 from spotweld.report.page import render
 from spotweld.report.story import Comparison, Outcome, State, Story
@@ -107,6 +109,46 @@ def test_figures_of_one_step_are_results_and_others_are_curves() -> None:
     redone = [point for point in found.curves[0].points if point.redone]
     assert {point.step for point in redone} == set(range(20, 25))
     assert all(point.same for point in redone)
+
+
+NEAR = "file:/dev/shm/x"
+
+
+def test_saves_in_a_tier_say_where_they_came_to() -> None:
+    process = [
+        Told(1, told.Fresh(2.0)),
+        *(Told(1, replace(saved(float(step), step), tier=NEAR)) for step in (5, 6, 7)),
+        Told(1, told.Carried(8.0, 5, "file:/middle", 0.5, "m")),
+        Told(1, told.Carried(8.5, 5, "file:/far", 3.0, "m", published=True)),
+        Told(
+            3, told.Restored(40.0, 5, "m", 0.1, (told.Damage(6, f"a bit (in {NEAR})"),), "", 5, f"{NEAR} was damaged")
+        ),
+    ]
+    found = story(*DONE, process=process)
+    five, six, seven = found.checkpoints
+    assert [(carry.store, carry.published) for carry in five.carried] == [("file:/middle", False), ("file:/far", True)]
+    assert (five.durable, six.durable, seven.durable) == (3.0, None, None)
+    assert (five.outcome, six.outcome, seven.outcome) == (Outcome.SAVED, Outcome.DAMAGED, Outcome.SAVED)
+    assert (found.attempts[0].durable_step, found.attempts[2].durable_step) == (5, 5)
+    known = figures(found)
+    assert (known.saved, known.published, known.median_durable) == (2, 1, 3.0)
+    page = render(found)
+    for said in (f"{NEAR} in 100 ms", "file:/far in 3.0 s", "from the store (file:/dev/shm/x was damaged)"):
+        assert said in page
+    assert "2 checkpoints, 1 of them in the run's store" in "\n".join(summary(found))
+
+
+def test_a_copy_that_is_damaged_harms_no_checkpoint_that_is_whole_elsewhere() -> None:
+    process = [
+        Told(1, told.Fresh(2.0)),
+        Told(1, replace(saved(5.0, 5), tier=NEAR)),
+        Told(1, told.Carried(8.5, 5, "file:/far", 3.0, "m", published=True)),
+        Told(
+            3, told.Restored(40.0, 5, "m", 0.1, (told.Damage(5, f"a bit (in {NEAR})"),), "", 5, f"{NEAR} was damaged")
+        ),
+    ]
+    (one,) = story(*DONE, process=process).checkpoints
+    assert (one.outcome, one.detail, one.durable) == (Outcome.SAVED, f"a bit (in {NEAR})", 3.0)
 
 
 def test_rows_add_up_and_losses_are_a_part_of_them() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.runs.samples import OFFER, ON_DEMAND_PRICE, opened
-from tests.runs.telling import PLAN, training
+from tests.runs.telling import PLAN, saved, training
 
 from spotweld.checkpoint import events as told
 from spotweld.runs.events import AttemptEnded, AttemptOpened, Cause, Entry, Event, MachineStarted
@@ -22,6 +23,34 @@ def told_by(attempt: int, events: list[told.Event]) -> list[Told]:
 def test_steps_and_checkpoints_of_an_attempt() -> None:
     found = progress(told_by(1, training(100.0, 0, 25)))[1]
     assert (found.first, found.last, found.durable, found.since) == (0, 25, 20, 100.0)
+
+
+NEAR = replace(saved(1.0, 9), tier="file:/t")
+
+
+def test_only_what_is_in_the_store_is_safe_from_the_loss_of_the_machine() -> None:
+    middle = told.Carried(2.0, 9, "file:/m", 1.0, "m")
+    found = progress(told_by(1, [told.Fresh(0.0), NEAR, middle]))[1]
+    assert (found.durable, found.safe, found.nearby) == (None, None, (9, "file:/t"))
+    found = progress(told_by(1, [told.Fresh(0.0), NEAR, replace(middle, published=True), replace(NEAR, step=12)]))[1]
+    assert (found.durable, found.safe, found.nearby) == (9, 9, (12, "file:/t"))
+
+
+@pytest.mark.parametrize(("tier", "published", "safe"), [("", 7, 7), ("file:/t", 5, 5), ("file:/t", None, None)])
+def test_what_was_restored_is_as_safe_as_the_place_it_came_from(
+    tier: str, published: int | None, safe: int | None
+) -> None:
+    restored = told.Restored(0.0, 7, "m", 0.1, (), tier, published)
+    found = progress(told_by(1, [restored]))[1]
+    assert (found.safe, found.restored) == (safe, restored)
+    found = progress(told_by(1, [restored, saved(1.0, 8)]))[1]
+    assert found.safe == 8
+
+
+def test_work_that_only_a_lost_tier_had_is_lost() -> None:
+    first = [told.Fresh(0.0), *(told.Step(float(step), step) for step in range(1, 13)), NEAR]
+    history = progress(told_by(1, first) + told_by(2, [told.Restored(20.0, 4, "m", 0.1, (), "", 4)]))
+    assert losses(history) == {1: Loss(8, 8.0)}
 
 
 def test_a_figure_logged_after_the_last_step_is_no_step() -> None:

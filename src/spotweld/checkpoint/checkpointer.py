@@ -61,6 +61,8 @@ class Checkpointer:
             disk: saves go there first and are carried to ``store`` in the background. None unless they are given.
         compress: ``"auto"`` (where that makes checkpoints durable sooner), ``"bytes"`` (as small as can be) or
             ``"none"``.
+        staging_memory: bytes, or a size such as ``"2GB"``, that the copy of the state may use, 12 MiB at least. With
+            less than the state has, a save holds the training up until the rest is on its way. No bound unless given.
         notices: where warnings come from; by default everything that can be heard on this machine.
         clock: for tests.
 
@@ -80,6 +82,7 @@ class Checkpointer:
         max_lost_work: float | str | None = None,
         tiers: Sequence[str | Tier] | None = None,
         compress: str | None = None,
+        staging_memory: int | str | None = None,
         notices: Sequence[Source] | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -96,6 +99,7 @@ class Checkpointer:
             max_lost_work=max_lost_work,
             tiers=tiers,
             compress=compress,
+            staging_memory=staging_memory,
         )
         self._sources = notices
         self._clock = clock or SystemClock()

@@ -48,6 +48,8 @@ class Restored(_Event, frozen=True):
     """The URL of the fast tier that it was read from; empty: the run's store."""
     published: int | None = None
     """The newest step that the store had; None: none, or nobody looked."""
+    why: str = ""
+    """Why it was read from there; empty: there was no other place."""
 
 
 class Fresh(_Event, frozen=True):
@@ -77,7 +79,7 @@ class Saving(_Event, frozen=True):
 
 
 class Saved(_Event, frozen=True):
-    """It is durable and published."""
+    """It is durable and published, in the run's store or in a fast tier of this machine."""
 
     step: int
     reason: str
@@ -88,6 +90,9 @@ class Saved(_Event, frozen=True):
     size: int
     """Bytes of the state."""
     manifest: str
+    tier: str = ""
+    """The URL of the fast tier that it is in, where it shares the machine's fate until it is carried on; empty: it is
+    in the run's store."""
 
 
 class Carried(_Event, frozen=True):
@@ -95,10 +100,12 @@ class Carried(_Event, frozen=True):
 
     step: int
     store: str
-    """The URL of the slower tier; that of the run's store makes it published."""
+    """The URL of the slower tier."""
     seconds: float
     """From the start of the capture."""
     manifest: str
+    published: bool = False
+    """That is the run's store: from now on it outlives the machine."""
 
 
 class SaveFailed(_Event, frozen=True):

@@ -48,6 +48,11 @@ class Route:
         return self._legs[0].publisher
 
     @property
+    def tier(self) -> str:
+        """URL of the fast tier where snapshots go; empty: they go straight to the store."""
+        return "" if self.direct else self._legs[0].url
+
+    @property
     def direct(self) -> bool:
         """What is saved is durable."""
         return len(self._legs) == 1

@@ -35,15 +35,22 @@ class Saves:
         tell: where events go.
         clock: time.
         restored: the step that was restored; None: none was.
+        memory: bytes that the copy of the state may use; None: as many as the state has.
     """
 
     def __init__(
-        self, state: Mapping[str, object], route: Route, tell: EventFile, clock: Clock, restored: int | None
+        self,
+        state: Mapping[str, object],
+        route: Route,
+        tell: EventFile,
+        clock: Clock,
+        restored: int | None,
+        memory: int | None = None,
     ) -> None:
         self._state, self._tell, self._clock = state, tell, clock
         self._route = route
         self._saver = Saver(route.first, clock)
-        self._staging = Staging()
+        self._staging = Staging(memory)
         self.saved = restored
         """The newest step whose state is saved, if only in a fast tier; None: none is."""
         self.durable = route.published
@@ -168,7 +175,10 @@ class Saves:
                     self.durable = step
                     cost = Cost(self.costs[-1].stall if self.costs else 0.0, carried.seconds)
                     self.deliveries = cadence.latest(self.deliveries, cost)
-                self._tell.write(events.Carried(self._clock.now(), step, store, carried.seconds, carried.kept.key))
+                published = store == self._route.store
+                self._tell.write(
+                    events.Carried(self._clock.now(), step, store, carried.seconds, carried.kept.key, published)
+                )
             else:
                 if store == self._route.store:
                     error = carried.error
@@ -189,9 +199,9 @@ class Saves:
         self.costs = cadence.latest(self.costs, Cost(outcome.stall, outcome.seconds))
         if self._route.direct:
             self.deliveries = self.costs
-        now, size = self._clock.now(), outcome.size
+        now, size, tier = self._clock.now(), outcome.size, self._route.tier
         self._tell.write(
-            events.Saved(now, outcome.step, outcome.reason, outcome.stall, outcome.seconds, size, kept.key)
+            events.Saved(now, outcome.step, outcome.reason, outcome.stall, outcome.seconds, size, kept.key, tier)
         )
 
     def _fail(self, step: int, error: Exception | None) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from spotweld.checkpoint import cadence, emergency, events
 from spotweld.checkpoint.emergency import Act
 from spotweld.checkpoint.encoding import encoder_for
+from spotweld.checkpoint.origins import why_there
 from spotweld.checkpoint.pacing import Pacing
 from spotweld.checkpoint.publishing import Publisher
 from spotweld.checkpoint.restoring import check_owner, find_best
@@ -200,11 +201,14 @@ class Session:
             told = tuple(events.Damage(kept.step, why) for kept, why in damaged)
             seconds = self._clock.monotonic() - began
             newest = published[0].step if published else None
+            passed = {kept.key for kept, _ in damaged}
+            why = why_there(found.tier, found.kept, self._settings.policy.tiers, tiers, published, passed)
             self._tell.write(
-                events.Restored(self._clock.now(), self.step, found.kept.key, seconds, told, found.tier, newest)
+                events.Restored(self._clock.now(), self.step, found.kept.key, seconds, told, found.tier, newest, why)
             )
         route = self._route(objects, writer, tiers, found)
-        saves = Saves(state, route, self._tell, self._clock, self.step if found else None)
+        restored, memory = self.step if found else None, self._settings.policy.staging_memory
+        saves = Saves(state, route, self._tell, self._clock, restored, memory)
         saves.prepare()
         return saves
 

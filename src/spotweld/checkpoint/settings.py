@@ -10,9 +10,19 @@ import msgspec
 from spotweld.checkpoint import hazard as hazards
 from spotweld.checkpoint.format import RUN_NAME
 from spotweld.errors import UsageError
-from spotweld.project.nouns import CheckpointPolicy, Compress, Every, EveryAuto, EverySeconds, EverySteps, Tier
+from spotweld.project.nouns import (
+    LEAST_STAGING,
+    CheckpointPolicy,
+    Compress,
+    Every,
+    EveryAuto,
+    EverySeconds,
+    EverySteps,
+    Tier,
+)
 from spotweld.values.durations import parse_duration
 from spotweld.values.environment import ATTEMPT, CHECKPOINT, EVENTS_FILE, HAZARD, MACHINE_STARTED, RUN_ID, STORE
+from spotweld.values.sizes import parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,6 +58,7 @@ def settings(
     max_lost_work: float | str | None = None,
     tiers: Sequence[str | Tier] | None = None,
     compress: str | None = None,
+    staging_memory: int | str | None = None,
 ) -> Settings:
     """Join what the caller said with what the environment says.
 
@@ -63,6 +74,7 @@ def settings(
         tiers=given.tiers if tiers is None else tuple(Tier(tier) if isinstance(tier, str) else tier for tier in tiers),
         store_every=given.store_every,
         compress=given.compress if compress is None else _compress(compress),
+        staging_memory=given.staging_memory if staging_memory is None else _size(staging_memory),
     )
     _check(policy)
     if given.directory and not run:
@@ -126,6 +138,15 @@ def _seconds(given: float | str) -> float:
         raise UsageError(f"max_lost_work={given!r} cannot be read", str(error), "Give seconds, or '5m'.") from None
 
 
+def _size(given: int | str) -> int:
+    if not isinstance(given, str):
+        return given
+    try:
+        return parse_size(given)
+    except ValueError as error:
+        raise UsageError(f"staging_memory={given!r} cannot be read", str(error), "Give bytes, or '2GB'.") from None
+
+
 def _check(policy: CheckpointPolicy) -> None:
     match policy.every:
         case EverySteps(steps) if steps < 1:
@@ -136,6 +157,12 @@ def _check(policy: CheckpointPolicy) -> None:
             pass
     if policy.max_lost_work is not None and not 0 < policy.max_lost_work < math.inf:
         raise UsageError("Some work can always be lost", f"max_lost_work={policy.max_lost_work} was asked for")
+    if policy.staging_memory is not None and policy.staging_memory < LEAST_STAGING:
+        raise UsageError(
+            f"A save needs {LEAST_STAGING} bytes of staging memory at least", f"{policy.staging_memory} were given"
+        )
+    if len({tier.store for tier in policy.tiers}) < len(policy.tiers):
+        raise UsageError("Every tier is a place of its own", ", ".join(tier.store for tier in policy.tiers))
     if policy.keep_last < 1 or policy.keep_every < 0:
         raise UsageError(
             "At least the newest checkpoint is kept", f"keep_last={policy.keep_last}, keep_every={policy.keep_every}"

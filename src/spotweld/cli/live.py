@@ -113,6 +113,7 @@ def work_line(teller: Teller) -> str:
     interruptions = sum(1 for attempt in attempts if attempt.cause is not None and attempt.cause.interruption)
     figures = [f"{clean(name)} {value:.4g}" for name, value in sorted(teller.metrics.items())[:2]]
     counts = [count(interruptions, "interruption"), count(teller.saves, "save"), f"{count(teller.lost, 'step')} redone"]
+    counts += [f"durable to step {teller.durable:,}"] if teller.durable is not None else []
     return " | ".join([*figures, ", ".join(counts)])
 
 
@@ -230,7 +231,7 @@ def _style(happening: Happening) -> str:
             return "red" if damaged else "green"
         case logged.Waiting() | told.Noticed() | told.Withdrawn() | told.Emergency() | told.Leaving():
             return "yellow"
-        case told.Saved(reason="cadence"):
+        case told.Saved(reason="cadence") | told.Carried():
             return "dim"
         case _:
             return ""

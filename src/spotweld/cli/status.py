@@ -13,7 +13,7 @@ from spotweld.cli.output import print_json, print_table, say
 from spotweld.cli.parts import Known, known_run, open_log, run_argument
 from spotweld.cli.session import json_option, open_project
 from spotweld.errors import StoreError
-from spotweld.report.words import CAUSES
+from spotweld.report.words import CAUSES, origin
 from spotweld.runs.accounts import spent
 from spotweld.runs.drive import is_driven
 from spotweld.runs.events import Cause
@@ -39,10 +39,12 @@ def command(name: str | None, *, as_json: bool) -> None:
     With a run's name that object alone, and in it "driven" (whether a
     controller is at work), "placements", each {attempt, zone,
     capacity_type, hourly, why, machine, started, ended, cause, detail,
-    from_step, to_step, steps_lost}, and "cadence" of the latest attempt that
-    told it: {attempt, why, interval, steps, rule, stall, interference,
-    measured, durable, hazard, age, risky, max_lost_work, kept}. Times are
-    seconds since 1970 UTC; null: none, or not known.
+    from_step, from_tier, from_why, to_step, durable_step, steps_lost}, where
+    durable_step is the newest in the run's store, and from_tier empty for
+    that store; and "cadence" of the latest attempt that told it: {attempt,
+    why, interval, steps, rule, stall, interference, measured, durable,
+    hazard, age, risky, max_lost_work, kept}. Times are seconds since 1970
+    UTC; null: none, or not known.
     """
     if name is not None:
         _one(known_run(name), as_json=as_json)
@@ -99,6 +101,30 @@ def _cadence(history: dict[int, Progress]) -> dict[str, Any] | None:
     return {"attempt": number, "why": explain(plan)} | msgspec.structs.asdict(plan)
 
 
+def _steps(attempt: Progress | None) -> dict[str, Any]:
+    restored = attempt.restored if attempt is not None else None
+    return {
+        "from_step": attempt.first if attempt is not None else None,
+        "from_tier": restored.tier if restored is not None else None,
+        "from_why": restored.why if restored is not None else None,
+        "to_step": attempt.last if attempt is not None else None,
+        "durable_step": attempt.safe if attempt is not None else None,
+    }
+
+
+def _checkpoint_lines(attempt: Progress) -> list[tuple[str, str]]:
+    """Where the state came from and where it is now, if fast tiers have to do with it."""
+    lines = []
+    if attempt.restored is not None and (told := origin(attempt.restored)):
+        lines.append(("resumed", f"step {attempt.restored.step}{told}"))
+    if attempt.nearby is not None:
+        step, tier = attempt.nearby
+        safe = "nothing is durable yet" if attempt.safe is None else f"step {attempt.safe} is durable"
+        on = "" if step == attempt.safe else f"; step {step} is in {tier}, and goes with the machine"
+        lines.append(("checkpoint", f"{safe}{on}"))
+    return lines
+
+
 def _one(known: Known, *, as_json: bool) -> None:
     state = known.state
     try:
@@ -119,8 +145,7 @@ def _one(known: Known, *, as_json: bool) -> None:
             "ended": attempt.ended,
             "cause": attempt.cause,
             "detail": attempt.detail,
-            "from_step": history[attempt.number].first if attempt.number in history else None,
-            "to_step": history[attempt.number].last if attempt.number in history else None,
+            **_steps(history.get(attempt.number)),
             "steps_lost": lost[attempt.number].steps if attempt.number in lost else 0,
         }
         for attempt in state.attempts
@@ -136,6 +161,8 @@ def _one(known: Known, *, as_json: bool) -> None:
         click.echo(f"{label:<14}{value}")
     if summary["why"]:
         click.echo(f"{'why':<14}{summary['why']}")
+    for label, line in _checkpoint_lines(history[max(history)]) if history else ():
+        click.echo(f"{label:<14}{line}")
     plan = history[state.current.number].cadence if state.current and state.current.number in history else None
     if plan is not None:
         click.echo(f"{'cadence':<14}{explain(plan)}")

@@ -8,6 +8,7 @@ from spotweld.checkpoint import events as told
 from spotweld.checkpoint.risk import Level
 from spotweld.preemption.notices import Kind
 from spotweld.report.markup import clean
+from spotweld.report.words import origin
 from spotweld.runs import events as logged
 from spotweld.runs.following import Told
 from spotweld.runs.states import RunState, apply, fold
@@ -36,7 +37,8 @@ class Teller:
         step: steps finished, as far as is known.
         total: steps to do; 0: not known yet.
         metrics: the newest value of each metric.
-        saves: checkpoints published.
+        saves: checkpoints saved.
+        durable: newest step in the run's store, where saves go to a fast tier first; None: they do not, or none is.
         lost: steps that had to be done again.
     """
 
@@ -46,8 +48,9 @@ class Teller:
         self.total = 0
         self.metrics: dict[str, float] = {}
         self.saves = 0
+        self.durable: int | None = None
         self.lost = 0
-        self._save_told = float("-inf")
+        self._save_told = self._carried_told = float("-inf")
 
     def tell(self, happening: Happening) -> str | None:
         """The line for this happening; None: it only moves the progress line."""
@@ -103,6 +106,8 @@ class Teller:
                 return None
             case told.Saved():
                 return self._saved(event)
+            case told.Carried(published=True):
+                return self._carried(event)
             case told.SaveFailed(step=step, why=why):
                 return f"the save of step {step} failed and will be tried again: {why}"
             case told.Risk(level=Level.ELEVATED, why=why):
@@ -135,16 +140,25 @@ class Teller:
         if event.reason == "cadence" and event.t - self._save_told < _SAVES_EVERY:
             return None
         self._save_told = event.t
+        where = f"saved in {event.tier}" if event.tier else "durable"
         return (
-            f"step {event.step} is durable ({event.reason}): {format_size(event.size)} in "
+            f"step {event.step} is {where} ({event.reason}): {format_size(event.size)} in "
             f"{format_duration(event.seconds)}, stall {format_duration(event.stall)}"
         )
 
+    def _carried(self, event: told.Carried) -> str | None:
+        self.durable = event.step
+        if event.t - self._carried_told < _SAVES_EVERY:
+            return None
+        self._carried_told = event.t
+        return f"step {event.step} is durable: in {event.store} after {format_duration(event.seconds)}"
+
     def _restored(self, event: told.Restored) -> str:
-        self._save_told = float("-inf")
+        self._save_told = self._carried_told = float("-inf")
+        self.durable = event.published if event.tier else None
         lost = max(0, self.step - event.step)
         self.lost += lost
         self.step = event.step
         passed = "".join(f"; passed over step {d.step}: {d.why}" for d in event.damaged)
         again = f"{lost} steps to do again" if lost else "nothing lost"
-        return f"resumed from step {event.step} in {format_duration(event.seconds)}: {again}{passed}"
+        return f"resumed from step {event.step}{origin(event)} in {format_duration(event.seconds)}: {again}{passed}"

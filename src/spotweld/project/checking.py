@@ -74,7 +74,7 @@ def _scalar(node: Node, at: str, wanted: str, todo: str, sheet: Sheet) -> Scalar
 
 
 def _text(shape: Text, node: Node, at: str, sheet: Sheet) -> Any:  # noqa: ANN401 - whatever the shape reads
-    todo = f"write for example {_key(at)}: {shape.example}"
+    todo = f"write for example {_written(at, shape.example)}"
     node = _scalar(node, at, shape.noun, todo, sheet)
     shown = "its value" if shape.secret else quoted(node.text)
     if len(node.text) > shape.longest:
@@ -179,6 +179,8 @@ def _named(shape: Named, node: Node, at: str, sheet: Sheet) -> Any:  # noqa: ANN
 
 
 def _table(shape: Table, node: Node, at: str, sheet: Sheet, given: dict[str, Any]) -> Any:  # noqa: ANN401 - see above
+    if shape.short and isinstance(node, Scalar):
+        return shape.becomes(**given, **{shape.short: check(shape.keys[shape.short].shape, node, at, sheet)})
     pairs = _pairs(node, at, f"the keys of {shape.noun}", sheet)
     for name, (key, _) in pairs.pairs.items():
         if name not in shape.keys:
@@ -217,3 +219,7 @@ def _noun(shape: Shape) -> str:
 
 def _key(at: str) -> str:
     return at.rpartition(".")[2].partition("[")[0]
+
+
+def _written(at: str, value: str) -> str:
+    return f"{_key(at)}: [{value}]" if at.endswith("]") else f"{_key(at)}: {value}"

@@ -6,11 +6,14 @@ Checks, messages, the JSON Schema and ``init`` all start from here.
 from __future__ import annotations
 
 import re
+from pathlib import Path as FilePath
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from spotweld.project.nouns import (
+    LEAST_STAGING,
     CheckpointPolicy,
+    Compress,
     Every,
     EveryAuto,
     EverySeconds,
@@ -22,11 +25,13 @@ from spotweld.project.nouns import (
     Retry,
     RetryOn,
     SpotUse,
+    Tier,
 )
 from spotweld.project.shapes import Choice, Key, Named, Number, Path, Several, Table, Text, Whole
-from spotweld.project.urls import DEFAULT_STORE, STORE_URL, check_store
+from spotweld.project.urls import DEFAULT_STORE, STORE_URL, TIER_URL, absolute_store, check_store
 from spotweld.values.durations import DURATION, parse_duration
 from spotweld.values.money import MONEY, Money, parse_money
+from spotweld.values.sizes import SIZE, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,6 +64,17 @@ def _every(text: str) -> Every:
     return EverySeconds(_positive(text))
 
 
+def _tier(text: str) -> str:
+    return absolute_store(check_store(text), FilePath("/"))
+
+
+def _staging(text: str) -> int:
+    size = parse_size(text)
+    if size < LEAST_STAGING:
+        raise ValueError(f"a save needs {LEAST_STAGING // 2**20} MiB at least")
+    return size
+
+
 def _inside(text: str) -> str:
     return str(PurePosixPath(text))
 
@@ -73,6 +89,26 @@ def _misfit(given: dict[str, Any]) -> tuple[str, str, str] | None:
         return "resume", "it undoes what quiesce has done", "add quiesce, or remove it"
     if "directory" in given and isinstance(given.get("every"), EverySteps):
         return "every", "Spotweld sees a directory change, and no steps", "write every: auto, or every: 30s"
+    if "directory" in given:
+        return next(((name, why, f"remove {name}") for name, why in _NOT_OF_DIRECTORIES.items() if name in given), None)
+    return _tiers_misfit(given)
+
+
+_NOT_OF_DIRECTORIES = {
+    "tiers": "the files of a directory go straight to the store",
+    "store_every": "the files of a directory go straight to the store",
+    "compress": "the files of a directory are stored as they are",
+    "staging_memory": "the files of a directory are read a few at a time",
+}
+
+
+def _tiers_misfit(given: dict[str, Any]) -> tuple[str, str, str] | None:
+    stores = [tier.store for tier in given.get("tiers", ())]
+    if "store_every" in given and not stores:
+        why = "it says how often the store gets a checkpoint from the tiers"
+        return "store_every", why, "add tiers: [file:/dev/shm/spotweld], or write every instead"
+    if len(set(stores)) < len(stores):
+        return "tiers", "two of them are the same place", "keep each place once"
     return None
 
 
@@ -134,6 +170,30 @@ _STORE = Text(
     2000,
 )
 
+_TIER = Table(
+    "a tier",
+    {
+        "store": Key(
+            Text(
+                "a tier's URL",
+                "it begins with file:/, s3://, gs:// or az://, and a path is one of the machine",
+                "file:/dev/shm/spotweld",
+                TIER_URL,
+                _tier,
+                2000,
+            ),
+            "Where it is; file:/dev/shm/... is the machine's memory.",
+            required=True,
+        ),
+        "keep_last": Key(Whole(1, 10_000), "The newest this many checkpoints are kept there."),
+        "every": Key(
+            _duration(parse_duration, "5m"), "Time between two checkpoints that it gets; the first tier gets all."
+        ),
+    },
+    Tier,
+    short="store",
+)
+
 _CHECKPOINT = Table(
     "a job's checkpoint",
     {
@@ -151,6 +211,20 @@ _CHECKPOINT = Table(
         "keep_every": Key(Whole(0, 1_000_000), "Of the older ones every n-th is kept as well; 0: none."),
         "max_lost_work": Key(
             _duration(_positive, "5m"), "Saved so often that losing the machine never costs more than this."
+        ),
+        "tiers": Key(
+            Several(_TIER, most=8),
+            "Places near the machine that are filled before the store and read before it, fastest first.",
+        ),
+        "store_every": Key(
+            _duration(parse_duration, "10m"), "Time between two checkpoints that the store gets from the tiers."
+        ),
+        "compress": Key(
+            Choice(Compress), "Smaller checkpoints; auto: where that makes them durable sooner, bytes: at any price."
+        ),
+        "staging_memory": Key(
+            Text("a size", "it takes a number and a unit: MB, GB, MiB or GiB", "2GB", SIZE, _staging),
+            "Memory for the copy of the state; less than the state has makes saves hold the training up longer.",
         ),
         "directory": Key(
             _path("a folder in the job's folder", "out/"),

@@ -40,6 +40,10 @@ class Compress(StrEnum):
     NONE = "none"
 
 
+LEAST_STAGING = 12 * 2**20
+"""Bytes: three chunks, one being copied, one being written, one waiting."""
+
+
 class Tier(msgspec.Struct, frozen=True):
     """A store near the machine, filled before the run's own store and read before it."""
 
@@ -66,6 +70,9 @@ class CheckpointPolicy(msgspec.Struct, frozen=True):
     compress: Compress = Compress.AUTO
     store_every: float = 0.0
     """Seconds between two checkpoints that the store gets from the tiers, at least; 0: one follows the other."""
+    staging_memory: int | None = None
+    """Bytes of memory that each process may use for the copy of its state, ``LEAST_STAGING`` at least; None: as many
+    as the state has. With less, a save holds the training up until the rest is written."""
     directory: str = ""
     """A folder of the job's folder that is saved and restored around the process; empty: the process saves itself."""
     ready: str = ""

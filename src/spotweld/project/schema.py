@@ -53,8 +53,10 @@ def _schema_of(shape: Shape) -> dict[str, Any]:
                 "additionalProperties": _schema_of(shape.value),
                 **bounds,
             }
-        case Table():
+        case Table(short=""):
             return _schema_of_table(shape)
+        case Table():
+            return {"anyOf": [_schema_of(shape.keys[shape.short].shape), _schema_of_table(shape)]}
 
 
 def _schema_of_table(shape: Table) -> dict[str, Any]:

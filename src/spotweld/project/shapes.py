@@ -94,6 +94,8 @@ class Table(msgspec.Struct, frozen=True):
     """Takes the keys that were given by name, and ``name`` where the table stands under a name."""
     misfit: Callable[[dict[str, Any]], tuple[str, str, str] | None] | None = None
     """Of the keys that were given, the first that does not fit the others, why, and what to do; None: they all fit."""
+    short: str = ""
+    """A key, the only required one, whose value may stand for the whole table; empty: none may."""
 
 
 Shape = Text | Whole | Number | Choice | Path | Several | Named | Table

@@ -8,11 +8,15 @@ from urllib.parse import quote, unquote
 
 DEFAULT_STORE = "file:.spotweld/store"
 _BUCKET = r"(?:s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]*(?:/[^?#@]*)?"
-STORE_URL = rf"(?:file:[^?#]+|{_BUCKET})(?:\?single-writer=(?:true|false))?"
+_OPTIONS = r"(?:\?single-writer=(?:true|false))?"
+STORE_URL = rf"(?:file:[^?#]+|{_BUCKET}){_OPTIONS}"
 """The form of a store's URL. There is no place for a user and a password in it: credentials come from the environment.
 
 ``memory:`` is missing on purpose: a run's controller and its machines are processes of their own.
 """
+
+TIER_URL = rf"(?:file:/[^?#]+|{_BUCKET}){_OPTIONS}"
+"""The form of a fast tier's URL: a path is one of the machine, where the project file's folder means nothing."""
 
 
 def check_store(url: str) -> str:

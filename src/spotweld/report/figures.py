@@ -58,6 +58,8 @@ class Figures(msgspec.Struct, frozen=True):
     """Checkpoints."""
     unsaved: int
     """Saves that failed, were cut off, or turned out damaged."""
+    published: int
+    """Checkpoints that came to the run's store; the others were overtaken by newer ones, or went with their machine."""
     median_stall: float | None
     median_durable: float | None
     totals: tuple[Total, ...]
@@ -68,6 +70,7 @@ def figures(story: Story) -> Figures:
     causes = [attempt.cause for attempt in story.attempts]
     redone = [point for one in story.curves for point in one.points if point.redone]
     saved = [one for one in story.checkpoints if one.outcome is Outcome.SAVED]
+    durable = [seconds for one in saved if (seconds := one.durable) is not None]
     with_notice, without_notice = causes.count(Cause.PREEMPTED), causes.count(Cause.PREEMPTED_UNNOTICED)
     return Figures(
         attempts=len(causes),
@@ -84,8 +87,9 @@ def figures(story: Story) -> Figures:
         seconds=max(0.0, (story.told if story.closed is None else story.closed) - story.opened),
         saved=len(saved),
         unsaved=len(story.checkpoints) - len(saved),
+        published=len(durable),
         median_stall=median(one.stall for one in saved) if saved else None,
-        median_durable=median(one.seconds for one in saved) if saved else None,
+        median_durable=median(durable) if durable else None,
         totals=total(story.rows),
     )
 

@@ -9,14 +9,14 @@ from msgspec.structs import replace
 from spotweld.checkpoint import events as told
 from spotweld.costs.ledger import ledger
 from spotweld.preemption.notices import Kind
-from spotweld.report.story import Attempt, Checkpoint, Comparison, Outcome, State, Story, curve
-from spotweld.report.words import figure
+from spotweld.report.story import Attempt, Carry, Checkpoint, Comparison, Outcome, State, Story, curve
+from spotweld.report.words import figure, origin
 from spotweld.runs import events as logged
 from spotweld.runs.following import Told
 from spotweld.runs.history import Loss, Progress, losses, progress, usages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from spotweld.preemption.notices import Notice
     from spotweld.report.story import Curve
@@ -90,7 +90,8 @@ def _attempt(attempt: states.Attempt, steps: Progress | None, lost: Loss | None,
         detail=attempt.detail,
         first_step=steps.first if steps else None,
         last_step=steps.last if steps else None,
-        durable_step=steps.durable if steps else None,
+        durable_step=steps.safe if steps else None,
+        origin=origin(steps.restored).strip() if steps and steps.restored else "",
         steps_lost=lost.steps if lost else 0,
         seconds_lost=lost.seconds if lost else 0.0,
         noticed=noticed,
@@ -122,9 +123,10 @@ def _checkpoints(process: Iterable[Told], over: set[int]) -> tuple[Checkpoint, .
                 begun[number] = event
             case told.Saved():
                 begun.pop(number, None)
-                saves.append(
-                    Checkpoint(event.step, event.t, number, event.reason, event.stall, event.seconds, event.size)
-                )
+                figures = event.stall, event.seconds, event.size
+                saves.append(Checkpoint(event.step, event.t, number, event.reason, *figures, tier=event.tier))
+            case told.Carried():
+                saves = _add_carry(saves, event)
             case told.SaveFailed():
                 began = begun.pop(number, None)
                 seconds = max(0.0, event.t - began.t) if began else 0.0
@@ -133,7 +135,7 @@ def _checkpoints(process: Iterable[Told], over: set[int]) -> tuple[Checkpoint, .
                 saves.append(Checkpoint(step, event.t, number, reason, 0.0, seconds, 0, Outcome.FAILED, event.why))
             case told.Restored():
                 for damage in event.damaged:
-                    saves = _mark_damaged(saves, damage)
+                    saves = _mark_damaged(saves, damage, event.step)
             case _:
                 pass
     cut = [
@@ -144,12 +146,21 @@ def _checkpoints(process: Iterable[Told], over: set[int]) -> tuple[Checkpoint, .
     return tuple(sorted([*saves, *cut], key=lambda save: save.time))
 
 
-def _mark_damaged(saves: list[Checkpoint], damage: told.Damage) -> list[Checkpoint]:
-    """The newest save of that step is the one that turned out damaged."""
-    at = max((n for n, save in enumerate(saves) if save.step == damage.step), default=None)
-    if at is None:
-        return saves
-    return [*saves[:at], replace(saves[at], outcome=Outcome.DAMAGED, detail=damage.why), *saves[at + 1 :]]
+def _add_carry(saves: list[Checkpoint], event: told.Carried) -> list[Checkpoint]:
+    carry = Carry(event.store, event.seconds, event.published)
+    return _change(saves, event.step, lambda save: replace(save, carried=(*save.carried, carry)))
+
+
+def _mark_damaged(saves: list[Checkpoint], damage: told.Damage, restored: int) -> list[Checkpoint]:
+    """A checkpoint of which another copy was whole has lost nothing."""
+    outcome = Outcome.SAVED if damage.step == restored else Outcome.DAMAGED
+    return _change(saves, damage.step, lambda save: replace(save, outcome=outcome, detail=damage.why))
+
+
+def _change(saves: list[Checkpoint], step: int, change: Callable[[Checkpoint], Checkpoint]) -> list[Checkpoint]:
+    """The newest save of that step is the one that is meant."""
+    at = max((n for n, save in enumerate(saves) if save.step == step), default=None)
+    return saves if at is None else [*saves[:at], change(saves[at]), *saves[at + 1 :]]
 
 
 def _curves(process: Iterable[Told]) -> list[Curve]:

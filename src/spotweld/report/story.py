@@ -59,7 +59,9 @@ class Attempt(msgspec.Struct, frozen=True):
     last_step: int | None = None
     """The furthest step that it reached."""
     durable_step: int | None = None
-    """The newest step that was durable when it ended."""
+    """The newest step that was in the run's store when it ended."""
+    origin: str = ""
+    """Where the state came from and why from there, if it could have come from elsewhere."""
     steps_lost: int = 0
     """Steps of this attempt that a later one had to do again."""
     seconds_lost: float = 0.0
@@ -87,23 +89,47 @@ class Outcome(StrEnum):
     """It was written, and found damaged when it was to be restored."""
 
 
+class Carry(msgspec.Struct, frozen=True):
+    """A checkpoint came to a slower tier."""
+
+    store: str
+    """Its URL."""
+    seconds: float
+    """Seconds from the decision to save."""
+    published: bool
+    """That is the run's store."""
+
+
 class Checkpoint(msgspec.Struct, frozen=True):
     """One save."""
 
     step: int
     time: float
-    """When it was durable, or given up."""
+    """When it was saved, or given up."""
     attempt: int
     reason: str
     """Why then: ``cadence``, ``notice``, ``finished``, ..."""
     stall: float
     """Seconds for which training stood still."""
     seconds: float
-    """Seconds from the decision until it was durable."""
+    """Seconds from the decision until it was saved."""
     size: int
     """Bytes written for it."""
     outcome: Outcome = Outcome.SAVED
     detail: str = ""
+    tier: str = ""
+    """The URL of the fast tier that it was saved in, where it shared the machine's fate; empty: the run's store."""
+    carried: tuple[Carry, ...] = ()
+    """Where it came to from there."""
+
+    @property
+    def durable(self) -> float | None:
+        """Seconds from the decision until it was in the run's store; None: it never was."""
+        if self.outcome is not Outcome.SAVED:
+            return None
+        if not self.tier:
+            return self.seconds
+        return next((carry.seconds for carry in self.carried if carry.published), None)
 
 
 class Point(msgspec.Struct, frozen=True):

@@ -60,6 +60,8 @@ def _sums(story: Story, known: Figures) -> list[str]:
         steps += f", {known.steps_lost:,} done again ({share(known.steps_lost, whole)})"
     time = f"{format_duration(known.seconds)}, {format_duration(known.seconds_lost)} of work lost{_beside(story)}"
     saves = count(known.saved, "checkpoint")
+    if known.published < known.saved:
+        saves += f", {known.published:,} of them in the run's store"
     if known.unsaved:
         saves += f", {known.unsaved:,} failed, cut off or damaged"
     costs = [("cost", _cost(total)) for total in known.totals] or [("cost", "unknown")]

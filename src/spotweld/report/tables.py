@@ -38,6 +38,8 @@ def _attempt(story: Story, one: Attempt) -> tuple[Child, ...]:
     cause: list[Child] = [inline_mark(one.cause) if one.cause else None, " ", ended_by(one)]
     if one.detail:
         cause.append(el("div", one.detail, class_="detail"))
+    if one.origin:
+        cause.append(el("div", f"began {one.origin}", class_="detail"))
     return (
         str(one.number),
         [el("b", one.zone), " ", el("span", one.capacity_type, class_="soft")],
@@ -59,12 +61,17 @@ def checkpoints_part(story: Story, known: Figures) -> Markup:
     summary: list[tuple[str, str]] = [("saved", f"{known.saved:,}")]
     if known.unsaved:
         summary.append(("failed, cut off or damaged", f"{known.unsaved:,}"))
-    if saved and known.median_stall is not None and known.median_durable is not None:
+    if any(one.tier for one in saved):
+        summary.append(("of them in the run's store", f"{known.published:,}"))
+    if known.median_stall is not None:
         worst = max(one.stall for one in saved)
         stalls = f"{format_duration(known.median_stall)}, at most {format_duration(worst)}"
-        slowest = max(one.seconds for one in saved)
+        summary.append(("training stood still, median", stalls))
+    if known.median_durable is not None:
+        slowest = max(one.durable or 0.0 for one in saved)
         durable = f"{format_duration(known.median_durable)}, at most {format_duration(slowest)}"
-        summary += [("training stood still, median", stalls), ("until durable, median", durable)]
+        summary.append(("until durable, median", durable))
+    if saved:
         summary.append(("written in all", format_size(sum(one.size for one in story.checkpoints))))
     terms = el("dl", (el("div", el("dt", term), el("dd", text)) for term, text in summary), class_="terms")
     head = ("step", "attempt", "when", "why", "outcome", "stall", "until durable", "size")
@@ -81,6 +88,14 @@ def _checkpoint(story: Story, one: Checkpoint) -> tuple[Child, ...]:
             el("span", outcome, class_="bad-word"),
             el("div", one.detail, class_="detail") if one.detail else None,
         ]
+    elif one.tier:
+        places = [(one.tier, one.seconds), *((carry.store, carry.seconds) for carry in one.carried)]
+        outcome = [
+            outcome,
+            *(el("div", f"{store} in {format_duration(seconds)}", class_="detail") for store, seconds in places),
+            el("div", one.detail, class_="detail") if one.detail else None,
+        ]
+    until = one.durable if one.tier else one.seconds
     return (
         f"{one.step:,}",
         str(one.attempt),
@@ -88,7 +103,7 @@ def _checkpoint(story: Story, one: Checkpoint) -> tuple[Child, ...]:
         one.reason,
         outcome,
         format_duration(one.stall),
-        format_duration(one.seconds),
+        format_duration(until) if until is not None else _NOTHING,
         format_size(one.size),
     )
 

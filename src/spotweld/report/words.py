@@ -11,6 +11,7 @@ from spotweld.runs.events import Cause
 from spotweld.values.durations import format_duration
 
 if TYPE_CHECKING:
+    from spotweld.checkpoint.events import Restored
     from spotweld.report.story import Attempt
     from spotweld.values.money import Money
 
@@ -40,6 +41,12 @@ def ended_by(attempt: Attempt) -> str:
     if attempt.cause is Cause.PREEMPTED and attempt.notice_lead is not None:
         return f"interrupted, {format_duration(attempt.notice_lead)} notice"
     return "running" if attempt.cause is None else CAUSES[attempt.cause]
+
+
+def origin(restored: Restored) -> str:
+    """Where a state came from, and why from there, to be put behind "step 7"; empty: there was only the store."""
+    place = restored.tier or "the store"
+    return f" from {place} ({restored.why})" if restored.why else f" from {place}" if restored.tier else ""
 
 
 def moment(seconds: float) -> str:

@@ -28,7 +28,11 @@ class Progress(msgspec.Struct, frozen=True):
     marks: tuple[tuple[int, float], ...] = ()
     """(steps finished, when), rising."""
     durable: int | None = None
-    """The newest step that it published."""
+    """The newest step that it published in the run's store: what the loss of the machine leaves."""
+    nearby: tuple[int, str] | None = None
+    """The newest step that is in a fast tier of the machine, and the tier's URL; None: it saved in none."""
+    restored: told.Restored | None = None
+    """Where it went on; None: from the beginning, or it never came so far."""
     cadence: Plan | None = None
     """How often it saved, and why, when it told so last."""
 
@@ -36,6 +40,13 @@ class Progress(msgspec.Struct, frozen=True):
     def last(self) -> int | None:
         """The furthest step that it is known to have finished."""
         return self.marks[-1][0] if self.marks else self.first
+
+    @property
+    def safe(self) -> int | None:
+        """The newest step that is known to be in the run's store; None: none is."""
+        if self.durable is not None or self.restored is None:
+            return self.durable
+        return self.restored.published if self.restored.tier else self.restored.step
 
 
 class Loss(msgspec.Struct, frozen=True):
@@ -45,11 +56,13 @@ class Loss(msgspec.Struct, frozen=True):
     seconds: float
 
 
-def progress(happenings: Iterable[object]) -> dict[int, Progress]:
+def progress(happenings: Iterable[object]) -> dict[int, Progress]:  # noqa: C901 - one case for each kind
     """Each attempt's steps, from everything that was told."""
     first: dict[int, tuple[int, float]] = {}
     marks: dict[int, list[tuple[int, float]]] = {}
     durable: dict[int, int] = {}
+    nearby: dict[int, tuple[int, str]] = {}
+    restored: dict[int, told.Restored] = {}
     totals: dict[int, int] = {}
     plans: dict[int, Plan] = {}
     for happening in happenings:
@@ -61,6 +74,7 @@ def progress(happenings: Iterable[object]) -> dict[int, Progress]:
                 totals[number] = event.total
             case told.Restored():
                 first.setdefault(number, (event.step, event.t))
+                restored.setdefault(number, event)
             case told.Fresh():
                 first.setdefault(number, (0, event.t))
             case told.Step() | told.Finished():
@@ -69,7 +83,9 @@ def progress(happenings: Iterable[object]) -> dict[int, Progress]:
                 # Logged in the middle of a step, or after the last one.
                 step = min(event.step + 1, totals.get(number, event.step + 1))
                 marks.setdefault(number, []).append((step, event.t))
-            case told.Saved():
+            case told.Saved(tier=tier) if tier:
+                nearby[number] = event.step, tier
+            case told.Saved() | told.Carried(published=True):
                 durable[number] = max(event.step, durable.get(number, 0))
             case told.Cadence():
                 plans[number] = event.plan
@@ -82,6 +98,8 @@ def progress(happenings: Iterable[object]) -> dict[int, Progress]:
             first[number][1] if number in first else None,
             tuple(_rising(marks.get(number, []))),
             durable.get(number),
+            nearby.get(number),
+            restored.get(number),
             plans.get(number),
         )
         for number in sorted(first.keys() | marks.keys())
