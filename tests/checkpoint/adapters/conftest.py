@@ -140,13 +140,13 @@ class Trial:
         return run
 
     def _notify(self, run: Run, how: str) -> None:
-        pid = run.start(PAUSE=0.1)
+        pid = run.start(PAUSE=0.4)
         run.wait_for(events.Step)
         if how == "signal":
             os.kill(pid, signal.SIGTERM)
         else:
             now = time.time()
-            write_notice(run.notice, Notice("n", Kind.TERMINATE, "file", now + 2, now))
+            write_notice(run.notice, Notice("n", Kind.TERMINATE, "file", now + 1.2, now))
         assert run.wait() == 75, run.err
         assert "is durable" in run.err
         clear_notice(run.notice)
