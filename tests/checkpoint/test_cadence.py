@@ -31,6 +31,7 @@ costs = st.tuples(st.floats(0, 100), st.floats(0, 1000)).map(lambda both: Cost(b
 situations = st.builds(
     Situation,
     costs=st.lists(costs, max_size=5).map(tuple),
+    deliveries=st.lists(costs, max_size=5).map(tuple),
     interference=st.none() | st.floats(0, 1000),
     hazard=st.floats(0.001, 1000),
     age=st.floats(0, 1e6),
@@ -41,6 +42,7 @@ situations = st.builds(
 everies = st.sampled_from([AUTO, EverySteps(3), EverySeconds(5.0), EverySeconds(5000.0)])
 QUIET = Situation(
     costs=(Cost(0.1, 0.9),),
+    deliveries=(Cost(0.1, 0.9),),
     interference=None,
     hazard=1 / 3.2,
     age=3600.0,
@@ -110,7 +112,7 @@ def test_the_interval_of_auto_is_bounded(now: Situation) -> None:
 @given(everies, situations.filter(lambda now: now.max_lost_work is not None and bool(now.costs)))
 def test_no_more_is_lost_than_was_allowed_or_it_is_said(every: Every, now: Situation) -> None:
     found = plan(every, now)
-    durable = max(cost.seconds for cost in now.costs)
+    durable = max(cost.seconds for cost in now.deliveries or now.costs)
     assert found.interval is not None
     assert now.max_lost_work is not None
     if found.kept:
@@ -124,7 +126,8 @@ def test_no_more_is_lost_than_was_allowed_or_it_is_said(every: Every, now: Situa
 @given(everies, situations, st.floats(0.1, 10_000))
 def test_a_bound_never_lengthens_the_interval(every: Every, now: Situation, most: float) -> None:
     assert interval(replace(now, max_lost_work=most), every) <= max(
-        interval(replace(now, max_lost_work=None), every), max((cost.seconds for cost in now.costs), default=0.0)
+        interval(replace(now, max_lost_work=None), every),
+        max((cost.seconds for cost in now.deliveries or now.costs), default=0.0),
     )
 
 
@@ -169,6 +172,9 @@ def test_before_the_first_save_its_cost_is_found_out_soon() -> None:
         ({"hazard": 1e-4}, Rule.LONGEST, 1800.0),
         ({"max_lost_work": 42.0}, Rule.MAX_LOST_WORK, 40.6),
         ({"max_lost_work": 2.0}, Rule.MAX_LOST_WORK, 0.9),
+        ({"max_lost_work": 42.0, "deliveries": (Cost(0.1, 20.0),)}, Rule.MAX_LOST_WORK, 21.5),
+        ({"max_lost_work": 42.0, "deliveries": (Cost(0.1, 21.0),)}, Rule.MAX_LOST_WORK, 21.0),
+        ({"max_lost_work": 42.0, "deliveries": ()}, Rule.MAX_LOST_WORK, 40.6),
         ({"risky": True}, Rule.LEAST_LOSS, 18.8),
         ({"costs": ()}, Rule.FIRST, 1.0),
     ],

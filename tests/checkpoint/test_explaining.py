@@ -45,6 +45,11 @@ AGE = "machines of this age (12m 00s) are taken once in 3h 12m"
             f"saving every 100 steps and every 11.0 s: {COST}; {AT_RISK}; more often than asked while the risk is high",
         ),
         (
+            {"durable": None, "kept": False, "rule": Rule.MAX_LOST_WORK, "max_lost_work": 1.0},
+            f"saving without a pause: {COST.replace('durable after 900 ms', 'not durable yet')}; {AGE}; "
+            + CANNOT.partition(",")[0],
+        ),
+        (
             {"interval": 1.0, "rule": Rule.FIRST, "stall": None, "interference": None, "durable": None},
             f"saving every 1.0 s: what a save costs is not known yet; {AGE}",
         ),

@@ -6,20 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spotweld.checkpoint.cadence import Cost
 from spotweld.checkpoint.interference import Interference
 
-LONG = Cost(0.1, 1000.1)
+LONG = 1000.0
 
 
-def told(*, quiet: list[float], saves: list[list[float]], cost: Cost = LONG) -> float | None:
+def told(*, quiet: list[float], saves: list[list[float]], background: float = LONG) -> float | None:
     interference = Interference()
     for beside in saves:
         for seconds in quiet:
             interference.step(seconds, disturbed=False)
         for seconds in beside:
             interference.step(seconds, disturbed=True)
-        interference.saved(cost)
+        interference.saved(background)
     return interference.seconds
 
 
@@ -43,7 +42,7 @@ def test_an_evaluation_now_and_then_counts_for_nothing() -> None:
 
 
 def test_a_save_costs_no_more_than_it_lasts() -> None:
-    assert told(quiet=[1.0] * 10, saves=[[50.0]] * 3, cost=Cost(0.5, 0.75)) == 0.25
+    assert told(quiet=[1.0] * 10, saves=[[50.0]] * 3, background=0.25) == 0.25
 
 
 def test_a_save_that_failed_is_forgotten() -> None:
@@ -86,7 +85,7 @@ def test_it_is_never_negative_and_never_breaks(history: list[tuple[float, bool, 
     for seconds, disturbed, then in history:
         interference.step(seconds, disturbed=disturbed)
         if then == "saved":
-            interference.saved(Cost(0.1, 2.0))
+            interference.saved(1.9)
         elif then == "failed":
             interference.forget()
         assert interference.seconds is None or 0 <= interference.seconds <= 1.9

@@ -43,7 +43,7 @@ class Cost(msgspec.Struct, frozen=True):
     stall: float
     """Seconds that training stood still."""
     seconds: float
-    """From the start of the capture until it was published where it survives the machine."""
+    """From the start of the capture until it was published."""
     size: int = 0
     """Bytes that had to be written; 0: not known."""
 
@@ -57,7 +57,9 @@ class Situation(msgspec.Struct, frozen=True):
     """What is known when a step has ended."""
 
     costs: tuple[Cost, ...]
-    """Of the latest saves; none before the first."""
+    """Of the latest saves, until they were in the fastest tier; none before the first."""
+    deliveries: tuple[Cost, ...]
+    """Of the latest that were published where they outlive the machine, until then."""
     interference: float | None
     """Seconds by which a save slows down the steps beside it; None: not measured yet."""
     hazard: float
@@ -105,7 +107,7 @@ class Plan(msgspec.Struct, frozen=True):
     measured: bool
     """The interference is not ``INTERFERENCE``'s guess."""
     durable: float | None
-    """Seconds until a save is durable."""
+    """Seconds until a save is where it outlives the machine; None: none has got there yet."""
     hazard: float
     """Interruptions per machine-hour that were reckoned with."""
     age: float
@@ -136,7 +138,7 @@ def plan(every: Every, now: Situation) -> Plan:
         stall=median([cost.stall for cost in now.costs]) if now.costs else None,
         interference=_interference(now) if now.costs else None,
         measured=now.interference is not None,
-        durable=median([cost.seconds for cost in now.costs]) if now.costs else None,
+        durable=median([cost.seconds for cost in now.deliveries]) if now.deliveries else None,
         hazard=_hazard(now),
         age=now.age,
         risky=now.risky,
@@ -239,10 +241,10 @@ def _ceiling(now: Situation, most: float) -> tuple[float, bool]:
     """The longest interval after which no more than ``most`` seconds are lost; False: none is short enough.
 
     The most is lost just before a save becomes durable: the interval before it, the save itself, and the step for which
-    it may have had to wait.
+    it may have had to wait. On its way to a slow tier a save also waits for the former one, as long as that takes.
     """
     if not now.costs:
         return min(SHORTEST, max(most - now.pace, 0.0)), True
-    durable = max(cost.seconds for cost in now.costs)
+    durable = max(cost.seconds for cost in now.deliveries or now.costs)
     ceiling = most - durable - now.pace
     return (ceiling, True) if ceiling >= durable else (durable, False)

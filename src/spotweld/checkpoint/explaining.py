@@ -19,7 +19,8 @@ def explain(plan: Plan) -> str:
 def cannot_keep(plan: Plan) -> str:
     """What to say of ``max_lost_work`` where saves take too long for it."""
     asked = format_duration(plan.max_lost_work or 0.0)
-    return f"max_lost_work {asked} cannot be kept, since a save takes {format_duration(plan.durable or 0.0)}"
+    why = "" if plan.durable is None else f", since a save takes {format_duration(plan.durable)}"
+    return f"max_lost_work {asked} cannot be kept{why}"
 
 
 def _pace(plan: Plan) -> str:
@@ -31,13 +32,17 @@ def _pace(plan: Plan) -> str:
 
 
 def _cost(plan: Plan) -> str:
-    if plan.stall is None or plan.interference is None or plan.durable is None:
+    if plan.stall is None or plan.interference is None:
         return "what a save costs is not known yet"
     guess = "" if plan.measured else ", not measured yet"
     return (
         f"a save costs {format_duration(plan.stall + plan.interference)} of training "
         f"(stall {format_duration(plan.stall)}, interference {format_duration(plan.interference)}{guess}) "
-        f"and is durable after {format_duration(plan.durable)}"
+        + (
+            "and is not durable yet"
+            if plan.durable is None
+            else f"and is durable after {format_duration(plan.durable)}"
+        )
     )
 
 

@@ -15,8 +15,6 @@ from spotweld.checkpoint.cadence import median
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from spotweld.checkpoint.cadence import Cost
-
 _QUIET = 20
 """Undisturbed steps that are remembered: the latest, since a program's pace may change."""
 _DISTURBED = 1000
@@ -47,12 +45,12 @@ class Interference:
         else:
             self._quiet.append(seconds)
 
-    def saved(self, cost: Cost) -> None:
-        """The save that ran beside the latest disturbed steps has ended well."""
+    def saved(self, background: float) -> None:
+        """The save that ran beside the latest disturbed steps has ended well; it ran for so many seconds."""
         if len(self._quiet) >= _ENOUGH_STEPS:
             extra = self._count * (_usual(self._beside) - _usual(self._quiet)) if self._count else 0.0
             # A save takes nothing from training while it does not run.
-            self._measured.append(min(extra, cost.background))
+            self._measured.append(min(extra, background))
         self.forget()
 
     def forget(self) -> None:

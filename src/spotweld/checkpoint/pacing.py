@@ -46,6 +46,7 @@ class Pacing:
         self._warm = False
         self._disturbed = False
         self._costs: tuple[cadence.Cost, ...] = ()
+        self._deliveries: tuple[cadence.Cost, ...] = ()
         self._failures = 0
         self._paces: deque[float] = deque(maxlen=5)
         self._plan: Plan | None = None
@@ -63,7 +64,7 @@ class Pacing:
     def step_begins(self, saves: Saves) -> None:
         """The program goes on."""
         self.settled(saves)
-        self._disturbed = saves.running is not None
+        self._disturbed = saves.active
 
     def step_ended(self, seconds: float) -> None:
         """It took so long."""
@@ -76,9 +77,11 @@ class Pacing:
         """Whatever has ended by now, ``saves`` has taken note of."""
         if saves.costs is not self._costs:
             self._costs, self._plan = saves.costs, None
-            self._interference.saved(self._costs[-1])
+            self._interference.saved(max(cost.background for cost in (*saves.deliveries[-1:], self._costs[-1])))
         elif saves.failures > self._failures:
             self._interference.forget()
+        if saves.deliveries is not self._deliveries:
+            self._deliveries, self._plan = saves.deliveries, None
         self._failures = saves.failures
 
     def due(self, step: int, saves: Saves, *, risky: bool) -> bool:
@@ -100,6 +103,7 @@ class Pacing:
         age = self._age_now()
         return cadence.Situation(
             costs=self._costs,
+            deliveries=self._deliveries,
             interference=self._interference.seconds,
             hazard=hazards.hourly(self._hazard, age),
             age=age,
