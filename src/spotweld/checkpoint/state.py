@@ -215,6 +215,9 @@ def _refill(now: Any, then: Any) -> Any:  # noqa: ANN401
 def _copy_into(now: Any, then: Any) -> None:  # noqa: ANN401
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(now, torch.Tensor):
+        for axis, step in enumerate(now.stride()):
+            if step == 0:  # expanded: the same memory again and again, which PyTorch refuses to write to
+                now, then = now.narrow(axis, 0, 1), then.narrow(axis, 0, 1)
         with torch.no_grad():
             now.copy_(then)
     else:
