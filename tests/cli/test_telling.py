@@ -126,7 +126,11 @@ def test_the_durable_step_is_known_only_where_tiers_stand_before_the_store() -> 
     assert teller.durable is None
     lines = [teller.tell(Told(1, told.Carried(t, int(t), "file:/far", 1.0, "m", published=True))) for t in (1.0, 6.0)]
     assert [line is None for line in lines] == [False, True]
-    assert (teller.durable, "durable to step 6" in work_line(teller)) == (6, True)
+    final = replace(saved(6.5, 7, "final"), tier="file:/t")
+    assert teller.tell(Told(1, final))
+    assert teller.tell(Told(1, told.Carried(6.6, 6, "file:/far", 1.0, "m", published=True))) is None
+    assert teller.tell(Told(1, told.Carried(6.8, 7, "file:/far", 1.0, "m", published=True)))
+    assert (teller.durable, "durable to step 7" in work_line(teller)) == (7, True)
     teller.tell(Told(2, told.Restored(9.0, 7, "m", 0.1, (), "file:/t", 5)))
     assert teller.durable == 5
 

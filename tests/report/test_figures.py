@@ -76,7 +76,7 @@ def test_failures_are_owned_up_to(sample: Callable[..., Story]) -> None:
     story = replace(sample(interruptions=0), undisturbed=None)
     failed = replace(story.attempts[0], cause=Cause.FAILED, steps_lost=3)
     ending = verdict(story, figures(replace(story, attempts=(failed, *story.attempts))))
-    assert ending.detail == "1 failed attempt cost 3 steps, done again from the last durable checkpoint."
+    assert ending.detail == "1 failed attempt cost 3 steps, done again from the last checkpoint."
 
 
 @pytest.mark.parametrize(("weights", "curves"), [(False, True), (True, False), (False, None), (None, False)])

@@ -51,6 +51,7 @@ class Teller:
         self.durable: int | None = None
         self.lost = 0
         self._save_told = self._carried_told = float("-inf")
+        self._awaited: int | None = None
 
     def tell(self, happening: Happening) -> str | None:
         """The line for this happening; None: it only moves the progress line."""
@@ -140,6 +141,8 @@ class Teller:
         if event.reason == "cadence" and event.t - self._save_told < _SAVES_EVERY:
             return None
         self._save_told = event.t
+        if event.tier and event.reason != "cadence":
+            self._awaited = event.step
         where = f"saved in {event.tier}" if event.tier else "durable"
         return (
             f"step {event.step} is {where} ({event.reason}): {format_size(event.size)} in "
@@ -148,9 +151,10 @@ class Teller:
 
     def _carried(self, event: told.Carried) -> str | None:
         self.durable = event.step
-        if event.t - self._carried_told < _SAVES_EVERY:
+        awaited = self._awaited is not None and event.step >= self._awaited
+        if event.t - self._carried_told < _SAVES_EVERY and not awaited:
             return None
-        self._carried_told = event.t
+        self._carried_told, self._awaited = event.t, None
         return f"step {event.step} is durable: in {event.store} after {format_duration(event.seconds)}"
 
     def _restored(self, event: told.Restored) -> str:

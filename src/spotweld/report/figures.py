@@ -145,7 +145,7 @@ def _losses(known: Figures) -> str:
         return ""
     if not known.steps_lost:
         return f"{what}, and not one step had to be done again."
-    return f"{what} cost {count(known.steps_lost, 'step')}, done again from the last durable checkpoint."
+    return f"{what} cost {count(known.steps_lost, 'step')}, done again from the last checkpoint."
 
 
 def _so_far(known: Figures) -> str:
