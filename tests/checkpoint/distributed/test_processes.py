@@ -50,7 +50,7 @@ def after_step(steps: Path, step: int, act: Callable[[list[int]], None]) -> Call
     return wait
 
 
-@pytest.mark.parametrize(("kind", "ranks"), [("fsdp", 3), ("tp", 2), ("2d", 4)])
+@pytest.mark.parametrize(("kind", "ranks"), [("fsdp", 2), ("tp", 2), ("2d", 4)])
 def test_a_sharded_training_resumes_bit_for_bit(processes: Processes, tmp_path: Path, kind: str, ranks: int) -> None:
     undisturbed = processes.run("sharded", ranks, 9, 100, kind, store=tmp_path / "a")
     processes.run("sharded", ranks, 5, 2, kind, store=tmp_path / "b")
@@ -60,34 +60,35 @@ def test_a_sharded_training_resumes_bit_for_bit(processes: Processes, tmp_path: 
 
 
 def test_another_number_of_ranks_goes_on(processes: Processes, tmp_path: Path) -> None:
-    for total, ranks in ((3, 4), (5, 2), (7, 1), (9, 3)):
+    for total, ranks in ((3, 4), (5, 2), (7, 3)):
         codes, _ = processes.run("sharded", ranks, total, 2, store=tmp_path)
         assert codes == [0] * ranks, processes.errors
-    assert newest(tmp_path).step == 9
+    assert newest(tmp_path).step == 7
 
 
 def test_a_dcp_state_is_the_same_on_any_number_of_ranks(processes: Processes, tmp_path: Path) -> None:
     codes, (saved, *_) = processes.run("resharding", 4, "save", 3, "fsdp", store=tmp_path)
     assert codes == [0] * 4, processes.errors
     assert len({pack.key for pack in newest(tmp_path).packs}) < 12  # most chunks are the first save's
-    for ranks in (1, 2, 3, 4):
+    for ranks in (1, 2, 3):
         codes, digests = processes.run("resharding", ranks, "load", 3, "fsdp", store=tmp_path)
         assert (codes, digests) == ([0] * ranks, [saved] * ranks), processes.errors
 
 
 def test_dcp_falls_back_on_all_ranks(processes: Processes, tmp_path: Path) -> None:
     _, (saved, *_) = processes.run("resharding", 2, "save", 2, "fsdp", store=tmp_path)
-    whole = newest(tmp_path)
-    for pack in (tmp_path / "runs/default/packs").iterdir():
-        if pack.name in {one.key.rpartition("/")[2] for one in whole.packs[-1:]}:
-            data = bytearray(pack.read_bytes())
-            data[0] ^= 1
-            pack.write_bytes(data)
-    codes, digests = processes.run("resharding", 3, "load", 2, "fsdp", store=tmp_path)
-    assert codes in ([0] * 3, [1] * 3)
-    if codes == [0] * 3:
-        assert digests == [saved] * 3
-        assert "damaged and passed over" in processes.errors
+    objects = open_store(f"file:{tmp_path}")
+    head = read_head(objects, "default")
+    assert head is not None
+    new, old = (decode(objects.get(kept.key), "default") for kept in head.kept)
+    for key in {pack.key for pack in new.packs} - {pack.key for pack in old.packs}:
+        file = tmp_path / key
+        data = bytearray(file.read_bytes())
+        data[0] ^= 1
+        file.write_bytes(data)
+    codes, digests = processes.run("resharding", 2, "load", 2, "fsdp", store=tmp_path)
+    assert (codes, digests) == ([0, 0], [saved, saved]), processes.errors
+    assert processes.errors.count("damaged and passed over") == 2
 
 
 @pytest.mark.parametrize(
@@ -97,9 +98,9 @@ def test_dcp_falls_back_on_all_ranks(processes: Processes, tmp_path: Path) -> No
 def test_nothing_is_pickled_or_unpickled(
     processes: Processes, tmp_path: Path, verb: str, steps: int, kind: str, why: str
 ) -> None:
-    processes.run("resharding", 2, "save", 1, "fsdp", store=tmp_path)
-    codes, _ = processes.run("resharding", 2, verb, steps, kind, store=tmp_path)
-    assert 1 in codes
+    processes.run("resharding", 1, "save", 1, "fsdp", store=tmp_path)
+    codes, _ = processes.run("resharding", 1, verb, steps, kind, store=tmp_path)
+    assert codes == [1]
     assert why in processes.errors
 
 

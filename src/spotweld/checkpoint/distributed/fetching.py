@@ -23,7 +23,7 @@ _HELD = 256 * 2**20
 
 
 class Transfer(msgspec.Struct, frozen=True):
-    """A part of a shard, and the tensor of its shape that it is wanted in."""
+    """A part of a shard, and the tensor of its shape that it is wanted in, which may have another dtype."""
 
     shard: Shard
     part: Box
@@ -45,7 +45,8 @@ def fetch(objects: Objects, manifest: Manifest, transfers: Iterable[Transfer]) -
     size = 0
     for transfer in transfers:
         start, length, row = _extent(manifest, transfer)
-        if row and can_be_filled(transfer.into):
+        alike = str(transfer.into.dtype) == f"torch.{manifest.leaves[transfer.shard.leaf].dtype}"
+        if row and alike and can_be_filled(transfer.into):
             # Two names of one tensor have one content, and two threads must not fill the same bytes.
             if transfer.into.data_ptr() in filled:
                 continue

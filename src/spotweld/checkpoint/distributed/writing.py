@@ -98,6 +98,7 @@ class SpotweldWriter(StorageWriter):
         """Take the run over, and number the arrays. On the coordinator."""
         self._announcer()
         self._last = self._last + 1 if self._step is None else self._step
+        self._step = None  # a save without a checkpoint_id does not reset
         self._names, self._items = {}, []
         for plan in plans:
             for item in plan.items:
