@@ -62,8 +62,7 @@ class _Found(msgspec.Struct, frozen=True):
 
 
 class SpotweldReader(StorageReader):
-    """Where ``dcp.load`` reads from: the run's newest checkpoint, or that of the step it was last given as
-    ``checkpoint_id``.
+    """Where ``dcp.load`` reads from: the newest checkpoint, or that of the ``checkpoint_id`` given last.
 
     Every byte is verified before it is used. ``load`` also falls back to an older checkpoint from a damaged one.
 
