@@ -173,7 +173,7 @@ class Engine:
 def test_any_tree_comes_back_bit_for_bit(
     new_store: Callable[[], Watched],
     new_clock: type[HandClock],
-    tree: Any,
+    tree: Any,  # noqa: ANN401
     compress: str,
     limit: int | None,
 ) -> None:
