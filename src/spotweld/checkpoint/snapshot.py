@@ -132,7 +132,11 @@ class Snapshot:
                     self._handed.put(Filled(number, None, then))
                 else:
                     buffer = self.staging.take()
-                    digest = self._source.copy(number, buffer[:size])
+                    try:
+                        digest = self._source.copy(number, buffer[:size])
+                    except BaseException:
+                        self.staging.give_back(buffer)
+                        raise
                     self._handed.put(Filled(number, buffer[:size], digest, buffer))
             self.stall = self._clock.monotonic() - self.began
             self._handed.put(None)
