@@ -20,11 +20,11 @@ def capture_rng() -> dict[str, Any]:
     """The states of Python's ``random``, NumPy's global generator, and PyTorch's on the CPU and on every GPU in use."""
     version, words, spare = random.getstate()
     states: dict[str, Any] = {"python": {"version": version, "words": _pack(words), "spare": spare}}
-    if "numpy.random" in sys.modules:
+    if sys.modules.get("numpy.random"):  # None: its import is blocked
         import numpy as np  # noqa: PLC0415
 
         states["numpy"] = dict(np.random.get_state(legacy=False))  # noqa: NPY002 - the generator that programs use
-    if "torch" in sys.modules:
+    if sys.modules.get("torch"):
         import torch  # noqa: PLC0415
 
         states["torch"] = torch.get_rng_state()
