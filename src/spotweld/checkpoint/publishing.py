@@ -170,10 +170,10 @@ class Publisher:
                 if at in places or one.key in self.pinned or one.key == self._base_key
             )
         )
-        self._remember(manifest)
         if self._encoder is not None:
             self._encoder.published(tuple(packer.chunks[at] for at in range(len(chunks))), near)
             self._note_base(key, manifest)
+        self._remember(manifest)
         self._sweep()
         return new
 
@@ -214,6 +214,9 @@ class Publisher:
         """Let the next checkpoint refer to this one's chunks."""
         self.newest = manifest
         self._known = _known(manifest)
+        if self._encoder is not None and self._encoder.base is None:
+            # The next one is to stand alone, as a base has to.
+            self._known = {name: stored for name, stored in self._known.items() if stored.base is None}
         self._sizes = {pack.key: pack.size for pack in manifest.packs}
         digests = {number: chunk.digest for number, chunk in enumerate(manifest.chunks)}
         self.unchanged = {
