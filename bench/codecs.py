@@ -145,7 +145,7 @@ def zstd(raw: list[memoryview]) -> Contender:
 
 def zip_nn(raw: list[memoryview], name: str) -> Contender:
     """ZipNN by its interface for Python, a chunk at a time: that is faster than the whole at once."""
-    import zipnn  # type: ignore[import-untyped]  # noqa: PLC0415 - it may be missing
+    import zipnn  # noqa: PLC0415 - it may be missing
 
     own = [bytearray(chunk) for chunk in raw]
     tool = zipnn.ZipNN(bytearray_dtype={"fp32": "float32", "bf16": "bfloat16"}[name], threads=1)
