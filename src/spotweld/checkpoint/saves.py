@@ -104,6 +104,8 @@ class Saves:
         try:
             self._staging.reserve(FEWEST)
             snapshot = capture(self._state, step, self._staging, self._clock)
+            # A state that has grown must not wait for the store to take what it is copied to.
+            self._staging.grow(len(snapshot.content.sizes))
         except Exception as error:
             if reason == "final":
                 raise
