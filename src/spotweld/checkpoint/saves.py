@@ -10,7 +10,7 @@ from spotweld.checkpoint.saving import Saver
 from spotweld.checkpoint.snapshot import capture, describe
 from spotweld.checkpoint.staging import FEWEST, Staging
 from spotweld.checkpoint.voice import warn
-from spotweld.errors import Fenced, SpotweldError
+from spotweld.errors import Corrupt, Fenced, NotFound, SpotweldError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,6 +65,8 @@ class Saves:
         self.failures = 0
         """In a row."""
         self._retry_at = 0.0
+        self._unreadable = False
+        """What was written to the first tier cannot be read there."""
 
     @property
     def running(self) -> float | None:
@@ -109,6 +111,8 @@ class Saves:
         try:
             self._staging.reserve(FEWEST)
             snapshot = capture(self._state, step, self._staging, self._clock)
+            # A state that has grown must not wait for the store to take what it is copied to.
+            self._staging.grow(len(snapshot.content.sizes))
         except Exception as error:
             if reason == "final":
                 raise
@@ -148,6 +152,13 @@ class Saves:
         Raises:
             Fenced: a later attempt owns the run.
         """
+        idle = not self._saver.busy
+        error = self._settle()
+        if idle and self._unreadable:
+            self._give_up_tiers()
+        return error
+
+    def _settle(self) -> Exception | None:
         error = self._take_note_of_the_carried()
         outcome = self._saver.collect()
         if outcome is None:
@@ -157,8 +168,8 @@ class Saves:
         if outcome.kept is None:
             self.mark = self._former_mark
             self._fail(outcome.step, outcome.error)
-            if self.failures >= _PATIENCE and self._route.give_up_tiers():
-                self._saver = Saver(self._route.first, self._clock)
+            if self.failures >= _PATIENCE:
+                self._give_up_tiers()
             return outcome.error
         self._succeed(outcome, outcome.kept)
         return error
@@ -186,7 +197,14 @@ class Saves:
                     warn(f"step {step} did not get to {store}, training goes on and it is tried again: {carried.error}")
                 why = f"{carried.error} (on the way to {store})"
                 self._tell.write(events.SaveFailed(self._clock.now(), step, why, carried.failures))
+                # What was written to the tier cannot be read there; the state itself is still at hand.
+                if isinstance(carried.error, (Corrupt, NotFound)) and carried.failures >= _PATIENCE:
+                    self._unreadable = True
         return error
+
+    def _give_up_tiers(self) -> None:
+        if self._route.give_up_tiers():
+            self._saver = Saver(self._route.first, self._clock)
 
     def _succeed(self, outcome: Outcome, kept: Kept) -> None:
         if self.failures:

@@ -34,6 +34,7 @@ class Staging:
         self._returned = threading.Condition()
         self._growing = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._growing_to = 0
         self._stopped = threading.Event()
         self.buffers = 0
         """How many there are."""
@@ -46,8 +47,9 @@ class Staging:
 
     def grow(self, chunks: int) -> None:
         """``reserve`` them beside the training, so that no save has to. For the training thread."""
-        self.close()
-        if chunks > self.buffers:
+        if chunks > self.buffers and (chunks > self._growing_to or self._thread is None):
+            self.close()
+            self._growing_to = chunks
             self._stopped.clear()
             self._thread = threading.Thread(target=self._grow, args=(chunks,), name="spotweld staging", daemon=True)
             self._thread.start()
