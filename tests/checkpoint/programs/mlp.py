@@ -37,6 +37,11 @@ def train(total: int, every: int | str, kill_at: int = -1, *, store: str | None 
         log["losses"].append(loss.item())
         checkpointer.log(loss=loss)
         if step == kill_at:
+            # Steps take a millisecond: on a busy machine no save may have ended yet.
+            saves = checkpointer._session._saves
+            while saves.durable is None:
+                saves.wait(1.0)
+                saves.settle()
             os.kill(os.getpid(), signal.SIGKILL)
     digest = hashlib.sha256(repr((log, schedule.state_dict(), sampler.state_dict())).encode())
     for value in [*model.state_dict().values(), *(v for s in optimizer.state.values() for v in s.values())]:
