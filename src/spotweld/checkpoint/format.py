@@ -25,6 +25,7 @@ PACK_LIMIT = 64 * 2**20
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 RAW = "raw"
 """The codec of bytes that are stored as they are."""
+_CODED = re.compile(r"zstd|planes[248]|(delta[248])")
 
 
 class Pack(msgspec.Struct, frozen=True):
@@ -189,9 +190,17 @@ def _check_chunk(chunk: Chunk, packs: tuple[Pack, ...]) -> None:
     parse_digest(chunk.digest)
     if chunk.codec == RAW:
         _require(chunk.stored == chunk.raw and chunk.base is None, "a raw chunk that is not as long as its bytes")
-    else:
-        _require(chunk.check is not None, "an encoded chunk without a digest of its stored bytes")
-        parse_digest(chunk.check or "")
+        return
+    codec = _CODED.fullmatch(chunk.codec)
+    if codec is None:
+        raise UnknownFormat(
+            f"The checkpoint has a chunk in the codec {chunk.codec[:40]!r}",
+            "this Spotweld does not know it",
+            "Upgrade Spotweld on this machine.",
+        )
+    _require(codec[1] is None or chunk.base is not None, "a difference without what it is taken against")
+    _require(chunk.check is not None, "an encoded chunk without a digest of its stored bytes")
+    parse_digest(chunk.check or "")
 
 
 def _check_leaf(leaf: LeafRecord, chunks: tuple[Chunk, ...]) -> None:
@@ -203,6 +212,7 @@ def _check_leaf(leaf: LeafRecord, chunks: tuple[Chunk, ...]) -> None:
         _require(at < len(chunks), f"a leaf of {leaf.size} bytes that ends behind the last chunk")
         missing -= chunks[at].raw
         at += 1
+    _require(not leaf.size or leaf.offset < chunks[leaf.chunk].raw, "a leaf that begins behind its chunk")
 
 
 def _require(fine: bool, wrong: str) -> None:
