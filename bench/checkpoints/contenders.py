@@ -54,15 +54,14 @@ def contender(name: str, training: Training, folder: Path, *, remote: bool = Fal
     return PeerSaves(peer(name, remote=remote), training, folder)
 
 
-def restore(name: str, training: Training, folder: Path, *, remote: bool = False) -> None:
-    """Restore a contender's newest checkpoint, as a program that has just started does."""
+def restore(name: str, training: Training, folder: Path, *, remote: bool = False) -> Callable[[], None]:
+    """Restore a contender's newest checkpoint, as a program that has just started does; gives what ends it all."""
     if name in {OURS, SMALL}:
-        contender(name, training, folder, remote=remote).close()
-        return
+        return contender(name, training, folder, remote=remote).close
     chosen = peer(name, remote=remote)
     newest = max(folder.glob("save-*"), key=lambda found: int(found.name.rpartition("-")[2]))
     chosen.read(training, newest)
-    chosen.close()
+    return chosen.close
 
 
 def peer(name: str, *, remote: bool = False) -> Peer:

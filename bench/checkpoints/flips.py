@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from checkpoints.measuring import digest, files, listing, new_bytes
+from checkpoints.measuring import Listing, digest, files, listing
 from checkpoints.states import KINDS, Training
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Flip(msgspec.Struct, frozen=True):
     said: str = ""
 
 
-def flip(kind: str, open_: Callable[[Training], Contender], read: Callable[[Training], None]) -> Flip:
+def flip(kind: str, open_: Callable[[Training], Contender], read: Callable[[Training], object]) -> Flip:
     """Save twice, flip a bit in the middle of the largest file of the second checkpoint, restore.
 
     Args:
@@ -65,5 +65,5 @@ def turn_over(file: Path) -> None:
         opened.write(bytes([byte ^ 1]))
 
 
-def _new(folder: Path, before: dict[str, tuple[int, int]]) -> list[Path]:
-    return [file for file in files(folder) if new_bytes(before, {str(file): listing(folder)[str(file)]})]
+def _new(folder: Path, before: Listing) -> list[Path]:
+    return [file for file in files(folder) if before.get((now := file.stat()).st_ino) != (now.st_size, now.st_mtime_ns)]

@@ -16,8 +16,8 @@ from checkpoints.states import flat
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Listing = dict[str, tuple[int, int]]
-"""Size and time of change in ns of each file."""
+Listing = dict[int, tuple[int, int]]
+"""By inode: size, and time of change in ns. A file that is only called something else now is no new one."""
 
 
 def memory() -> int:
@@ -68,13 +68,13 @@ def listing(folder: Path) -> Listing:
     for file in files(folder):
         with contextlib.suppress(FileNotFoundError):  # removed meanwhile
             status = file.stat()
-            found[str(file)] = (status.st_size, status.st_mtime_ns)
+            found[status.st_ino] = (status.st_size, status.st_mtime_ns)
     return found
 
 
 def new_bytes(before: Listing, after: Listing) -> int:
     """Bytes of the files that are new or were written again."""
-    return sum(size for name, (size, when) in after.items() if before.get(name) != (size, when))
+    return sum(entry[0] for inode, entry in after.items() if before.get(inode) != entry)
 
 
 def sync(folder: Path) -> None:

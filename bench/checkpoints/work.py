@@ -86,25 +86,27 @@ def restore(kind: str, name: str, folder: Path, expect: str, times: int) -> list
     """Each time from the disk into a fresh training, then from the page cache into another one, which makes a step."""
     found = []
     for _ in range(times):
-        cold, same = _restore(name, Training(KINDS[kind], fresh=True), folder, evict, expect)
+        cold, same, close = _restore(name, Training(KINDS[kind], fresh=True), folder, evict, expect)
+        close()
         fresh = Training(KINDS[kind], fresh=True)
-        again, also = _restore(name, fresh, folder, warm, expect)
+        again, also, close = _restore(name, fresh, folder, warm, expect)
         began = time.perf_counter()
         fresh.step()
         found.append(Restored(cold, again, again + time.perf_counter() - began, same and also))
+        close()
     return found
 
 
 def _restore(
     name: str, fresh: Training, folder: Path, prepare: Callable[[Path], None], expect: str, *, remote: bool = False
-) -> tuple[float, bool]:
-    """Seconds until every page of the state is there, and whether it is what was saved."""
+) -> tuple[float, bool, Callable[[], None]]:
+    """Seconds until every page of the state is there, whether it is what was saved, and what ends the contender."""
     prepare(folder)
     began = time.perf_counter()
-    contenders.restore(name, fresh, folder, remote=remote)
+    close = contenders.restore(name, fresh, folder, remote=remote)
     touch(fresh.parts())
     took = time.perf_counter() - began
-    return took, digest(fresh.parts()) == expect
+    return took, digest(fresh.parts()) == expect, close
 
 
 def remote(kind: str, name: str, folder: Path, saves: int) -> Remote:
@@ -118,7 +120,7 @@ def remote(kind: str, name: str, folder: Path, saves: int) -> Remote:
     expect = digest(training.parts())
     driver.unmeasured()
     chosen.close()
-    took, same = _restore(name, Training(KINDS[kind], fresh=True), folder, lambda _: None, expect, remote=True)
+    took, same, _ = _restore(name, Training(KINDS[kind], fresh=True), folder, lambda _: None, expect, remote=True)
     return Remote(first, later, took, same)
 
 

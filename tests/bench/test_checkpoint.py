@@ -91,8 +91,9 @@ def test_what_a_contender_restores_is_what_it_saved(
     chosen.close()
     fresh = states.Training(states.KINDS[tiny], fresh=True)
     assert measuring.digest(fresh.parts()) != expect
-    contenders.restore(name, fresh, tmp_path)
+    close = contenders.restore(name, fresh, tmp_path)
     assert measuring.digest(fresh.parts()) == expect
+    close()
 
 
 @pytest.mark.parametrize(("name", "outcome"), [("torch.save", "silent"), ("spotweld", "former")])
