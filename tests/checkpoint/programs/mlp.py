@@ -36,6 +36,8 @@ def train(total: int, every: int | str, kill_at: int = -1, *, store: str | None 
         schedule.step()
         log["losses"].append(loss.item())
         checkpointer.log(loss=loss)
+        if step == 10 and checkpointer._session is not None:
+            checkpointer._session._saves.wait(10)  # steps are so quick that all may be over before the first save is
         if step == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
     digest = hashlib.sha256(repr((log, schedule.state_dict(), sampler.state_dict())).encode())
