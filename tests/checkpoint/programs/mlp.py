@@ -36,8 +36,6 @@ def train(total: int, every: int | str, kill_at: int = -1, *, store: str | None 
         schedule.step()
         log["losses"].append(loss.item())
         checkpointer.log(loss=loss)
-        if step == 10 and checkpointer._session is not None:
-            checkpointer._session._saves.wait(10)  # steps are so quick that all may be over before the first save is
         if step == kill_at:
             # Steps take a millisecond: on a busy machine no save may have ended yet.
             saves = checkpointer._session._saves
