@@ -47,6 +47,10 @@ class Session:
     def changed(self) -> bool:
         return self.dirty
 
+    @property
+    def deliveries(self) -> tuple[Cost, ...]:
+        return self.costs
+
     def save(self, reason: str, place: Place | None, *, finished: bool = False, urgent: bool = False) -> bool:
         del place, urgent
         self.before()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from spotweld.checkpoint import cadence, events
 from spotweld.checkpoint import hazard as hazards
@@ -26,6 +26,30 @@ _LOOK = 0.2
 """Seconds for which a plan holds unless a save ends or a notice comes: steps may take less than the planning."""
 _TELL, _TELL_ANYWAY = 5.0, 60.0
 """Seconds between two ``cadence`` events: at least, and when nothing worth a word has changed."""
+
+
+class Past(Protocol):
+    """The saves so far."""
+
+    @property
+    def mark(self) -> tuple[int, float]:
+        """Step and time of the newest that has not failed."""
+        ...
+
+    @property
+    def costs(self) -> tuple[cadence.Cost, ...]:
+        """Of the latest, until they were saved."""
+        ...
+
+    @property
+    def deliveries(self) -> tuple[cadence.Cost, ...]:
+        """Of the latest, until they were in the store."""
+        ...
+
+    @property
+    def failures(self) -> int:
+        """In a row."""
+        ...
 
 
 class Pacing:
@@ -73,7 +97,7 @@ class Pacing:
             self._interference.step(seconds, disturbed=self._disturbed)
         self._warm = True
 
-    def settled(self, saves: Saves) -> None:
+    def settled(self, saves: Past) -> None:
         """Whatever has ended by now, ``saves`` has taken note of."""
         if saves.costs is not self._costs:
             self._costs, self._plan = saves.costs, None
@@ -84,7 +108,7 @@ class Pacing:
             self._deliveries, self._plan = saves.deliveries, None
         self._failures = saves.failures
 
-    def due(self, step: int, saves: Saves, *, risky: bool) -> bool:
+    def due(self, step: int, saves: Past, *, risky: bool) -> bool:
         """Whether to save now; tells how often from now on, if that has changed."""
         now = self._clock.monotonic()
         if self._plan is None or risky is not self._risky or now - self._planned_at >= _LOOK:

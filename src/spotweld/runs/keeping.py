@@ -6,7 +6,7 @@ What is saved, and how, is `checkpoint.directory`'s. The program knows nothing o
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from spotweld.checkpoint import emergency, events
 from spotweld.checkpoint.directory.session import DirectorySession
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from spotweld.checkpoint.directory.protocol import Place
-    from spotweld.checkpoint.saves import Saves
     from spotweld.preemption.notices import Notice
     from spotweld.preemption.watcher import Watcher
     from spotweld.runs.reports import Spec
@@ -66,8 +65,6 @@ class Keeper:
         orderly: bool,
     ) -> None:
         self._session, self._pacing, self._orderly = session, pacing, orderly
-        self._past = cast("Saves", session)
-        """As much of them as the pacing looks at: what they cost, when the last one was, and failures."""
         self._watcher, self._tell, self._clock = watcher, tell, clock
         self._place: Place | None = None
         self._notice: Notice | None = None
@@ -103,9 +100,9 @@ class Keeper:
             return _LOOK
         if notice is not None and not self._answered:
             self._answered = session.save("rebalance", self._place)
-        elif self._pacing.due(session.step + 1, self._past, risky=notice is not None):
+        elif self._pacing.due(session.step + 1, self._session, risky=notice is not None):
             session.save("cadence", self._place)
-        self._pacing.settled(self._past)
+        self._pacing.settled(self._session)
         took = self._clock.monotonic() - began
         return _LOOK if session.step > former else min(max(_LOOK, _SHARE * took), _LONGEST_LOOK)
 

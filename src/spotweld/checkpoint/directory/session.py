@@ -136,6 +136,11 @@ class DirectorySession:
         seen = scan(self._root)
         return seen is not None and seen != self._saved
 
+    @property
+    def deliveries(self) -> tuple[Cost, ...]:
+        """As ``costs``: what is saved is in the store."""
+        return self.costs
+
     def save(self, reason: str, place: Place | None, *, finished: bool = False, urgent: bool = False) -> bool:
         """Save the directory if it has changed.
 
