@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 RUN = "r"
 SEEDS, MANY = 150, 5000
+STAGING = [Staging() for _ in range(4)]
+"""By how many paused writers wait; fresh memory for each attempt would cost more than all the rest."""
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +115,7 @@ class History:
             keep_every=self.keep_every,
             whole=found.manifest if found else None,
         )
-        staging = Staging()
+        staging = STAGING[self.depth]
         for _ in range(self.chance.randint(1, 4)):
             step += self.chance.randint(1, 3)
             mine = self.takeovers

@@ -78,7 +78,8 @@ class _Readers:
         self, objects: Objects, manifest: Manifest, wanted: Mapping[int, Sequence[Want]], order: Sequence[int]
     ) -> None:
         self._objects, self._manifest, self._wanted = objects, manifest, wanted
-        self._threads = max(1, min(_THREADS, len(order)))
+        size = sum(manifest.chunks[at].raw for at in order)
+        self._threads = min(_THREADS, 1 + size // (2 * CHUNK))  # a thread costs more than a small chunk
         self._order = iter(order)
         self._lock = threading.Lock()
         self._failure: BaseException | None = None
