@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from spotweld.checkpoint.encoding import Encoder
-    from spotweld.checkpoint.snapshot import Snapshot
+    from spotweld.checkpoint.snapshot import Content, Snapshot
     from spotweld.store.objects import Objects
     from spotweld.values.clocks import Clock
     from spotweld.values.digests import Digest
@@ -138,18 +138,31 @@ class Publisher:
         packer.store(snapshot)
         self._sizes |= packer.sizes | self._base_sizes
         chunks, packs = _table(packer, self._sizes)
+        key, new = self._announce(former, snapshot.step, snapshot.content, chunks, packs)
+        manifest = self._manifests[key]
+        if self._encoder is not None:
+            self._encoder.published(tuple(packer.chunks[at] for at in range(len(chunks))), near)
+            self._note_base(key, manifest)
+        self._remember(manifest)
+        self._sweep()
+        return new
+
+    def _announce(
+        self, former: list[Kept], step: int, content: Content, chunks: tuple[Chunk, ...], packs: tuple[Pack, ...]
+    ) -> tuple[str, Kept]:
+        """Write the manifest of what is stored already, and move the head to it; its key, and what the head says."""
         manifest = Manifest(
             format=FORMAT,
             spotweld=VERSION,
             run=self._run,
             epoch=self._writer.head.epoch,
             attempt=self._writer.head.attempt,
-            step=snapshot.step,
+            step=step,
             number=1 + max((self._manifests[kept.key].number for kept in former), default=0),
             created=self._clock.now(),
-            state=snapshot.content.tree,
-            rng=snapshot.content.rng,
-            leaves=snapshot.content.leaves,
+            state=content.tree,
+            rng=content.rng,
+            leaves=content.leaves,
             chunks=chunks,
             packs=packs,
         )
@@ -170,12 +183,7 @@ class Publisher:
                 if at in places or one.key in self.pinned or one.key == self._base_key
             )
         )
-        if self._encoder is not None:
-            self._encoder.published(tuple(packer.chunks[at] for at in range(len(chunks))), near)
-            self._note_base(key, manifest)
-        self._remember(manifest)
-        self._sweep()
-        return new
+        return key, new
 
     def _read_kept(self) -> list[Kept]:
         """What is published now, without what proves to be damaged."""

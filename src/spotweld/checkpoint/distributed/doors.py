@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from spotweld.checkpoint.format import FORMAT, Manifest, encode, manifest_key
 from spotweld.checkpoint.publishing import Publisher, _known, _table
 from spotweld.checkpoint.reading import Want, _Readers
-from spotweld.checkpoint.retention import retain
-from spotweld.checkpoint.snapshot import _Live
-from spotweld.store.blobs import put_blob
-from spotweld.store.heads import Kept
-from spotweld.values.digests import digest
-from spotweld.version import VERSION
+from spotweld.checkpoint.snapshot import Content, _Live
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from spotweld.checkpoint.distributed.shards import Share, Whole
+    from spotweld.checkpoint.format import Manifest
     from spotweld.checkpoint.packing import Stored
     from spotweld.checkpoint.tree import Node
+    from spotweld.store.heads import Kept
     from spotweld.store.objects import Objects
     from spotweld.values.digests import Digest
 
@@ -58,33 +54,9 @@ class Announcer(Publisher):
         Raises:
             as ``publish``.
         """
-        former = self._read_kept()
-        manifest = Manifest(
-            format=FORMAT,
-            spotweld=VERSION,
-            run=self._run,
-            epoch=self._writer.head.epoch,
-            attempt=self._writer.head.attempt,
-            step=step,
-            number=1 + max((self._manifests[kept.key].number for kept in former), default=0),
-            created=self._clock.now(),
-            state=state,
-            rng={"list": whole.rng},
-            leaves=whole.leaves,
-            chunks=whole.chunks,
-            packs=whole.packs,
-        )
-        data = encode(manifest)
-        name = digest(data)
-        key = manifest_key(self._run, manifest.epoch, manifest.step, name)
-        self._names.add(key)
-        put_blob(self._objects, key, data)
-        self._manifests[key] = manifest
-        new = Kept(manifest.step, key, name, len(data), manifest.created)
-        candidates = [new, *former]
-        numbers = [self._manifests[kept.key].number for kept in candidates]
-        places = set(retain(numbers, keep_last=self._keep_last, keep_every=self._keep_every))
-        self._writer.publish(tuple(one for at, one in enumerate(candidates) if at in places or one.key in self.pinned))
-        self.newest = manifest
+        sizes = tuple(chunk.raw for chunk in whole.chunks)
+        content = Content(state, {"list": whole.rng}, whole.leaves, sizes)
+        key, new = self._announce(self._read_kept(), step, content, whole.chunks, whole.packs)
+        self.newest = self._manifests[key]
         self._sweep()
         return new
