@@ -193,12 +193,7 @@ def bucket(url: str, scheme: str, name: str, prefix: str) -> RemoteObjects:
     Raises:
         UsageError: the environment lacks something, or holds something that cannot be.
     """
-    kinds: dict[str, tuple[Any, str]] = {
-        "s3": (S3Store, "AWS"),
-        "gs": (GCSStore, "GOOGLE"),
-        "az": (AzureStore, "AZURE"),
-    }
-    kind, cloud = kinds[scheme]
+    kind, cloud = _KINDS[scheme]
     # Options given here replace all that the environment says of the client, so this one is carried over by hand.
     plain = os.environ.get(f"{cloud}_ALLOW_HTTP", "").lower() in {"1", "true", "yes", "on"}
     try:
