@@ -65,8 +65,11 @@ class Machine:
         )
 
     def run(self, name: str, *args: object, before: tuple[str, ...] = ()) -> tuple[int, str]:
-        process = self.start(name, *args, before=before)
-        out, err = process.communicate(timeout=120)
+        with self.start(name, *args, before=before) as process:
+            try:
+                out, err = process.communicate(timeout=120)
+            finally:
+                process.kill()
         return process.returncode, out if process.returncode == 0 else out + err
 
     @property

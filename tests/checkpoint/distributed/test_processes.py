@@ -125,12 +125,21 @@ def test_a_signal_to_one_rank_moves_all_at_the_same_edge(processes: Processes, t
 
 
 def test_a_group_killed_at_any_moment_resumes_bit_for_bit(processes: Processes, tmp_path: Path) -> None:
-    undisturbed = processes.run("sharded", 2, 60, 1000, store=tmp_path / "a")
+    undisturbed = processes.run("sharded", 2, 100, 1000, store=tmp_path / "a")
     dice, kills, steps = random.Random(20), 0, tmp_path / "steps"
 
     def kill(pids: list[int]) -> None:
-        time.sleep(dice.uniform(0.2, 2.5))
+        """In a start now and then, else after some steps: as many seconds are any number of steps."""
+        (tmp_path / "steps.0").unlink(missing_ok=True)
+        give_up, some = time.monotonic() + 60, dice.randrange(6)
+        while time.monotonic() < give_up and some and not done(some):
+            time.sleep(0.01)
+        time.sleep(dice.uniform(0, 0.3))
         os.kill(dice.choice(pids), signal.SIGKILL)
+
+    def done(some: int) -> bool:
+        file = tmp_path / "steps.0"
+        return file.exists() and len(steps_of(file)) >= some
 
     codes, digests = [-9], [""]
     while any(codes):
@@ -138,7 +147,7 @@ def test_a_group_killed_at_any_moment_resumes_bit_for_bit(processes: Processes, 
         codes, digests = processes.run(
             "sharded",
             2,
-            60,
+            100,
             2,
             "fsdp",
             0.1 if more else 0.0,

@@ -37,9 +37,10 @@ def train(total: int, every: int | str, kill_at: int = -1, *, store: str | None 
         log["losses"].append(loss.item())
         checkpointer.log(loss=loss)
         if step == kill_at:
-            # Steps take a millisecond: on a busy machine no save may have ended yet.
+            # Steps take a millisecond: no save may have ended yet, or even have been due.
             saves = checkpointer._session._saves
             while saves.durable is None:
+                saves.begin(step + 1, "request")
                 saves.wait(1.0)
                 saves.settle()
             os.kill(os.getpid(), signal.SIGKILL)
