@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def save(store: Objects, state: dict[str, Any], step: int = 1, run: str = "default", keep_last: int = 5) -> None:
     staging, clock = Staging(), SystemClock()
     snapshot = capture(state, step, staging, clock)
-    staging.reserve(len(snapshot.content.sizes) + 3)
+    staging.reserve(snapshot.content.sizes)
     snapshot.copy()
     Publisher(store, run, take_over(store, run, 0), clock, keep_last=keep_last, keep_every=0).publish(snapshot)
 

@@ -20,8 +20,10 @@ from spotweld.checkpoint.arrays import (
     build,
     copy_part,
     flat,
+    in_place,
     itemsize,
     leaf_of,
+    writable,
 )
 from spotweld.errors import UnsupportedState
 
@@ -157,4 +159,13 @@ def test_memory_is_aligned(size: int) -> None:
 def test_plain_values_are_no_leaves() -> None:
     assert leaf_of("text", "x") is None
     assert leaf_of(1.5, "x") is None
-    assert leaf_of(b"ab", "x") == Leaf(Kind.BYTES, "", (2,), 2, b"ab")
+    assert leaf_of(b"ab", "x") == Leaf(Kind.BYTES, "", (2,), 2, b"ab", "x")
+
+
+def test_a_single_element_may_keep_any_stride() -> None:
+    tensor = torch.arange(4, dtype=torch.int16)[::2][:1]
+    leaf = leaf_of(tensor, "x")
+    assert leaf is not None
+    assert bytes(in_place(flat(leaf)) or b"") == b"\0\0"
+    writable(tensor)[:] = b"\1\0"
+    assert tensor.item() == 1

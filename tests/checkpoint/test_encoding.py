@@ -51,7 +51,7 @@ class Pair:
         self.step += 1
         self.w[self.step :: 9] *= np.float32(1.0001)
         taken = capture({"x": {"w": self.w, "other": self.other, **(more or {})}}, self.step, self.staging, self.clock)
-        self.staging.reserve(len(taken.content.sizes))
+        self.staging.reserve(taken.content.sizes)
         taken.copy(self.first.unchanged)
         kept = self.first.publish(taken)
         assert self.first.newest is not None

@@ -70,7 +70,7 @@ class Training:
                 saves._saver.wait(10)
                 relays = [relay for _, relay in saves._route._relays]
                 self.waiting |= {len(relay.reads) for relay in relays}
-                self.buffers |= {relay._staging.buffers for relay in relays}
+                self.buffers |= {relay._staging.at_once or 0 for relay in relays}
             at(step, saves)
         return w
 

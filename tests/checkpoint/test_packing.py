@@ -58,8 +58,8 @@ class Copied:
             numbers[:] = numbers[0]
         self.data = numbers
         self.staging = Staging(limit)
-        self.staging.reserve(STATE)
         self.snapshot: Snapshot = capture({"x": {"w": numbers}}, 1, self.staging, clock)
+        self.staging.reserve(self.snapshot.content.sizes)
         self._copier = threading.Thread(target=self.snapshot.copy)
         self._copier.start()
 
@@ -67,7 +67,7 @@ class Copied:
         """All is over, and every buffer is back."""
         self._copier.join(10)
         assert not self._copier.is_alive()
-        assert len(self.staging._free) == self.staging.buffers
+        assert self.staging.idle
         assert not [one for one in threading.enumerate() if one.name.startswith("spotweld pack")]
 
 
@@ -207,7 +207,7 @@ def test_a_copy_that_fails_ends_every_thread(
         Packer(store, keys, {}).store(broken)
     broken.discard()
     copier.join(10)
-    assert len(copied.staging._free) == copied.staging.buffers
+    assert copied.staging.idle
 
 
 def corrupted(data: bytes, how: str) -> bytes:
@@ -215,7 +215,7 @@ def corrupted(data: bytes, how: str) -> bytes:
         case "flipped":
             return data[:1000] + bytes([data[1000] ^ 1]) + data[1001:]
         case "short":
-            return data[:-1]
+            return data[: len(data) // 2]  # at the very end may lie a generator's state, which nobody reads here
         case _:
             return b""
 

@@ -53,7 +53,7 @@ class Writer:
 def captured(state: dict[str, Any], step: int, staging: Staging, clock: HandClock) -> Snapshot:
     """A snapshot that is copied already."""
     taken = capture(state, step, staging, clock)
-    staging.reserve(len(taken.content.sizes))
+    staging.reserve(taken.content.sizes)
     taken.copy()
     return taken
 

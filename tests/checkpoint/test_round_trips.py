@@ -78,7 +78,8 @@ def bits(value: Any) -> Any:  # noqa: ANN401
     match value:
         case torch.Tensor():
             plain = value.detach().resolve_conj().resolve_neg().contiguous()
-            raw = plain.view(-1).view(torch.uint8).numpy().tobytes() if plain.numel() else b""
+            row = plain.as_strided((plain.numel(),), (1,))
+            raw = row.view(torch.uint8).numpy().tobytes()
             return "tensor", str(value.dtype), tuple(value.shape), raw
         case np.ndarray() | np.generic():
             return type(value).__name__, value.dtype.str, value.shape, value.tobytes()
@@ -151,12 +152,12 @@ class Engine:
 
         self.step += 1
         taken = capture(state, self.step, self.staging, self.clock)
-        self.staging.reserve(3)
+        self.staging.reserve(taken.content.sizes)
         copier = Thread(target=taken.copy, args=(self.publisher.unchanged,))
         copier.start()
         self.publisher.publish(taken)
         copier.join(30)
-        assert len(self.staging._free) == self.staging.buffers, "a buffer was not given back"
+        assert self.staging.idle, "a buffer was not given back"
 
     def read(self, into: dict[str, Any] | None = None) -> Any:  # noqa: ANN401
         places = None if into is None else (lambda manifest: _places(into, manifest))

@@ -36,7 +36,7 @@ class Pack(msgspec.Struct, frozen=True):
     """Bytes."""
 
 
-class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
+class Chunk(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Some bytes of the state, and where they lie."""
 
     pack: int
@@ -56,7 +56,7 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the codec needs besides; has no base itself."""
 
 
-class LeafRecord(msgspec.Struct, frozen=True):
+class LeafRecord(msgspec.Struct, frozen=True, gc=False):
     """One array-like value."""
 
     kind: Kind

@@ -17,7 +17,7 @@ from spotweld.checkpoint.layout import Layout, lay_out
 from spotweld.checkpoint.publishing import Publisher
 from spotweld.checkpoint.saving import Saver
 from spotweld.checkpoint.snapshot import Content, Snapshot
-from spotweld.checkpoint.staging import FEWEST, Staging
+from spotweld.checkpoint.staging import Staging
 from spotweld.checkpoint.tensorfile import parse
 from spotweld.checkpoint.tree import Node, unflatten
 from spotweld.errors import Corrupt, SpotweldError, UsageError
@@ -120,7 +120,7 @@ def publish(objects: Objects, run: str, found: Found, step: int) -> Kept:
     source = _Mapped(found.memory, layout)
     content = Content(found.tree, {"dict": []}, records, sizes)
     snapshot = Snapshot(content, source, step, staging, clock, clock.monotonic())
-    staging.reserve(max(FEWEST, len(sizes)))
+    staging.reserve(sizes)
     saver = Saver(Publisher(objects, run, writer, clock, keep_last=1, keep_every=0), clock)
     try:
         saver.start(snapshot, "import")

@@ -23,7 +23,9 @@ _SMALL = 256 * 2**10
 """A leaf below this size shares its chunk: it would cost a digest and a line in the manifest of its own."""
 
 
-class Part(msgspec.Struct, frozen=True):
+# Thousands of these live from save to save, here and in `format`: tracked by the garbage collector, they would bring on
+# whole collections while the training stands still.
+class Part(msgspec.Struct, frozen=True, gc=False):
     """A piece of a leaf within a chunk."""
 
     leaf: int
@@ -34,7 +36,7 @@ class Part(msgspec.Struct, frozen=True):
     size: int
 
 
-class Plan(msgspec.Struct, frozen=True):
+class Plan(msgspec.Struct, frozen=True, gc=False):
     """What one chunk holds."""
 
     size: int

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import threading
+import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from spotweld.checkpoint.format import PACK_LIMIT, RAW
 from spotweld.checkpoint.layout import CHUNK
+from spotweld.checkpoint.threads import beside
 from spotweld.store.blobs import put_blob
 from spotweld.store.pieces import size_of
 from spotweld.values.digests import Data, Digest, checksum
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from spotweld.store.objects import Objects
 
 
-class Stored(msgspec.Struct, frozen=True):
+class Stored(msgspec.Struct, frozen=True, gc=False):
     """A chunk in the store. Like ``format.Chunk``, but it names its pack by key."""
 
     key: str
@@ -74,7 +76,8 @@ class Packer:
     ) -> None:
         self._objects, self._new_key, self._coder = objects, new_key, coder
         self._known = dict(known)
-        self._failure: BaseException | None = None
+        self._failed = False
+        """One thread has: the others stop."""
         self._threads = 1
         self._most = min(PACK_LIMIT, objects.portion) - CHUNK
         """Bytes in a pack after which another chunk might be too much."""
@@ -90,23 +93,15 @@ class Packer:
             StoreError: the store did not take one.
             Exception: the copy of the state failed.
         """
-        buffers = snapshot.staging.buffers
         portion = min(PACK_LIMIT, self._objects.portion)
         packs = -(-sum(snapshot.content.sizes) // portion)
-        self._threads = threads = max(1, min(self._objects.streams, packs, buffers - 1))
         # All open packs together must leave a buffer for the copy that is going on.
-        limit = max(1, min(portion // CHUNK, (buffers - 1) // threads))
-        others = [
-            threading.Thread(target=self._work, args=(snapshot, limit), name="spotweld pack", daemon=True)
-            for _ in range(threads - 1)
-        ]
-        for thread in others:
-            thread.start()
-        self._work(snapshot, limit)
-        for thread in others:
-            thread.join()
-        if self._failure is not None:
-            raise self._failure
+        most = snapshot.staging.at_once or sys.maxsize
+        self._threads = threads = max(1, min(self._objects.streams, packs, most - 1))
+        limit = max(1, (most - 1) // threads)
+        work = partial(self._work, snapshot, limit)
+        with beside(work, threads - 1, "spotweld pack"):
+            work()
 
     def _work(self, snapshot: Snapshot, limit: int) -> None:
         """Fill one pack after another, as long as there are chunks."""
@@ -115,7 +110,7 @@ class Packer:
             key, pieces, size = "", list[Data](), 0
             for chunk in snapshot.chunks():
                 held.append(chunk)
-                if self._failure is not None:
+                if self._failed:
                     return
                 raw = snapshot.content.sizes[chunk.number]
                 digest = chunk.digest or checksum(chunk.data or b"")
@@ -133,8 +128,9 @@ class Packer:
                     self._write(key, pieces, held, snapshot)
                     key, pieces, size = "", [], 0
             self._write(key, pieces, held, snapshot)
-        except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits for all
-            self._failure = self._failure or error
+        except BaseException:
+            self._failed = True
+            raise
         finally:
             for chunk in held:
                 snapshot.release(chunk)

@@ -48,9 +48,12 @@ if TYPE_CHECKING:
 SHARED = 2**18
 """Bytes: smaller chunks are written again for every checkpoint. It costs little, and one damaged object then cannot
 harm several checkpoints at once."""
+_WASTE = 0.25
+"""Bytes that nobody needs any more, in the packs of a checkpoint, as a share of those that it needs. Up to there all
+packs are referred to again: where a few chunks change each time, what lies beside them is not written each time."""
 _SPARSE = 0.5
-"""A pack of which less than this share is still in use is not referred to again: what lives in it is written anew, so
-that no store fills up with packs of which little is left."""
+"""Beyond that, packs of which less than this share is in use are not: what lives in them is written anew, so that no
+store fills up with packs of which little is left."""
 
 
 class Publisher:
@@ -263,7 +266,8 @@ def _known(manifest: Manifest) -> dict[tuple[Digest, int], Stored]:
     live = dict.fromkeys(range(len(manifest.packs)), 0)
     for spot in {(chunk.pack, chunk.offset, chunk.stored) for chunk in manifest.chunks}:
         live[spot[0]] += spot[2]
-    full = {at for at, pack in enumerate(manifest.packs) if live[at] >= _SPARSE * pack.size}
+    least = _SPARSE if sum(pack.size for pack in manifest.packs) > (1 + _WASTE) * sum(live.values()) else 0.0
+    full = {at for at, pack in enumerate(manifest.packs) if live[at] >= least * pack.size}
 
     def stored(chunk: Chunk) -> Stored:
         base = stored(chunk.base) if chunk.base else None

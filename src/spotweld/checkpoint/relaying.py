@@ -175,7 +175,7 @@ class Relay:
 def _read(fast: Objects, load: Load, staging: Staging, clock: Clock) -> Snapshot:
     manifest = load.manifest
     sizes = tuple(chunk.raw for chunk in manifest.chunks)
-    staging.reserve(len(sizes))
+    staging.reserve(sizes)
     content = Content(manifest.state, manifest.rng, manifest.leaves, sizes)
     return Snapshot(content, _Published(fast, manifest), manifest.step, staging, clock, clock.monotonic())
 

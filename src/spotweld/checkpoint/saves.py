@@ -8,7 +8,7 @@ from spotweld.checkpoint import cadence, events
 from spotweld.checkpoint.cadence import Cost
 from spotweld.checkpoint.saving import Saver
 from spotweld.checkpoint.snapshot import capture, describe
-from spotweld.checkpoint.staging import FEWEST, Staging
+from spotweld.checkpoint.staging import Staging
 from spotweld.checkpoint.voice import warn
 from spotweld.errors import Corrupt, Fenced, NotFound, SpotweldError
 
@@ -109,10 +109,8 @@ class Saves:
         ):
             return False
         try:
-            self._staging.reserve(FEWEST)
             snapshot = capture(self._state, step, self._staging, self._clock)
-            # A state that has grown must not wait for the store to take what it is copied to.
-            self._staging.grow(len(snapshot.content.sizes))
+            self._staging.grow(snapshot.content.sizes)
         except Exception as error:
             if reason == "final":
                 raise
@@ -129,7 +127,7 @@ class Saves:
         Raises:
             UnsupportedState: the state could never be saved.
         """
-        self._staging.grow(len(describe(self._state).layout.chunks))
+        self._staging.grow([plan.size for plan in describe(self._state).layout.chunks])
 
     def end(self) -> None:
         """No save will be begun any more."""

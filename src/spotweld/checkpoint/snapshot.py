@@ -5,24 +5,37 @@ What is copied is handed over at once, so that it is checked, encoded and writte
 
 from __future__ import annotations
 
-from queue import SimpleQueue
+import os
+import re
+import threading
+from collections import Counter
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from spotweld.checkpoint.arrays import Leaf, copy_part, flat, in_place
+from spotweld.checkpoint.arrays import Leaf, copy_part, copy_whole, flat, in_place
 from spotweld.checkpoint.format import LeafRecord
 from spotweld.checkpoint.layout import Layout, lay_out
 from spotweld.checkpoint.rng import capture_rng
 from spotweld.checkpoint.state import take
+from spotweld.checkpoint.threads import beside
 from spotweld.checkpoint.tree import Node, flatten
 from spotweld.values.digests import Digest, checksum
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Hashable, Iterator, Mapping, Sequence
 
     from spotweld.checkpoint.staging import Staging
     from spotweld.values.clocks import Clock
+
+
+_NUMBER = re.compile(r"\d+")
+_COMPARING = 3
+"""Threads that compare beside the copy, at most: more do not read any faster."""
+_LARGE = 2**26
+"""Bytes to compare that are worth another thread."""
 
 
 class Filled(msgspec.Struct, frozen=True):
@@ -79,14 +92,25 @@ def describe(state: Mapping[str, object]) -> State:
         UnsupportedState: it holds something that cannot be stored.
     """
     leaves: list[Leaf] = []
-    groups: list[tuple[int, str]] = []
+    parts: list[int] = []
     pairs: list[list[Node]] = []
     for part, (name, value) in enumerate(take(state).items()):
         pairs.append([name, flatten(value, name, leaves)])
-        groups += [(part, leaf.dtype) for leaf in leaves[len(groups) :]]
+        parts += [part] * (len(leaves) - len(parts))
+    groups = _groups(leaves, parts)
     rng = flatten(capture_rng(), "rng", leaves)
     groups += [(-1, "")] * (len(leaves) - len(groups))
     return State({"dict": pairs}, rng, tuple(leaves), lay_out([leaf.size for leaf in leaves], groups))
+
+
+def _groups(leaves: Sequence[Leaf], parts: Sequence[int]) -> list[Hashable]:
+    """Which small leaves share chunks: those that mean the same in other layers, since they change together or not."""
+    roles = [_NUMBER.sub("*", leaf.path) for leaf in leaves]
+    many = Counter(roles)
+    return [
+        (part, leaf.dtype, role if many[role] > 1 else "")
+        for leaf, part, role in zip(leaves, parts, roles, strict=True)
+    ]
 
 
 class Snapshot:
@@ -119,29 +143,53 @@ class Snapshot:
         self._handed: SimpleQueue[Filled | Exception | None] = SimpleQueue()
 
     def copy(self, unchanged: Mapping[int, Digest] | None = None) -> None:
-        """Copy all chunks, in order. A failure is raised where the chunks are taken.
+        """Copy all chunks. A failure is raised where the chunks are taken.
 
         Args:
             unchanged: digests of chunks that are likely to be the same again, and are stored already: these are
                 compared where they are, and copied only if they differ.
         """
+        likely = unchanged or {}
         try:
-            for number, size in enumerate(self.content.sizes):
-                then = unchanged.get(number) if unchanged else None
-                if then is not None and self._source.digest(number) == then:
-                    self._handed.put(Filled(number, None, then))
-                else:
-                    buffer = self.staging.take()
-                    try:
-                        digest = self._source.copy(number, buffer[:size])
-                    except BaseException:
-                        self.staging.give_back(buffer)
-                        raise
-                    self._handed.put(Filled(number, buffer[:size], digest, buffer))
+            for number in self._copy_all(likely):
+                self._copy(number)
             self.stall = self._clock.monotonic() - self.began
             self._handed.put(None)
         except Exception as error:  # noqa: BLE001 - whatever it is, the save fails and training goes on
             self._handed.put(error)
+
+    def _copy(self, number: int) -> None:
+        size = self.content.sizes[number]
+        buffer = self.staging.take(size)
+        try:
+            digest = self._source.copy(number, buffer[:size])
+        except BaseException:
+            self.staging.give_back(buffer)
+            raise
+        self._handed.put(Filled(number, buffer[:size], digest, buffer))
+
+    def _copy_all(self, likely: Mapping[int, Digest]) -> list[int]:
+        """Copy what has surely changed, and hand over what is the same again; the numbers of the others."""
+        work, changed = SimpleQueue[int](), list[int]()
+        for number in likely:
+            work.put(number)
+
+        def compare() -> None:
+            with suppress(Empty):
+                while True:
+                    number = work.get_nowait()
+                    if self._source.digest(number) == likely[number]:
+                        self._handed.put(Filled(number, None, likely[number]))
+                    else:
+                        changed.append(number)
+
+        size = sum(self.content.sizes[number] for number in likely)
+        with beside(compare, min((os.cpu_count() or 1) - 1, _COMPARING, size // _LARGE), "spotweld compare"):
+            for number in range(len(self.content.sizes)):
+                if number not in likely:
+                    self._copy(number)
+            compare()
+        return changed
 
     def chunks(self) -> Iterator[Filled]:
         """Each chunk as soon as it is there. Several threads may take from it at once.
@@ -187,19 +235,22 @@ def capture(state: Mapping[str, object], step: int, staging: Staging, clock: Clo
 
 
 class _Live:
-    """The arrays of a live state. They are looked up one at a time: most chunks follow one another."""
+    """The arrays of a live state. Each thread looks them up one at a time: most chunks follow one another."""
 
     def __init__(self, state: State) -> None:
         self._leaves, self._chunks = state.leaves, state.layout.chunks
-        self._leaf = -1
-        self._flat: object = None
+        self._latest = threading.local()
 
     def copy(self, number: int, into: memoryview) -> None:
         end = 0
         for part in self._chunks[number].parts:
             into[end : part.offset] = bytes(part.offset - end)  # equal states make equal chunks: no old bytes between
             end = part.offset + part.size
-            copy_part(self._bytes_of(part.leaf), part.start, into[part.offset : end])
+            leaf = self._leaves[part.leaf]
+            if part.size == leaf.size:
+                copy_whole(leaf, into[part.offset : end])
+            else:
+                copy_part(self._bytes_of(part.leaf), part.start, into[part.offset : end])
         into[end:] = bytes(into.nbytes - end)
 
     def digest(self, number: int) -> Digest | None:
@@ -211,6 +262,7 @@ class _Live:
         return None if memory is None else checksum(memory[first.start : first.start + first.size])
 
     def _bytes_of(self, leaf: int) -> object:
-        if leaf != self._leaf:
-            self._leaf, self._flat = leaf, flat(self._leaves[leaf])
-        return self._flat
+        latest = self._latest
+        if getattr(latest, "leaf", None) != leaf:
+            latest.leaf, latest.flat = leaf, flat(self._leaves[leaf])
+        return latest.flat

@@ -3,6 +3,9 @@
 Fresh memory is the enemy: its first touch costs a page fault, ten times as much as the copy itself and far more on a
 virtual machine. So the buffers are made once, touched ahead of time in huge pages where the kernel has them, and
 used again from save to save. They are aligned to blocks, so the disk can fetch from them directly.
+
+Without a limit there is a buffer of the right size for each chunk, and the memory is what the state takes. With a limit
+all buffers are alike, and a copy waits for those that are being written.
 """
 
 from __future__ import annotations
@@ -10,19 +13,23 @@ from __future__ import annotations
 import ctypes
 import mmap
 import threading
-from collections import deque
+from collections import Counter, defaultdict, deque
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from spotweld.checkpoint.layout import CHUNK
 
-_AT_ONCE = 16
-"""Buffers made in one go: what a save that begins meanwhile waits for at most."""
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_AT_ONCE = 16 * CHUNK
+"""Bytes made in one go: what a save that begins meanwhile waits for at most."""
 FEWEST = 3
-"""Buffers: one being filled, one being written, one waiting."""
+"""Buffers under a limit: one being filled, one being written, one waiting."""
 
 
 class Staging:
-    """Buffers of one chunk each. ``take`` and ``give_back`` may be called from any thread.
+    """Buffers of whole chunks. ``take`` and ``give_back`` may be called from any thread.
 
     Args:
         limit: bytes that may be used; None: as many as the state has.
@@ -30,28 +37,46 @@ class Staging:
 
     def __init__(self, limit: int | None = None) -> None:
         self._most = None if limit is None else max(FEWEST, limit // CHUNK)
-        self._free: deque[memoryview] = deque()
+        self._wanted: Counter[int] = Counter()
+        self._made: Counter[int] = Counter()
+        """How many buffers there are of each size, those that are taken too."""
+        self._free: dict[int, deque[memoryview]] = defaultdict(deque)
         self._returned = threading.Condition()
-        self._growing = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._growing_to = 0
         self._stopped = threading.Event()
-        self.buffers = 0
-        """How many there are."""
+        self._failure: Exception | None = None
 
-    def reserve(self, chunks: int) -> None:
-        """Have enough buffers for a state of so many chunks, as far as the limit allows. Touches new ones."""
-        wanted = chunks if self._most is None else min(chunks, self._most)
-        while self._add(wanted):
+    @property
+    def at_once(self) -> int | None:
+        """Chunks that can be held at the same time; None: all."""
+        return None if self._most is None else self._wanted[CHUNK]
+
+    @property
+    def idle(self) -> bool:
+        """No buffer is taken."""
+        with self._returned:
+            return sum(map(len, self._free.values())) == self._made.total()
+
+    def reserve(self, sizes: Sequence[int]) -> None:
+        """Have buffers for chunks of these sizes (bytes), as far as the limit allows. Touches new ones.
+
+        Raises:
+            OSError: there is no memory.
+        """
+        self.close()
+        self._want(sizes)
+        while self._add():
             pass
 
-    def grow(self, chunks: int) -> None:
+    def grow(self, sizes: Sequence[int]) -> None:
         """``reserve`` them beside the training, so that no save has to. For the training thread."""
-        if chunks > self.buffers and (chunks > self._growing_to or self._thread is None):
-            self.close()
-            self._growing_to = chunks
+        if self._counted(sizes) == self._wanted and self._failure is None:
+            return
+        self.close()
+        self._want(sizes)
+        if self._missing():
             self._stopped.clear()
-            self._thread = threading.Thread(target=self._grow, args=(chunks,), name="spotweld staging", daemon=True)
+            self._thread = threading.Thread(target=self._grow, name="spotweld staging", daemon=True)
             self._thread.start()
 
     def close(self) -> None:
@@ -61,38 +86,72 @@ class Staging:
             self._thread.join()
             self._thread = None
 
-    def _grow(self, chunks: int) -> None:
-        wanted = chunks if self._most is None else min(chunks, self._most)
-        while not self._stopped.is_set() and self._add(wanted):
-            pass
+    def take(self, size: int) -> memoryview:
+        """A buffer of ``size`` bytes at least, with undefined content; waits until there is one.
 
-    def _add(self, wanted: int) -> bool:
-        """Make some more buffers; False if there are as many as wanted."""
-        with self._growing:
-            missing = min(wanted - self.buffers, _AT_ONCE)
-            if missing <= 0:
-                return False
-            arena = mmap.mmap(-1, missing * CHUNK)
-            with suppress(AttributeError, OSError):
-                arena.madvise(mmap.MADV_HUGEPAGE)
-            # Not madvise(MADV_POPULATE_WRITE): Python would hold its lock meanwhile, and training stand still.
-            ctypes.memset(ctypes.addressof(ctypes.c_char.from_buffer(arena)), 0, len(arena))
-            whole = memoryview(arena)
-            with self._returned:
-                self._free.extend(whole[start : start + CHUNK] for start in range(0, len(arena), CHUNK))
-                self.buffers += missing
-                self._returned.notify_all()
-        return True
-
-    def take(self) -> memoryview:
-        """A buffer of ``CHUNK`` bytes with undefined content; waits until there is one."""
+        Raises:
+            OSError: there is no memory for it.
+        """
+        free = self._free[size if self._most is None else CHUNK]
         with self._returned:
-            while not self._free:
+            while not free:
+                if self._failure is not None:
+                    raise self._failure
                 self._returned.wait()
-            return self._free.popleft()
+            return free.popleft()
 
     def give_back(self, buffer: memoryview) -> None:
         """The buffer is not used any more."""
         with self._returned:
-            self._free.append(buffer)
-            self._returned.notify()
+            self._free[buffer.nbytes].append(buffer)
+            self._returned.notify_all()
+
+    def _counted(self, sizes: Sequence[int]) -> Counter[int]:
+        return Counter(sizes) if self._most is None else Counter({CHUNK: min(len(sizes), self._most)})
+
+    def _want(self, sizes: Sequence[int]) -> None:
+        wanted = self._counted(sizes)
+        with self._returned:
+            # A state that comes and goes in size, as a directory does, keeps what it will need again.
+            self._wanted = wanted if self._most is None else self._wanted | wanted
+            self._failure = None
+            for size, many in (self._made - self._wanted).items():
+                for _ in range(min(many, len(self._free[size]))):
+                    self._free[size].popleft()
+                    self._made[size] -= 1
+
+    def _grow(self) -> None:
+        try:
+            while not self._stopped.is_set() and self._add():
+                pass
+        except OSError as error:
+            with self._returned:
+                self._failure = error
+                self._returned.notify_all()
+
+    def _missing(self) -> list[int]:
+        return list((self._wanted - self._made).elements())
+
+    def _add(self) -> bool:
+        """Make some more buffers; False if there are as many as wanted."""
+        sizes, size = list[int](), 0
+        for one in self._missing():
+            if sizes and size + one > _AT_ONCE:
+                break
+            sizes.append(one)
+            size += one
+        if not sizes:
+            return False
+        arena = mmap.mmap(-1, size)
+        with suppress(AttributeError, OSError):
+            arena.madvise(mmap.MADV_HUGEPAGE)
+        # Not madvise(MADV_POPULATE_WRITE): Python would hold its lock meanwhile, and training stand still.
+        ctypes.memset(ctypes.addressof(ctypes.c_char.from_buffer(arena)), 0, size)
+        whole = memoryview(arena)
+        with self._returned:
+            for one in sizes:
+                self._free[one].append(whole[:one])
+                self._made[one] += 1
+                whole = whole[one:]
+            self._returned.notify_all()
+        return True

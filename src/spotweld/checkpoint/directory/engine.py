@@ -17,7 +17,6 @@ from spotweld.checkpoint.format import LeafRecord
 from spotweld.checkpoint.layout import CHUNK, lay_out
 from spotweld.checkpoint.reading import Buffers, read_chunk
 from spotweld.checkpoint.snapshot import Content, Snapshot
-from spotweld.checkpoint.staging import FEWEST, Staging
 from spotweld.values.digests import Digest, checksum
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from spotweld.checkpoint.format import Manifest
     from spotweld.checkpoint.layout import Plan
     from spotweld.checkpoint.publishing import Publisher
+    from spotweld.checkpoint.staging import Staging
     from spotweld.checkpoint.tree import Node
     from spotweld.store.heads import Kept
     from spotweld.store.objects import Objects
@@ -74,7 +74,7 @@ def publish(
         for content, (chunk, offset) in zip(contents, layout.places, strict=True)
     )
     sizes = tuple(plan.size for plan in layout.chunks)
-    staging.reserve(max(FEWEST, len(sizes)))
+    staging.reserve(sizes)
     content = Content(tree, {"dict": []}, leaves, sizes)
     snapshot = Snapshot(content, source, step, staging, clock, clock.monotonic())
     known = {number: digest for number in range(len(sizes)) if (digest := source.digest(number)) is not None}

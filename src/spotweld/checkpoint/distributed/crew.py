@@ -79,7 +79,7 @@ class Crew:
 
     def prepare(self, staging: Staging, clock: Clock) -> None:
         """Make staging memory for this rank's share. The same errors as ``snapshot``."""
-        staging.grow(len(self.snapshot(0, staging, clock).content.sizes))
+        staging.grow(self.snapshot(0, staging, clock).content.sizes)
 
     def restore(self, objects: Objects, run: str, kept: Sequence[Kept], epoch: int, clock: Clock) -> Restored | None:
         """Restore the newest checkpoint that is whole for every rank; None if the run has none at all.

@@ -8,7 +8,6 @@ from spotweld.checkpoint import events
 from spotweld.checkpoint.distributed.commands import Command, give
 from spotweld.checkpoint.distributed.group import PeerLost
 from spotweld.checkpoint.saves import Saves
-from spotweld.checkpoint.staging import FEWEST
 
 if TYPE_CHECKING:
     from spotweld.checkpoint.distributed.crew import Crew
@@ -38,8 +37,8 @@ class GroupSaves(Saves):
         self.settle()
         give(self._crew.group, Command.SAVE)
         try:
-            self._staging.reserve(FEWEST)
             snapshot = self._crew.snapshot(step, self._staging, self._clock)
+            self._staging.grow(snapshot.content.sizes)
         except PeerLost:
             raise
         except Exception as error:

@@ -21,7 +21,7 @@ from spotweld.checkpoint.risk import UNKNOWN, Risk
 from spotweld.checkpoint.routes import Leg, Route
 from spotweld.checkpoint.saving import Saver
 from spotweld.checkpoint.session import EX_TEMPFAIL, Session, patiently, take_over_mending
-from spotweld.checkpoint.staging import FEWEST, Staging
+from spotweld.checkpoint.staging import Staging
 from spotweld.checkpoint.voice import warn
 from spotweld.errors import Fenced, SpotweldError
 from spotweld.store.heads import Head, HeadWriter
@@ -266,8 +266,8 @@ class Follower:
             self._saver.wait(_PATIENCE)
             self._saver.collect()
             with suppress(SpotweldError):  # rank 0 has the same one, and decides about it
-                self._staging.reserve(FEWEST)
                 snapshot = self._crew.snapshot(self.step, self._staging, self._clock)
+                self._staging.grow(snapshot.content.sizes)
                 self._saver.start(snapshot, "")
 
     def _lose(self, error: PeerLost) -> NoReturn:
