@@ -65,7 +65,15 @@ def read(objects: Objects, manifest: Manifest, leaves: Mapping[int, memoryview])
         NotFound: a pack is missing.
         Unavailable: the store did not answer.
     """
-    wanted = wants(manifest, leaves)
+    read_wants(objects, manifest, wants(manifest, leaves))
+
+
+def read_wants(objects: Objects, manifest: Manifest, wanted: Mapping[int, Sequence[Want]]) -> None:
+    """Read pieces of chunks, by the number of the chunk; each chunk is verified before it is used.
+
+    Raises:
+        Corrupt, NotFound, Unavailable: as ``read``.
+    """
     # In the order in which they lie in the store: neighbours are read ahead.
     order = sorted(wanted, key=lambda at: (manifest.chunks[at].pack, manifest.chunks[at].offset))
     _Readers(objects, manifest, wanted, order).run()

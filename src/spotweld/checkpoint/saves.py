@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from spotweld.checkpoint.events import EventFile
     from spotweld.checkpoint.routes import Route
     from spotweld.checkpoint.saving import Outcome
+    from spotweld.checkpoint.snapshot import Snapshot
     from spotweld.store.heads import Kept
     from spotweld.values.clocks import Clock
 
@@ -37,6 +38,9 @@ class Saves:
         restored: the step that was restored; None: none was.
         memory: bytes that the copy of the state may use; None: as many as the state has.
     """
+
+    _hopeless: tuple[type[Exception], ...] = ()
+    """Errors of a capture after which no save can be begun any more."""
 
     def __init__(
         self,
@@ -109,12 +113,9 @@ class Saves:
         ):
             return False
         try:
-            self._staging.reserve(FEWEST)
-            snapshot = capture(self._state, step, self._staging, self._clock)
-            # A state that has grown must not wait for the store to take what it is copied to.
-            self._staging.grow(len(snapshot.content.sizes))
+            snapshot = self._capture(step)
         except Exception as error:
-            if reason == "final":
+            if reason == "final" or isinstance(error, self._hopeless):
                 raise
             self._fail(step, error)
             return False
@@ -122,6 +123,13 @@ class Saves:
         self._tell.write(events.Saving(self._clock.now(), step, reason))
         self._saver.start(snapshot, reason)
         return True
+
+    def _capture(self, step: int) -> Snapshot:
+        self._staging.reserve(FEWEST)
+        snapshot = capture(self._state, step, self._staging, self._clock)
+        # A state that has grown must not wait for the store to take what it is copied to.
+        self._staging.grow(len(snapshot.content.sizes))
+        return snapshot
 
     def prepare(self) -> None:
         """Make staging memory for the state as it is now, beside the training.

@@ -183,10 +183,10 @@ def capture(state: Mapping[str, object], step: int, staging: Staging, clock: Clo
         for leaf, (chunk, offset) in zip(seen.leaves, seen.layout.places, strict=True)
     )
     sizes = tuple(plan.size for plan in seen.layout.chunks)
-    return Snapshot(Content(seen.tree, seen.rng, leaves, sizes), _Live(seen), step, staging, clock, began)
+    return Snapshot(Content(seen.tree, seen.rng, leaves, sizes), LiveSource(seen), step, staging, clock, began)
 
 
-class _Live:
+class LiveSource:
     """The arrays of a live state. They are looked up one at a time: most chunks follow one another."""
 
     def __init__(self, state: State) -> None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from spotweld.checkpoint.arrays import allocate, can_be_filled, itemsize, writable
-from spotweld.checkpoint.distributed.doors import Want, read_wants
 from spotweld.checkpoint.distributed.planning import Box
 from spotweld.checkpoint.distributed.shards import Shard
+from spotweld.checkpoint.reading import Want, read_wants
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

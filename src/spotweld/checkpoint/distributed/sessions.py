@@ -13,9 +13,8 @@ import msgspec
 
 from spotweld.checkpoint import events
 from spotweld.checkpoint.distributed.commands import Command, GroupWatcher, Heard, exchange, give, heard, take_command
-from spotweld.checkpoint.distributed.doors import Announcer
 from spotweld.checkpoint.distributed.group import PeerLost, Trouble, by_first, error_of, trouble_of
-from spotweld.checkpoint.distributed.publishing import GroupPublisher, Storer
+from spotweld.checkpoint.distributed.publishing import Announcer, GroupPublisher, Storer
 from spotweld.checkpoint.distributed.saves import GroupSaves
 from spotweld.checkpoint.risk import UNKNOWN, Risk
 from spotweld.checkpoint.routes import Leg, Route
@@ -138,11 +137,10 @@ class Leader(Session):
         )
         storer = Storer(objects, run, head.epoch, group.rank, found.manifest if found else None, policy.compress)
         together = GroupPublisher(self._savers, storer, publisher)
-        if policy.tiers:
-            warn("the tiers are left out: a process group saves straight to the store")
         leg = Leg(objects.url, objects, together, policy.store_every)  # type: ignore[arg-type]
-        route = Route([leg], self._clock, self.step if found else None)
-        saves = GroupSaves(self._crew, route, self._tell, self._clock, self.step if found else None)
+        restored = self.step if found else None
+        route = Route([leg], self._clock, restored)
+        saves = GroupSaves(self._crew, route, self._tell, self._clock, restored, policy.staging_memory)
         saves.ready()
         return saves
 
@@ -176,7 +174,7 @@ class Follower:
     Args:
         crew: the ranks, for the training thread.
         savers: the same ranks, for the threads that save.
-        settings: of which the run's name and the compression matter; the rest is rank 0's.
+        settings: of which the run's name, compression and staging memory matter; the rest is rank 0's.
         objects: the store.
         watcher: hears this rank's notices.
         clock: time.
@@ -203,7 +201,7 @@ class Follower:
         """Steps finished."""
         self._wanted = False
         self._left = False
-        self._staging = Staging()
+        self._staging = Staging(settings.policy.staging_memory)
         try:
             self._saver = Saver(self._open(savers, settings, objects), clock)  # type: ignore[arg-type]
         except Fenced as error:
