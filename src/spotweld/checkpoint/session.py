@@ -77,6 +77,9 @@ class Session:
         Unavailable: the store does not answer.
     """
 
+    over = False
+    """An edge has brought the run to its end, because another process of it wanted that."""
+
     def __init__(
         self,
         state: Mapping[str, object],

@@ -34,7 +34,7 @@ from spotweld.store.opening import open_store
 from spotweld.values.digests import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
     from random import Random
 
@@ -167,12 +167,12 @@ def test_a_group_and_a_single_process_can_be_compared(
     assert (found.verdict, found.elements) == (Verdict.DIFFERS, 1)
 
 
-def sum_of(model: torch.nn.Module, optimizer: torch.optim.Optimizer, *others: object) -> str:
-    """As ``programs/sharded.py`` has it."""
+def sum_of(model: Mapping[str, Any], optimizer: Mapping[str, Any], *others: object) -> str:
+    """Of their states, as ``programs/sharded.py`` has it."""
     found = hashlib.sha256(repr(others).encode())
-    for name, value in model.state_dict().items():
+    for name, value in model.items():
         found.update(name.encode() + value.numpy().tobytes())
-    for entries in optimizer.state_dict()["state"].values():
+    for entries in optimizer["state"].values():
         for name, value in sorted(entries.items()):
             found.update(name.encode() + value.numpy().tobytes())
     return found.hexdigest()
@@ -198,7 +198,7 @@ def test_a_sharded_training_is_opened_bit_for_bit(
     for rank, wanted in enumerate(digests):
         restore_rng(unflatten(checkpoint.manifest.rng["list"][rank], values))
         others = rest["schedule"], rest["sampler"], rest["ranks"][rank]["seen"], torch.get_rng_state().sum()
-        assert sum_of(model, optimizer, *others) == wanted
+        assert sum_of(model.state_dict(), optimizer.state_dict(), *others) == wanted
 
     file = tmp_path / "weights.safetensors"
     export(checkpoint, file, only=["model"])
@@ -209,6 +209,18 @@ def test_a_sharded_training_is_opened_bit_for_bit(
     publish(store, "new", read_file(tmp_path / "all.safetensors"), 3)
     again = compare(checkpoint, open_checkpoint(store, "new"))
     assert all(one.verdict is Verdict.EQUAL for one in again if not one.path.startswith("(rng)"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_what_pytorchs_own_way_has_saved_is_opened(processes: Processes, tmp_path: Path) -> None:
+    codes, (saved, _) = processes.run("resharding", 2, "save", 2, "fsdp", store=tmp_path)
+    assert codes == [0, 0], processes.errors
+    state = open_checkpoint(f"file:{tmp_path}").load()
+    assert sum_of(state["model"], state["optimizer"]) == saved
+    assert state["extra"] == {"step": 2, "rate": 0.1, "names": ("a", "b"), "array": [1, 2], "raw": b"raw"}
+    assert state["counter"].item() == 2
+    assert "ranks" not in state
 
 
 @pytest.mark.slow
