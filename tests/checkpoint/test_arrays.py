@@ -20,8 +20,10 @@ from spotweld.checkpoint.arrays import (
     build,
     copy_part,
     flat,
+    in_place,
     itemsize,
     leaf_of,
+    writable,
 )
 from spotweld.errors import UnsupportedState
 
@@ -158,3 +160,13 @@ def test_plain_values_are_no_leaves() -> None:
     assert leaf_of("text", "x") is None
     assert leaf_of(1.5, "x") is None
     assert leaf_of(b"ab", "x") == Leaf(Kind.BYTES, "", (2,), 2, b"ab")
+
+
+@pytest.mark.parametrize("array", [torch.arange(7, dtype=torch.int16), np.arange(7, dtype="i2")])
+def test_a_single_element_may_have_any_stride(array: Any) -> None:  # noqa: ANN401
+    one = array[3::5]
+    leaf = leaf_of(one, "x")
+    assert leaf is not None
+    assert bytes(memoryview(in_place(flat(leaf)))) == b"\3\0"
+    writable(one)[:] = b"\7\0"
+    assert array.tolist() == [0, 1, 2, 7, 4, 5, 6]

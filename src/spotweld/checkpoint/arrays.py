@@ -101,10 +101,8 @@ def itemsize(kind: Kind, dtype: str) -> int:
 def flat(leaf: Leaf) -> object:
     """The leaf's elements in C order, as one row of bytes; copied only where they do not lie so already."""
     if leaf.kind is Kind.TORCH:
-        import torch  # noqa: PLC0415
-
         tensor: torch.Tensor = leaf.source
-        return tensor.detach().resolve_conj().resolve_neg().contiguous().view(-1).view(torch.uint8)
+        return _row(tensor.detach().resolve_conj().resolve_neg().contiguous())
     if leaf.kind is Kind.BYTES:
         return memoryview(leaf.source)
     import numpy as np  # noqa: PLC0415
@@ -153,7 +151,7 @@ def writable(array: Any) -> memoryview:  # noqa: ANN401
     """The memory of an array that ``can_be_filled``, as bytes."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(array, torch.Tensor):
-        array = array.detach().view(-1).view(torch.uint8).numpy()
+        array = _row(array.detach()).numpy()
     return memoryview(array.reshape(-1).view("u1"))
 
 
@@ -179,6 +177,14 @@ def allocate(size: int) -> memoryview:
     raw = bytearray(size + ALIGNMENT)
     ahead = -ctypes.addressof(ctypes.c_char.from_buffer(raw)) % ALIGNMENT
     return memoryview(raw)[ahead : ahead + size]
+
+
+def _row(tensor: torch.Tensor) -> torch.Tensor:
+    """The bytes of a contiguous tensor, in its own memory."""
+    import torch  # noqa: PLC0415
+
+    # A single element is contiguous whatever its stride says, and `view` looks at that.
+    return tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8)
 
 
 def _torch_leaf(tensor: torch.Tensor, path: str) -> Leaf:
