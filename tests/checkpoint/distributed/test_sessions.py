@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from spotweld import Sampler
+from spotweld import Checkpointer, Sampler
 from spotweld.checkpoint.distributed.checkpointer import DistributedCheckpointer
 from spotweld.checkpoint.distributed.shards import layout_of
 from spotweld.checkpoint.format import decode
@@ -336,6 +336,12 @@ def test_a_checkpoint_of_one_process_is_no_groups(group: Callable[..., list[Any]
     data = msgspec.json.encode(alone)
     with pytest.raises(StateMismatch, match="not saved by a process group"):
         layout_of(decode(data, "default"))
+
+
+def test_a_checkpoint_of_a_group_is_no_single_processs(group: Callable[..., list[Any]], store: Watched) -> None:
+    group(1, 4)
+    with pytest.raises(StateMismatch, match="saved by a process group"):
+        next(iter(Checkpointer({"weights": np.zeros((4, 3))}, store=store, notices=()).steps(9)))
 
 
 def test_unchanged_chunks_are_not_written_again(group: Callable[..., list[Any]], store: Watched) -> None:

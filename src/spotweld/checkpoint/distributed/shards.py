@@ -155,6 +155,15 @@ def leaves_in(node: Node) -> Iterator[int]:
                 yield from leaves_in(one)
 
 
+def of_group(manifest: Manifest) -> bool:
+    """Whether a group saved it."""
+    match manifest.state:
+        case {"tuple": [str(tag), *_]}:
+            return tag == _TAG
+        case _:
+            return False
+
+
 def layout_of(manifest: Manifest) -> Layout:
     """What ``state_node`` was given.
 
