@@ -162,10 +162,11 @@ def test_plain_values_are_no_leaves() -> None:
     assert leaf_of(b"ab", "x") == Leaf(Kind.BYTES, "", (2,), 2, b"ab", "x")
 
 
-def test_a_single_element_may_keep_any_stride() -> None:
-    tensor = torch.arange(4, dtype=torch.int16)[::2][:1]
-    leaf = leaf_of(tensor, "x")
+@pytest.mark.parametrize("array", [torch.arange(7, dtype=torch.int16), np.arange(7, dtype="i2")])
+def test_a_single_element_may_have_any_stride(array: Any) -> None:  # noqa: ANN401
+    one = array[3::5]
+    leaf = leaf_of(one, "x")
     assert leaf is not None
-    assert bytes(in_place(flat(leaf)) or b"") == b"\0\0"
-    writable(tensor)[:] = b"\1\0"
-    assert tensor.item() == 1
+    assert bytes(memoryview(in_place(flat(leaf)))) == b"\3\0"
+    writable(one)[:] = b"\7\0"
+    assert array.tolist() == [0, 1, 2, 7, 4, 5, 6]

@@ -4,23 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from tests.checkpoint.plans import PLAN
 
-from spotweld.checkpoint.cadence import Plan, Rule
+from spotweld.checkpoint.cadence import Rule
 from spotweld.checkpoint.explaining import explain
 
-PLAN = Plan(
-    interval=42.0,
-    steps=None,
-    rule=Rule.LEAST_LOSS,
-    stall=0.11,
-    interference=0.02,
-    measured=True,
-    durable=0.9,
-    hazard=1 / 3.2,
-    age=720.0,
-    risky=False,
-    max_lost_work=None,
-)
 AT_RISK = "this machine is at risk, reckoned with as if it were taken once in 10m 00s"
 CANNOT = "max_lost_work 1.0 s cannot be kept, since a save takes 900 ms"
 COST = "a save costs 130 ms of training (stall 110 ms, interference 20 ms) and is durable after 900 ms"

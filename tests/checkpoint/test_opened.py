@@ -17,7 +17,6 @@ import spotweld
 from spotweld import open_checkpoint
 from spotweld.checkpoint.choice import chosen, entries, parts, prune
 from spotweld.checkpoint.opened import Checkpoint
-from spotweld.checkpoint.scrubbing import leaf_names
 from spotweld.checkpoint.tree import flatten
 from spotweld.errors import Corrupt, NotFound, NoWholeCheckpoint, StateMismatch, UsageError
 from spotweld.store.heads import read_head, take_over
@@ -221,13 +220,12 @@ def test_a_manifest_that_is_lost_is_not_looked_for_forever(store: Watched) -> No
         open_checkpoint(store)
 
 
-def test_what_a_group_has_saved_is_not_called_damaged(store: Watched) -> None:
+@pytest.mark.parametrize("state", [{"list": []}, {"tuple": ["group", {"dict": []}]}, {"tuple": []}, 5])
+def test_a_state_without_parts_is_damaged(store: Watched, state: object) -> None:
     save(store, {"x": torch.ones(3)})
     checkpoint = open_checkpoint(store)
-    state = {"tuple": ["group", {"dict": [["parts", checkpoint.manifest.state]]}]}
-    with pytest.raises(StateMismatch, match="by a group of processes"):
+    with pytest.raises(Corrupt, match="no parts"):
         Checkpoint(store, checkpoint.kept, replace(checkpoint.manifest, state=state))
-    assert next(leaf_names(replace(checkpoint.manifest, state=state)))[1] == "[1].parts.x"
 
 
 def test_parts_are_put_back_in_place(store: Watched) -> None:

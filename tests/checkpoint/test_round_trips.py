@@ -77,9 +77,8 @@ def bits(value: Any) -> Any:  # noqa: ANN401
     """What two equal values have in common, and no others."""
     match value:
         case torch.Tensor():
-            plain = value.detach().resolve_conj().resolve_neg().contiguous()
-            row = plain.as_strided((plain.numel(),), (1,))
-            raw = row.view(torch.uint8).numpy().tobytes()
+            plain = value.detach().resolve_conj().resolve_neg().clone(memory_format=torch.contiguous_format)
+            raw = plain.view(-1).view(torch.uint8).numpy().tobytes() if plain.numel() else b""
             return "tensor", str(value.dtype), tuple(value.shape), raw
         case np.ndarray() | np.generic():
             return type(value).__name__, value.dtype.str, value.shape, value.tobytes()

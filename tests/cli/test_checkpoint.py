@@ -203,13 +203,11 @@ def test_diff_says_what_and_by_how_much(shelf: Shelf) -> None:
 
 
 def test_diff_reads_only_what_has_another_digest(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
-    from spotweld.checkpoint import differing
+    from spotweld.checkpoint.opened import Checkpoint
 
     read: list[int] = []
-    real = differing.read
-    monkeypatch.setattr(
-        differing, "read", lambda objects, manifest, memory: (read.extend(memory), real(objects, manifest, memory))
-    )
+    real = Checkpoint.fetch
+    monkeypatch.setattr(Checkpoint, "fetch", lambda opened, memory: (read.extend(memory), real(opened, memory)))
     shelf.json("diff", "default", "10", "20", status=1)
     names = open_checkpoint(shelf.objects).names()
     assert "w" not in {names[number].removeprefix("model.") for number in read if number < len(names)}

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from tests.checkpoint.plans import PLAN
 from tests.runs.samples import attempt_opened, opened
-from tests.runs.telling import PLAN, saved, training
+from tests.runs.telling import saved, training
 
 from spotweld.checkpoint import events as told
 from spotweld.cli.live import work_line

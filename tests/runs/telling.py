@@ -7,28 +7,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from spotweld.checkpoint import events as told
-from spotweld.checkpoint.cadence import Plan, Rule
 from spotweld.runs.reports import segment_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from spotweld.store.objects import Objects
-
-
-PLAN = Plan(
-    interval=42.0,
-    steps=None,
-    rule=Rule.LEAST_LOSS,
-    stall=0.11,
-    interference=0.02,
-    measured=True,
-    durable=0.9,
-    hazard=1 / 3.2,
-    age=720.0,
-    risky=False,
-    max_lost_work=None,
-)
 
 
 def ship(objects: Objects, run: str, attempt: int, events: Sequence[told.Event], number: int = 1) -> None:

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from tests.checkpoint.plans import PLAN
 from tests.runs.samples import OFFER, ON_DEMAND_PRICE, opened
-from tests.runs.telling import PLAN, saved, training
+from tests.runs.telling import saved, training
 
 from spotweld.checkpoint import events as told
 from spotweld.runs.events import AttemptEnded, AttemptOpened, Cause, Entry, Event, MachineStarted

@@ -192,10 +192,10 @@ def allocate(size: int) -> memoryview:
 
 
 def _row(tensor: torch.Tensor) -> torch.Tensor:
-    """The bytes of a contiguous tensor."""
+    """The bytes of a contiguous tensor, in its own memory."""
     import torch  # noqa: PLC0415
 
-    # Not view(-1): a single element may keep a stride that another dtype cannot have.
+    # A single element is contiguous whatever its stride says, and `view` looks at that.
     return tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8)
 
 

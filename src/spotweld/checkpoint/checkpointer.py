@@ -103,7 +103,7 @@ class Checkpointer:
         )
         self._sources = notices
         self._clock = clock or SystemClock()
-        self._step = 0
+        self._step = self._total = 0
         self._tell = EventFile(None)
         self._session: Session | None = None
         self._watcher: Watcher | None = None
@@ -133,8 +133,9 @@ class Checkpointer:
     def steps(self, total: int) -> Iterator[int]:
         """The steps that are still to do, counted from 0: restores first, then gives one after another.
 
-        When the loop ends by itself, the last state is durable. A loop that is left by ``break`` or by an exception
-        saves no more: in the middle of a step the state is torn. A run that is finished gives no step.
+        When the loop ends by itself, be it because of ``finish``, the last state is durable. A loop that is left by
+        ``break`` or by an exception saves no more: in the middle of a step the state is torn. A run that has done all
+        its steps gives none.
 
         Args:
             total: steps of the whole run.
@@ -148,16 +149,22 @@ class Checkpointer:
             raise UsageError("A run has no negative number of steps", f"steps({total})")
         if self._used:
             raise UsageError("steps() was called twice", "", "Make a Checkpointer with another run name for each loop.")
-        self._used = True
+        self._used, self._total = True, total
         try:
             session = self._open(total)
             self._step = session.step
-            while self._step < total:
+            while self._step < self._total:
                 yield self._step
-                self._step += 1
-                if self._step < total:
+                self._step = min(self._step + 1, self._total)
+                if self._step < self._total:
                     session.edge(self._step)
+                    if session.over:
+                        return
             session.finish(self._step)
+        except GeneratorExit:
+            if self._total < total:
+                warn("the loop was left before its body had come to its end: finish() is not heeded, nothing is saved")
+            raise
         except SystemExit:
             # A machine that goes sends TERM, often while the interpreter shuts down. Nothing is left to be saved then,
             # and a process that is killed in its last moment would not end with the status that says why.
@@ -176,6 +183,29 @@ class Checkpointer:
         """Save when the current step has ended, whatever the cadence says. Does not wait for it."""
         if self._session is not None:
             self._session.want_save()
+
+    def finish(self, steps: int | None = None) -> None:
+        """End the run early: when the current step has ended, the last state is made durable, and the loop ends.
+
+        To be called in the loop's body, which has to come to its end: a ``break`` would leave the loop without a save.
+        A program that is started again after that gets the steps that are left of ``total``: only its own state can
+        say why it was over.
+
+        Args:
+            steps: finished in all; None: this one is the last. As many as ``step`` says: nothing was done in this one.
+
+        Raises:
+            UsageError: the loop has not begun, or the run cannot have so many steps.
+        """
+        if not self._used:
+            raise UsageError("finish() was called before the loop", "there is nothing to finish yet")
+        if self._session is None:
+            return
+        end = self._step + 1 if steps is None else steps
+        if not self._step <= end <= self._total:
+            why = f"{self._step} of {self._total} are finished"
+            raise UsageError(f"The run cannot be over after {end} steps", why)
+        self._total = end
 
     def close(self) -> None:
         """Wait for a save that is running and stop listening. ``steps`` does it by itself; it may be called twice."""

@@ -11,10 +11,9 @@ import msgspec
 from spotweld.checkpoint.arrays import Kind, allocate, build, itemsize
 from spotweld.checkpoint.choice import Entry, entries
 from spotweld.checkpoint.opened import batches
-from spotweld.checkpoint.reading import read
-from spotweld.checkpoint.scrubbing import RNG, span
+from spotweld.checkpoint.scrubbing import RNG, in_rng, span
 from spotweld.checkpoint.tree import Node, unflatten
-from spotweld.errors import CheckpointError, NotFound
+from spotweld.errors import CheckpointError
 from spotweld.values.digests import checksum
 
 if TYPE_CHECKING:
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from spotweld.checkpoint.format import LeafRecord, Manifest
+    from spotweld.checkpoint.distributed.planning import Box
+    from spotweld.checkpoint.format import LeafRecord
     from spotweld.checkpoint.opened import Checkpoint
     from spotweld.values.digests import Digest
 
@@ -80,7 +80,7 @@ def compare(
             found[path] = Compared(entry.part, path, Verdict.FIRST)
         elif entry.leaf is not None and (twin := theirs[path].leaf) is not None:
             form, other_form = _form(one, entry.leaf), _form(other, twin)
-            count = math.prod(one.manifest.leaves[entry.leaf].shape)
+            count = math.prod(one.inventory.leaves[entry.leaf].shape)
             if form != other_form:
                 found[path] = Compared(entry.part, path, Verdict.DIFFERS, forms=(form, other_form))
             else:
@@ -100,12 +100,12 @@ def compare(
 
 
 def _everything(checkpoint: Checkpoint) -> dict[str, Entry]:
-    rng = (Entry(RNG, f"{RNG}.{entry.path}", entry.node) for entry in entries(checkpoint.manifest.rng))
+    rng = (Entry(RNG, in_rng(entry.path), entry.node) for entry in entries(checkpoint.manifest.rng))
     return {entry.path: entry for entry in (*checkpoint.entries, *rng)}
 
 
 def _form(checkpoint: Checkpoint, number: int) -> str:
-    record = checkpoint.manifest.leaves[number]
+    record = checkpoint.inventory.leaves[number]
     kind = "" if record.kind is Kind.TORCH else f"{record.kind} "
     return f"{kind}{record.dtype} {list(record.shape)}"
 
@@ -129,37 +129,35 @@ def _text(node: Node) -> str:
 
 def _same_chunks(one: Checkpoint, number: int, other: Checkpoint, twin: int) -> bool:
     """The digests alone say that the bytes are the same."""
-    ours, theirs = one.manifest.leaves[number], other.manifest.leaves[twin]
-    if not ours.size:
-        return True
-    return ours.offset == theirs.offset and _digests(one.manifest, number) == _digests(other.manifest, twin)
+    return not one.inventory.leaves[number].size or _digests(one, number) == _digests(other, twin)
 
 
-def _digests(manifest: Manifest, number: int) -> list[tuple[Digest, int]]:
-    chunks = (manifest.chunks[at] for at in span(manifest, number))
-    return [(chunk.digest, chunk.raw) for chunk in chunks]
+def _digests(checkpoint: Checkpoint, number: int) -> list[tuple[Box, int, list[tuple[Digest, int]]]]:
+    """Of an array's pieces: where each belongs and begins, and the chunks that it lies in."""
+    manifest, found = checkpoint.manifest, []
+    for piece in checkpoint.inventory.pieces(number):
+        chunks = (manifest.chunks[at] for at in span(manifest, piece.leaf))
+        found.append((piece.box, manifest.leaves[piece.leaf].offset, [(chunk.digest, chunk.raw) for chunk in chunks]))
+    return found
 
 
 def _read_pairs(
     one: Checkpoint, other: Checkpoint, pairs: dict[int, tuple[str, int]], told: Callable[[int, int], None]
 ) -> Iterator[tuple[str, int, float | None]]:
-    total, done = sum(one.manifest.leaves[number].size for number in pairs), 0
-    for batch in batches(one.manifest, pairs):
+    total, done = sum(one.inventory.leaves[number].size for number in pairs), 0
+    for batch in batches(one.inventory.leaves, pairs):
         ours = _fetch(one, batch)
         theirs = _fetch(other, [pairs[number][1] for number in batch])
         for number in batch:
-            record, (path, twin) = one.manifest.leaves[number], pairs[number]
+            record, (path, twin) = one.inventory.leaves[number], pairs[number]
             yield path, *_difference(record, ours[number], theirs[twin])
             done += record.size
         told(done, total)
 
 
 def _fetch(checkpoint: Checkpoint, numbers: list[int]) -> dict[int, memoryview]:
-    memory = {number: allocate(checkpoint.manifest.leaves[number].size) for number in numbers}
-    try:
-        read(checkpoint.objects, checkpoint.manifest, memory)
-    except NotFound as error:
-        raise checkpoint.missing(error) from error
+    memory = {number: allocate(checkpoint.inventory.leaves[number].size) for number in numbers}
+    checkpoint.fetch(memory)
     return memory
 
 

@@ -14,10 +14,9 @@ from spotweld.checkpoint.arrays import Kind, allocate
 from spotweld.checkpoint.choice import chosen, map_leaves, prune
 from spotweld.checkpoint.exchange import NOTES, NOTES_FORMAT, Note, Notes, in_file
 from spotweld.checkpoint.opened import batches
-from spotweld.checkpoint.reading import read
 from spotweld.checkpoint.tensorfile import METADATA, header, place
 from spotweld.checkpoint.tree import unflatten
-from spotweld.errors import NotFound, UsageError
+from spotweld.errors import UsageError
 from spotweld.project.words import quoted
 from spotweld.store.files import sync_folder
 from spotweld.version import VERSION
@@ -75,7 +74,7 @@ def export(
     flags = chosen(checkpoint.entries, only)
     kept = [entry for entry, flag in zip(checkpoint.entries, flags, strict=True) if flag]
     names = _names(kept, only)
-    leaves = checkpoint.manifest.leaves
+    leaves = checkpoint.inventory.leaves
     arrays = {entry.leaf: name for entry, name in zip(kept, names, strict=True) if entry.leaf is not None}
     forms = {number: in_file(leaves[number].kind, leaves[number].dtype, leaves[number].shape) for number in arrays}
     tensors = place((name, *forms[number]) for number, name in arrays.items())
@@ -88,9 +87,9 @@ def export(
     with _new_file(file, force=force) as handle:
         _write(handle, memoryview(ahead), 0)
         done = 0
-        for batch in batches(checkpoint.manifest, arrays):
+        for batch in batches(leaves, arrays):
             memory = {number: allocate(leaves[number].size) for number in batch}
-            _fetch(checkpoint, memory)
+            checkpoint.fetch(memory)
             for number, data in memory.items():
                 _write(handle, data, len(ahead) + tensors[arrays[number]].data_offsets[0])
                 done += data.nbytes
@@ -129,10 +128,10 @@ def _taken(name: str, *, array: bool) -> bool:
 
 
 def _notes(checkpoint: Checkpoint, flags: Sequence[bool], arrays: dict[int, str]) -> str:
-    manifest = checkpoint.manifest
+    manifest, inventory = checkpoint.manifest, checkpoint.inventory
     order = {number: at for at, number in enumerate(arrays)}
-    tree = map_leaves(prune(manifest.state, flags, None), order.__getitem__)
-    records = [(name, manifest.leaves[number]) for number, name in arrays.items()]
+    tree = map_leaves(prune(inventory.state, flags, None), order.__getitem__)
+    records = [(name, inventory.leaves[number]) for number, name in arrays.items()]
     notes = Notes(
         format=NOTES_FORMAT,
         spotweld=VERSION,
@@ -153,13 +152,6 @@ def _readable(node: Any) -> str:  # noqa: ANN401
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value) if abs(value) < 2**63 else f'"{value:#x}"'
     return msgspec.json.encode(value).decode()
-
-
-def _fetch(checkpoint: Checkpoint, memory: dict[int, memoryview]) -> None:
-    try:
-        read(checkpoint.objects, checkpoint.manifest, memory)
-    except NotFound as error:
-        raise checkpoint.missing(error) from error
 
 
 @contextmanager

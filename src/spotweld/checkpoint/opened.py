@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from spotweld.checkpoint.choice import chosen, entries, parts, prune
 from spotweld.checkpoint.format import RUN_NAME
-from spotweld.checkpoint.restoring import read_leaves, read_manifest
+from spotweld.checkpoint.inventory import fill, inventory_of
+from spotweld.checkpoint.restoring import read_manifest, values_of
 from spotweld.checkpoint.state import Saved, check_parts, places, put_back, take
 from spotweld.checkpoint.tree import unflatten
 from spotweld.checkpoint.voice import warn
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from spotweld.checkpoint.format import Manifest
+    from spotweld.checkpoint.format import LeafRecord, Manifest
     from spotweld.store.heads import Head, Kept
     from spotweld.store.objects import Objects
 
@@ -41,20 +42,13 @@ class Checkpoint:
     """
 
     def __init__(self, objects: Objects, kept: Kept, manifest: Manifest) -> None:
-        unflatten(manifest.state, manifest.leaves)  # a damaged tree is found now
-        if isinstance(manifest.state, dict) and "tuple" in manifest.state:
-            raise StateMismatch(
-                f"The checkpoint of step {kept.step} was saved by a group of processes",
-                "each has a share of its arrays, and only whole arrays can be opened here",
-                "Resume it with a group of any size; `spotweld checkpoint ls` and `verify` work on it, too.",
-            )
-        if not isinstance(manifest.state, dict) or "dict" not in manifest.state:
-            raise Corrupt(f"{kept.key} is damaged", "its state has no parts")
+        self.inventory = inventory_of(manifest)
+        """What is in it."""
         self.objects = objects
         self.kept = kept
         self.manifest = manifest
         """What ``docs/format.md`` describes."""
-        self.entries = entries(manifest.state)
+        self.entries = entries(self.inventory.state)
         """Everything in the state, by path."""
 
     def __repr__(self) -> str:
@@ -73,7 +67,7 @@ class Checkpoint:
     @property
     def size(self) -> int:
         """Bytes of all its arrays, decoded; the states of the random number generators not counted."""
-        return sum(self.manifest.leaves[entry.leaf].size for entry in self.entries if entry.leaf is not None)
+        return sum(self.inventory.leaves[entry.leaf].size for entry in self.entries if entry.leaf is not None)
 
     def names(self) -> list[str]:
         """The paths of all arrays in it, such as ``model.weight`` and ``optimizer.state[0].exp_avg``, in order."""
@@ -107,10 +101,10 @@ class Checkpoint:
         """
         wanted = None if dtype is None else _dtype(dtype)
         flags = chosen(self.entries, only)
-        values: list[object] = [None] * (len(self.manifest.leaves) + 1)
+        values: list[object] = [None] * (len(self.inventory.leaves) + 1)
         numbers = self._numbers(flags)
         plain = device is None and wanted is None
-        for batch in [numbers] if plain else batches(self.manifest, numbers):
+        for batch in [numbers] if plain else batches(self.inventory.leaves, numbers):
             for number, value in self.read(batch).items():
                 values[number] = value if plain else _converted(value, device, wanted)
         found: dict[str, Any] = self._tree(flags, values)
@@ -145,19 +139,23 @@ class Checkpoint:
             now = take({name: part for name, part in live.items() if name in partial})
             return {name: _laid_over(now[name], saved[name], name) if name in now else saved[name] for name in meant}
 
-        leaves = self.manifest.leaves
+        leaves = self.inventory.leaves
         expected = fitted([Saved(at, leaf.kind, leaf.dtype, leaf.shape) for at, leaf in enumerate(leaves)])
         found = self.read(self._numbers(flags), places(live, expected))
         put_back(live, fitted([found.get(number) for number in range(len(leaves))]))
 
     def read(self, numbers: Sequence[int], into: Mapping[int, Any] | None = None) -> dict[int, object]:
-        """The values of leaves by number, as ``restoring.read_leaves``, with a better word for a dropped checkpoint."""
-        try:
-            return read_leaves(self.objects, self.manifest, into, numbers)
-        except NotFound as error:
-            raise self.missing(error) from error
+        """The values of arrays by number; those in ``into`` are filled in place."""
+        return values_of(self.inventory.leaves, self.fetch, into, numbers)
 
-    def missing(self, error: NotFound) -> NotFound:
+    def fetch(self, memory: Mapping[int, memoryview]) -> None:
+        """Fill memory with the bytes of arrays, by number."""
+        try:
+            fill(self.objects, self.manifest, self.inventory, memory)
+        except NotFound as error:
+            raise self._missing(error) from error
+
+    def _missing(self, error: NotFound) -> NotFound:
         """The error to raise where an object of this checkpoint is not there."""
         head = read_head(self.objects, self.manifest.run)
         if head is None or self.kept.key not in {kept.key for kept in head.kept}:
@@ -174,7 +172,7 @@ class Checkpoint:
 
     def _tree(self, flags: Iterable[bool], values: Sequence[object]) -> Any:  # noqa: ANN401
         missing = {"leaf": len(values) - 1}
-        return unflatten(prune(self.manifest.state, flags, missing), values)
+        return unflatten(prune(self.inventory.state, flags, missing), values)
 
     def _flags_of(self, state: Iterable[str]) -> list[bool]:
         """All of these parts, whatever their names look like."""
@@ -196,7 +194,6 @@ def open_checkpoint(store: str | Objects, run: str = "default", step: int | None
     Raises:
         UsageError: there is no such store, run or step.
         Corrupt: the run's head, or the manifest of that step, is damaged.
-        StateMismatch: a group of processes saved it, each its share.
         NoWholeCheckpoint: the manifests of all checkpoints are damaged.
         UnknownFormat: a newer Spotweld wrote it.
         Unavailable: the store did not answer.
@@ -232,12 +229,12 @@ def published(objects: Objects, run: str) -> Head:
     return head
 
 
-def batches(manifest: Manifest, numbers: Iterable[int], most: int = BATCH) -> Iterator[list[int]]:
+def batches(leaves: Sequence[LeafRecord], numbers: Iterable[int], most: int = BATCH) -> Iterator[list[int]]:
     """Leaves in the order in which they lie in the store, as many at a time as have ``most`` bytes; at least one."""
     batch: list[int] = []
     size = 0
-    for number in sorted(numbers, key=lambda at: (manifest.leaves[at].chunk, manifest.leaves[at].offset)):
-        more = manifest.leaves[number].size
+    for number in sorted(numbers, key=lambda at: (leaves[at].chunk, leaves[at].offset)):
+        more = leaves[number].size
         if batch and size + more > most:
             yield batch
             batch, size = [], 0

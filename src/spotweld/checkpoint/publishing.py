@@ -37,7 +37,7 @@ from spotweld.values.digests import digest
 from spotweld.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from spotweld.checkpoint.encoding import Encoder
     from spotweld.checkpoint.snapshot import Content, Snapshot
@@ -89,7 +89,7 @@ class Publisher:
         self._damaged = set(damaged)
         self._encoder = encoder
         self._manifests: dict[str, Manifest] = {}
-        self._known = _known(whole) if whole else {}
+        self._known = known_chunks(whole.chunks, whole.packs) if whole else {}
         """Chunks that the newest checkpoint has, and that the next may refer to."""
         self._digests: dict[int, Digest] = {}
         """Of the newest snapshot's chunks, by number."""
@@ -140,7 +140,7 @@ class Publisher:
         packer = Packer(self._objects, self._new_pack, self._known, self._encoder)
         packer.store(snapshot)
         self._sizes |= packer.sizes | self._base_sizes
-        chunks, packs = _table(packer, self._sizes)
+        chunks, packs = chunk_table(packer, self._sizes)
         key, new = self._announce(former, snapshot.step, snapshot.content, chunks, packs)
         manifest = self._manifests[key]
         if self._encoder is not None:
@@ -224,7 +224,7 @@ class Publisher:
     def _remember(self, manifest: Manifest) -> None:
         """Let the next checkpoint refer to this one's chunks."""
         self.newest = manifest
-        self._known = _known(manifest)
+        self._known = known_chunks(manifest.chunks, manifest.packs)
         if self._encoder is not None and self._encoder.base is None:
             # The next one is to stand alone, as a base has to.
             self._known = {name: stored for name, stored in self._known.items() if stored.base is None}
@@ -258,30 +258,26 @@ class Publisher:
             warn(f"old checkpoints are not deleted yet: {error}")
 
 
-def _known(manifest: Manifest) -> dict[tuple[Digest, int], Stored]:
+def known_chunks(chunks: Sequence[Chunk], packs: Sequence[Pack]) -> dict[tuple[Digest, int], Stored]:
     """The chunks of a whole checkpoint that may be referred to.
 
     Not the small ones, and none in packs that have little else left.
     """
-    live = dict.fromkeys(range(len(manifest.packs)), 0)
-    for spot in {(chunk.pack, chunk.offset, chunk.stored) for chunk in manifest.chunks}:
+    live = dict.fromkeys(range(len(packs)), 0)
+    for spot in {(chunk.pack, chunk.offset, chunk.stored) for chunk in chunks}:
         live[spot[0]] += spot[2]
-    least = _SPARSE if sum(pack.size for pack in manifest.packs) > (1 + _WASTE) * sum(live.values()) else 0.0
-    full = {at for at, pack in enumerate(manifest.packs) if live[at] >= least * pack.size}
+    least = _SPARSE if sum(pack.size for pack in packs) > (1 + _WASTE) * sum(live.values()) else 0.0
+    full = {at for at, pack in enumerate(packs) if live[at] >= least * pack.size}
 
     def stored(chunk: Chunk) -> Stored:
         base = stored(chunk.base) if chunk.base else None
-        key = manifest.packs[chunk.pack].key
+        key = packs[chunk.pack].key
         return Stored(key, chunk.offset, chunk.stored, chunk.raw, chunk.digest, chunk.codec, chunk.check, base)
 
-    return {
-        (chunk.digest, chunk.raw): stored(chunk)
-        for chunk in manifest.chunks
-        if chunk.pack in full and chunk.raw >= SHARED
-    }
+    return {(chunk.digest, chunk.raw): stored(chunk) for chunk in chunks if chunk.pack in full and chunk.raw >= SHARED}
 
 
-def _table(packer: Packer, sizes: Mapping[str, int]) -> tuple[tuple[Chunk, ...], tuple[Pack, ...]]:
+def chunk_table(packer: Packer, sizes: Mapping[str, int]) -> tuple[tuple[Chunk, ...], tuple[Pack, ...]]:
     """The chunks in the order of the layout, and the packs that they lie in."""
     places: dict[str, int] = {}
 

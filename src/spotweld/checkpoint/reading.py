@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections import defaultdict
+from collections import defaultdict, deque
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,6 +10,7 @@ import msgspec
 from spotweld.checkpoint.codecs import decode
 from spotweld.checkpoint.format import RAW, Chunk, Manifest
 from spotweld.checkpoint.layout import CHUNK
+from spotweld.checkpoint.threads import beside, next_of
 from spotweld.errors import Corrupt
 from spotweld.values.digests import checksum
 
@@ -65,48 +65,31 @@ def read(objects: Objects, manifest: Manifest, leaves: Mapping[int, memoryview])
         NotFound: a pack is missing.
         Unavailable: the store did not answer.
     """
-    wanted = wants(manifest, leaves)
+    read_wants(objects, manifest, wants(manifest, leaves))
+
+
+def read_wants(objects: Objects, manifest: Manifest, wanted: Mapping[int, Sequence[Want]]) -> None:
+    """Read pieces of chunks, by the number of the chunk; each chunk is verified before it is used.
+
+    Raises:
+        Corrupt, NotFound, Unavailable: as ``read``.
+    """
     # In the order in which they lie in the store: neighbours are read ahead.
-    order = sorted(wanted, key=lambda at: (manifest.chunks[at].pack, manifest.chunks[at].offset))
-    _Readers(objects, manifest, wanted, order).run()
+    todo = deque(sorted(wanted, key=lambda at: (manifest.chunks[at].pack, manifest.chunks[at].offset)))
 
-
-class _Readers:
-    """Several threads that take the next chunk from one list."""
-
-    def __init__(
-        self, objects: Objects, manifest: Manifest, wanted: Mapping[int, Sequence[Want]], order: Sequence[int]
-    ) -> None:
-        self._objects, self._manifest, self._wanted = objects, manifest, wanted
-        size = sum(manifest.chunks[at].raw for at in order)
-        self._threads = min(_THREADS, 1 + size // (2 * CHUNK))  # a thread costs more than a small chunk
-        self._order = iter(order)
-        self._lock = threading.Lock()
-        self._failure: BaseException | None = None
-
-    def run(self) -> None:
-        others = [
-            threading.Thread(target=self._work, name="spotweld read", daemon=True) for _ in range(self._threads - 1)
-        ]
-        for thread in others:
-            thread.start()
-        self._work()
-        for thread in others:
-            thread.join()
-        if self._failure is not None:
-            raise self._failure
-
-    def _work(self) -> None:
+    def work() -> None:
+        buffers = Buffers()
         try:
-            buffers = Buffers()
-            while self._failure is None:
-                with self._lock:
-                    number = next(self._order, None)
-                if number is None:
-                    return
-                _serve(self._objects, self._manifest, self._manifest.chunks[number], self._wanted[number], buffers)
-        except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits for all
-            self._failure = self._failure or error
+            while (number := next_of(todo)) is not None:
+                _serve(objects, manifest, manifest.chunks[number], wanted[number], buffers)
+        except BaseException:
+            todo.clear()  # the others stop
+            raise
+
+    size = sum(manifest.chunks[at].raw for at in todo)
+    threads = min(_THREADS, 1 + size // (2 * CHUNK))  # a thread costs more than a small chunk
+    with beside(work, threads - 1, "spotweld read"):
+        work()
 
 
 class Buffers:

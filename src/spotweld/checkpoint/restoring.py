@@ -18,6 +18,7 @@ from spotweld.store.heads import Kept, read_head
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from spotweld.checkpoint.format import LeafRecord
     from spotweld.store.objects import Objects
 
 
@@ -142,18 +143,36 @@ def read_leaves(
     Raises:
         Corrupt, NotFound, Unavailable: as ``reading.read``; the arrays in ``places`` may be overwritten in part.
     """
+    numbers = range(len(manifest.leaves)) if wanted is None else wanted
+    return values_of(manifest.leaves, lambda memory: read(objects, manifest, memory), places, numbers)
+
+
+def values_of(
+    leaves: Sequence[LeafRecord],
+    fill: Callable[[Mapping[int, memoryview]], None],
+    places: Mapping[int, Any] | None,
+    wanted: Iterable[int],
+) -> dict[int, object]:
+    """The values of arrays, by number.
+
+    Args:
+        leaves: what they are.
+        fill: fetches the bytes of some to where they are wanted.
+        places: as for ``read_leaves``.
+        wanted: numbers of the arrays.
+    """
     places = places or {}
     memory: dict[int, memoryview] = {}
     values: dict[int, object] = {}
-    for number in range(len(manifest.leaves)) if wanted is None else wanted:
-        record = manifest.leaves[number]
+    for number in wanted:
+        record = leaves[number]
         if number in places:
             values[number] = places[number]
             memory[number] = writable(places[number])
         else:
             memory[number] = allocate(record.size)
-    read(objects, manifest, memory)
+    fill(memory)
     for number in memory.keys() - values.keys():
-        record = manifest.leaves[number]
+        record = leaves[number]
         values[number] = build(record.kind, record.dtype, record.shape, memory[number])
     return values

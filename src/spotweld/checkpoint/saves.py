@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from spotweld.checkpoint.events import EventFile
     from spotweld.checkpoint.routes import Route
     from spotweld.checkpoint.saving import Outcome
+    from spotweld.checkpoint.snapshot import Snapshot
     from spotweld.store.heads import Kept
     from spotweld.values.clocks import Clock
 
@@ -37,6 +38,9 @@ class Saves:
         restored: the step that was restored; None: none was.
         memory: bytes that the copy of the state may use; None: as many as the state has.
     """
+
+    _hopeless: tuple[type[Exception], ...] = ()
+    """Errors of a capture after which no save can be begun any more."""
 
     def __init__(
         self,
@@ -109,10 +113,10 @@ class Saves:
         ):
             return False
         try:
-            snapshot = capture(self._state, step, self._staging, self._clock)
+            snapshot = self._capture(step)
             self._staging.grow(snapshot.content.sizes)
         except Exception as error:
-            if reason == "final":
+            if reason == "final" or isinstance(error, self._hopeless):
                 raise
             self._fail(step, error)
             return False
@@ -120,6 +124,9 @@ class Saves:
         self._tell.write(events.Saving(self._clock.now(), step, reason))
         self._saver.start(snapshot, reason)
         return True
+
+    def _capture(self, step: int) -> Snapshot:
+        return capture(self._state, step, self._staging, self._clock)
 
     def prepare(self) -> None:
         """Make staging memory for the state as it is now, beside the training.

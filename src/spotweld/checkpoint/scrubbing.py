@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import msgspec
 
 from spotweld.checkpoint.choice import entries
+from spotweld.checkpoint.inventory import inventory_of
 from spotweld.checkpoint.reading import Buffers, read_chunk
 from spotweld.errors import Corrupt, NotFound
 
@@ -88,13 +89,23 @@ def scrub(
 
 
 def leaf_names(manifest: Manifest) -> Iterator[tuple[int, str]]:
-    """The number and the path of every leaf, those of the random number generators among them."""
-    for entry in entries(manifest.state):
+    """The number and the path of every leaf, those of the random number generators among them.
+
+    All shards of an array have its path.
+    """
+    inventory = inventory_of(manifest)
+    for entry in entries(inventory.state):
         if entry.leaf is not None:
-            yield entry.leaf, entry.path
+            for piece in inventory.pieces(entry.leaf):
+                yield piece.leaf, entry.path
     for entry in entries(manifest.rng):
         if entry.leaf is not None:
-            yield entry.leaf, f"{RNG}.{entry.path}"
+            yield entry.leaf, in_rng(entry.path)
+
+
+def in_rng(path: str) -> str:
+    """The path of something in the generators' states; those of a group are a list by rank."""
+    return f"{RNG}{path}" if path.startswith("[") else f"{RNG}.{path}"
 
 
 def span(manifest: Manifest, number: int) -> range:

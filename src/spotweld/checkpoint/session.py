@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from spotweld.checkpoint import cadence, emergency, events
+from spotweld.checkpoint.distributed.shards import of_group
 from spotweld.checkpoint.emergency import Act
 from spotweld.checkpoint.encoding import encoder_for
 from spotweld.checkpoint.origins import why_there
@@ -22,7 +23,7 @@ from spotweld.checkpoint.state import Saved, places, put_back
 from spotweld.checkpoint.tiers import candidates, open_tiers
 from spotweld.checkpoint.tree import unflatten
 from spotweld.checkpoint.voice import warn
-from spotweld.errors import Conflict, Corrupt, Fenced, Unavailable
+from spotweld.errors import Conflict, Corrupt, Fenced, StateMismatch, Unavailable
 from spotweld.preemption.notices import Kind
 from spotweld.store.heads import take_over
 from spotweld.store.mending import mend_head
@@ -76,6 +77,9 @@ class Session:
         UnknownFormat: a newer Spotweld wrote the run.
         Unavailable: the store does not answer.
     """
+
+    over = False
+    """An edge has brought the run to its end, because another process of it wanted that."""
 
     def __init__(
         self,
@@ -362,6 +366,12 @@ class Session:
 
 
 def _places(state: Mapping[str, object], manifest: Manifest) -> dict[int, Any]:
+    if of_group(manifest):
+        raise StateMismatch(
+            "The checkpoint was saved by a process group",
+            "every rank has generators of its own, and its share of the state",
+            "Use DistributedCheckpointer, or begin another run with open_checkpoint(...).load_into(...).",
+        )
     leaves = [Saved(at, leaf.kind, leaf.dtype, leaf.shape) for at, leaf in enumerate(manifest.leaves)]
     return places(state, unflatten(manifest.state, leaves))
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections import Counter
-from contextlib import suppress
-from queue import Empty, SimpleQueue
+from collections import Counter, deque
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -20,7 +19,7 @@ from spotweld.checkpoint.format import LeafRecord
 from spotweld.checkpoint.layout import Layout, lay_out
 from spotweld.checkpoint.rng import capture_rng
 from spotweld.checkpoint.state import take
-from spotweld.checkpoint.threads import beside
+from spotweld.checkpoint.threads import beside, next_of
 from spotweld.checkpoint.tree import Node, flatten
 from spotweld.values.digests import Digest, checksum
 
@@ -170,18 +169,14 @@ class Snapshot:
 
     def _copy_all(self, likely: Mapping[int, Digest]) -> list[int]:
         """Copy what has surely changed, and hand over what is the same again; the numbers of the others."""
-        work, changed = SimpleQueue[int](), list[int]()
-        for number in likely:
-            work.put(number)
+        todo, changed = deque(likely), list[int]()
 
         def compare() -> None:
-            with suppress(Empty):
-                while True:
-                    number = work.get_nowait()
-                    if self._source.digest(number) == likely[number]:
-                        self._handed.put(Filled(number, None, likely[number]))
-                    else:
-                        changed.append(number)
+            while (number := next_of(todo)) is not None:
+                if self._source.digest(number) == likely[number]:
+                    self._handed.put(Filled(number, None, likely[number]))
+                else:
+                    changed.append(number)
 
         size = sum(self.content.sizes[number] for number in likely)
         with beside(compare, min((os.cpu_count() or 1) - 1, _COMPARING, size // _LARGE), "spotweld compare"):
@@ -231,10 +226,10 @@ def capture(state: Mapping[str, object], step: int, staging: Staging, clock: Clo
         for leaf, (chunk, offset) in zip(seen.leaves, seen.layout.places, strict=True)
     )
     sizes = tuple(plan.size for plan in seen.layout.chunks)
-    return Snapshot(Content(seen.tree, seen.rng, leaves, sizes), _Live(seen), step, staging, clock, began)
+    return Snapshot(Content(seen.tree, seen.rng, leaves, sizes), LiveSource(seen), step, staging, clock, began)
 
 
-class _Live:
+class LiveSource:
     """The arrays of a live state. Each thread looks them up one at a time: most chunks follow one another."""
 
     def __init__(self, state: State) -> None:

@@ -75,14 +75,24 @@ def put_back(state: Mapping[str, object], saved: object) -> None:
     Raises:
         StateMismatch: the parts, or a shape or dtype in them, are others than at that time; the message names which.
     """
-    parts = _compared(state, saved)
+    fill(state, _compared(state, saved))
+
+
+def fill(state: Mapping[str, object], parts: Mapping[str, Any]) -> None:
+    """Give every part its restored values, which have been seen to fit.
+
+    Args:
+        state: the live parts.
+        parts: by name; arrays among them may be the live ones, filled already.
+
+    Raises:
+        StateMismatch: a part does not accept them.
+    """
     for name, part in state.items():
         if isinstance(part, Stateful):
             _load(part, parts[name], name)
-        elif isinstance(part, (dict, list)):
+        else:
             _refill(part, parts[name])
-        elif part is not parts[name]:
-            _copy_into(part, parts[name])
 
 
 def places(state: Mapping[str, object], saved: object) -> dict[int, Any]:
@@ -197,6 +207,8 @@ def _load(part: Stateful, saved: object, name: str) -> None:
 
 def _refill(now: Any, then: Any) -> Any:  # noqa: ANN401
     """Give ``now`` the content of ``then``; arrays and containers that both have keep their identity."""
+    if now is then:
+        return now
     if type(now) is dict and type(then) is dict:
         content = {key: _refill(now.get(key), value) for key, value in then.items()}
         now.clear()
@@ -206,8 +218,7 @@ def _refill(now: Any, then: Any) -> Any:  # noqa: ANN401
         now[:] = [_refill(now[at] if at < len(now) else None, value) for at, value in enumerate(then)]
         return now
     if _array(now, "") is not None:
-        if now is not then:
-            _copy_into(now, then)
+        _copy_into(now, then)
         return now
     return then
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable, Iterator
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -41,3 +44,11 @@ def beside(work: Callable[[], object], threads: int, name: str) -> Iterator[None
             thread.join()
     if failures:
         raise failures[0]
+
+
+def next_of(todo: deque[T]) -> T | None:
+    """Take the next of what several threads have to do; None: nothing is left."""
+    try:
+        return todo.popleft()
+    except IndexError:
+        return None

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from spotweld.checkpoint.arrays import Kind
 from spotweld.checkpoint.distributed.fetching import Transfer, fetch
 from spotweld.checkpoint.distributed.planning import Box
-from spotweld.checkpoint.distributed.restoring import fit, put_back
+from spotweld.checkpoint.distributed.restoring import fit
 from spotweld.checkpoint.distributed.shards import Shard, Stored
 from spotweld.checkpoint.format import Chunk, LeafRecord, Manifest, Pack
+from spotweld.checkpoint.state import fill
 from spotweld.errors import Corrupt, StateMismatch
 from spotweld.values.digests import checksum
 
@@ -119,7 +120,7 @@ def restore(store: Watched, state: dict[str, Any], parts: dict[str, object], arr
     live = {name: part.state_dict() if hasattr(part, "state_dict") else part for name, part in state.items()}
     fitted, transfers = fit(state, live, parts, {})
     fetch(store, stored(store, arrays), transfers)
-    put_back(state, fitted)
+    fill(state, fitted)
 
 
 def test_a_fresh_optimizer_gets_the_moments_that_it_has_not_made_yet(store: Watched) -> None:

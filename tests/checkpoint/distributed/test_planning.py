@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spotweld.checkpoint.arrays import Kind
-from spotweld.checkpoint.distributed.planning import Box, Item, View, assign, overlap
+from spotweld.checkpoint.distributed.planning import Box, Item, View, apart, assign, overlap
 from spotweld.errors import StateMismatch, UnsupportedState
 
 
@@ -89,3 +89,20 @@ def test_an_overlap_is_what_both_contain(pair: tuple[tuple[tuple[int, int], ...]
     both = overlap(one, other)
     assert (cells(both) if both else set()) == cells(one) & cells(other)
     assert both is None or math.prod(both.shape) == both.volume
+
+
+boxes = st.tuples(*[st.tuples(st.integers(0, 4), st.integers(0, 3)) for _ in range(2)]).map(
+    lambda pairs: Box(tuple(start for start, _ in pairs), tuple(length for _, length in pairs))
+)
+
+
+@given(st.lists(boxes, max_size=6))
+def test_boxes_are_apart_if_no_element_is_in_two(found: list[Box]) -> None:
+    elements = [
+        (row, column)
+        for box in found
+        for row in range(box.offsets[0], box.offsets[0] + box.shape[0])
+        for column in range(box.offsets[1], box.offsets[1] + box.shape[1])
+    ]
+    assert apart(found) == (len(elements) == len(set(elements)))
+    assert not apart([Box((), ()), Box((), ())])

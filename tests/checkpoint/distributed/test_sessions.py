@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from spotweld import Sampler
+from spotweld import Checkpointer, Sampler
 from spotweld.checkpoint.distributed.checkpointer import DistributedCheckpointer
 from spotweld.checkpoint.distributed.shards import layout_of
 from spotweld.checkpoint.format import decode
@@ -220,6 +220,21 @@ def test_a_save_asked_for_by_one_rank_is_all_ranks(group: Callable[..., list[Any
     assert [done[-1] for done, _ in ends] == [8] * 3
 
 
+@pytest.mark.parametrize("finishers", [{0}, {1}, {2}, {0, 1}, {0, 1, 2}])
+@pytest.mark.parametrize("last", [3, 8])
+def test_a_run_that_any_rank_ends_is_over_for_all(
+    group: Callable[..., list[Any]], store: Watched, finishers: set[int], last: int
+) -> None:
+    def at(program: Program, checkpointer: DistributedCheckpointer, step: int) -> None:
+        if program.rank in finishers and step == last:
+            checkpointer.finish()
+
+    ends = group(3, 9, at=at, every=100)
+    assert [done for done, _ in ends] == [list(range(last + 1))] * 3
+    assert newest(store).step == last + 1
+    assert [done for done, _ in group(3, 10)] == [list(range(last + 1, 10))] * 3
+
+
 @pytest.mark.parametrize("failing", ["0000", "0001", "manifests", "head"])
 def test_training_goes_on_while_the_store_fails(
     group: Callable[..., list[Any]], store: Watched, failing: str, caplog: pytest.LogCaptureFixture
@@ -321,6 +336,12 @@ def test_a_checkpoint_of_one_process_is_no_groups(group: Callable[..., list[Any]
     data = msgspec.json.encode(alone)
     with pytest.raises(StateMismatch, match="not saved by a process group"):
         layout_of(decode(data, "default"))
+
+
+def test_a_checkpoint_of_a_group_is_no_single_processs(group: Callable[..., list[Any]], store: Watched) -> None:
+    group(1, 4)
+    with pytest.raises(StateMismatch, match="saved by a process group"):
+        next(iter(Checkpointer({"weights": np.zeros((4, 3))}, store=store, notices=()).steps(9)))
 
 
 def test_unchanged_chunks_are_not_written_again(group: Callable[..., list[Any]], store: Watched) -> None:

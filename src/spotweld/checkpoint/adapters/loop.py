@@ -49,14 +49,8 @@ class Loop:
         Raises:
             SystemExit: as ``reach`` does.
         """
-        if self._checkpointer.step < step:
-            next(self._steps, None)
-        session = self._checkpointer._session  # noqa: SLF001 - `steps` has no word for a run that ends early
-        if session is not None:
-            try:
-                session.finish(step)
-            except SystemExit as leaving:
-                self._steps.throw(leaving)  # it knows what else is to be done when a process leaves
+        self._checkpointer.finish(min(step, self._total))
+        next(self._steps, None)
         self.close()
 
     def close(self) -> None:

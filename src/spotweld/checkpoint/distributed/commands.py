@@ -32,7 +32,7 @@ class Command(IntEnum):
     RISK = 6
     """Call back whoever wants to hear of the risk that rank 0 tells next."""
     DONE = 7
-    """All steps are done, and the last state is durable."""
+    """The run is over, and the last state is durable."""
 
 
 class Heard(msgspec.Struct, frozen=True):
@@ -48,6 +48,8 @@ class Heard(msgspec.Struct, frozen=True):
     """nobody knows when,"""
     urgency: float = -math.inf
     """in minus so many seconds."""
+    over: float = 0.0
+    """The run is to end after this step."""
 
     @property
     def remaining(self) -> float | None:

@@ -12,7 +12,7 @@ from spotweld.checkpoint.distributed.fetching import fetch
 from spotweld.checkpoint.distributed.group import by_first, together
 from spotweld.checkpoint.distributed.planning import Item, Piece, View, assign
 from spotweld.checkpoint.distributed.publishing import Shared, ShareSnapshot
-from spotweld.checkpoint.distributed.restoring import fit, put_back
+from spotweld.checkpoint.distributed.restoring import fit
 from spotweld.checkpoint.distributed.rng import restore_or_derive
 from spotweld.checkpoint.distributed.shards import layout_of, leaves_in
 from spotweld.checkpoint.distributed.views import Seen, look, paths
@@ -159,7 +159,7 @@ class Crew:
         return fitted, unflatten(own, values), unflatten(rng, values)
 
     def _put_back(self, fitted: dict[str, Any], own: Any, rng: Any, manifest: Manifest) -> None:  # noqa: ANN401
-        put_back(self._state, fitted)
+        states.fill(self._state, fitted)
         if own is not None and set(own) == set(self._own):
             states.put_back(self._own, own)
         ranks, size = len(manifest.rng["list"]), self.group.size

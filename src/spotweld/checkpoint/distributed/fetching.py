@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from spotweld.checkpoint.arrays import allocate, can_be_filled, itemsize, writable
-from spotweld.checkpoint.distributed.doors import Want, read_wants
 from spotweld.checkpoint.distributed.planning import Box
 from spotweld.checkpoint.distributed.shards import Shard
+from spotweld.checkpoint.reading import Want, read_wants
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -56,7 +56,7 @@ def fetch(objects: Objects, manifest: Manifest, transfers: Iterable[Transfer]) -
             memory = allocate(length)
             held.append((memory, transfer))
             size += length
-        _want(manifest, transfer.shard.leaf, start, memory, wanted)
+        want(manifest, transfer.shard.leaf, start, [memory], wanted)
         if size > _HELD:
             _settle(objects, manifest, wanted, held)
             wanted, held, size = defaultdict(list), [], 0
@@ -89,17 +89,18 @@ def _extent(manifest: Manifest, transfer: Transfer) -> tuple[int, int, bool]:
     return first * size, count * size, count == part.volume
 
 
-def _want(manifest: Manifest, leaf: int, start: int, into: memoryview, wanted: dict[int, list[Want]]) -> None:
-    """Note which pieces of which chunks hold the leaf's bytes from ``start`` on."""
+def want(manifest: Manifest, leaf: int, start: int, parts: Iterable[memoryview], wanted: dict[int, list[Want]]) -> None:
+    """Note in ``wanted`` which pieces of which chunks fill these parts with the bytes of a leaf, from ``start`` on."""
     record = manifest.leaves[leaf]
     at, start = record.chunk, record.offset + start
-    while into:
-        size = manifest.chunks[at].raw
-        if start < size:
-            part = into[: size - start]
-            wanted[at].append(Want(start, part))
-            into, start = into[part.nbytes :], size
-        at, start = at + 1, start - size
+    for part in parts:
+        rest = part
+        while rest:
+            while start >= manifest.chunks[at].raw:
+                at, start = at + 1, start - manifest.chunks[at].raw
+            piece = rest[: manifest.chunks[at].raw - start]
+            wanted[at].append(Want(start, piece))
+            rest, start = rest[piece.nbytes :], start + piece.nbytes
 
 
 def _strides(shape: tuple[int, ...]) -> list[int]:

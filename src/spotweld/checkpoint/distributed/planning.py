@@ -15,7 +15,7 @@ from spotweld.checkpoint.arrays import Kind, itemsize
 from spotweld.errors import StateMismatch, UnsupportedState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 
 class Box(msgspec.Struct, frozen=True, array_like=True):
@@ -99,6 +99,17 @@ def overlap(one: Box, other: Box) -> Box | None:
     return Box(starts, shape) if all(length > 0 for length in shape) else None
 
 
+def apart(boxes: Iterable[Box]) -> bool:
+    """Whether no two of them, of one array, have an element in common."""
+    near: list[Box] = []
+    for box in sorted((one for one in boxes if one.volume), key=lambda one: one.offsets):
+        near = [one for one in near if not box.shape or one.offsets[0] + one.shape[0] > box.offsets[0]]
+        if any(overlap(one, box) is not None for one in near):
+            return False
+        near.append(box)
+    return True
+
+
 def _compare(views: Sequence[View], paths: Sequence[str]) -> None:
     first = views[0]
     for rank, view in enumerate(views):
@@ -130,5 +141,5 @@ def _check_whole(item: Item, holders: dict[Box, list[int]], path: str) -> None:
         for box in holders
         for offset, length, limit in zip(box.offsets, box.shape, item.shape, strict=True)
     )
-    if not inside or sum(box.volume for box in holders) != math.prod(item.shape):
+    if not inside or sum(box.volume for box in holders) != math.prod(item.shape) or not apart(holders):
         raise UnsupportedState(f"{path} cannot be saved", "the ranks together do not hold every element of it once")

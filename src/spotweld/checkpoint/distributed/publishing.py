@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from spotweld.checkpoint.distributed.doors import LiveSource, chunk_table, known_chunks
 from spotweld.checkpoint.distributed.group import Trouble, by_first, error_of, trouble_of
 from spotweld.checkpoint.distributed.planning import Item, Piece
-from spotweld.checkpoint.distributed.shards import Share, merge, renumbered, state_node
+from spotweld.checkpoint.distributed.shards import Share, Whole, merge, renumbered, state_node
 from spotweld.checkpoint.encoding import encoder_for
 from spotweld.checkpoint.format import LeafRecord, pack_key
 from spotweld.checkpoint.packing import Packer
-from spotweld.checkpoint.snapshot import Content, Snapshot
+from spotweld.checkpoint.publishing import Publisher, chunk_table, known_chunks
+from spotweld.checkpoint.snapshot import Content, LiveSource, Snapshot
 from spotweld.store.heads import Kept
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from spotweld.checkpoint.distributed.doors import Announcer
     from spotweld.checkpoint.distributed.group import Group
     from spotweld.checkpoint.format import Manifest
     from spotweld.checkpoint.snapshot import State
     from spotweld.checkpoint.staging import Staging
+    from spotweld.checkpoint.tree import Node
     from spotweld.project.nouns import Compress
     from spotweld.store.objects import Objects
     from spotweld.values.clocks import Clock
@@ -110,7 +110,7 @@ class Storer:
     ) -> None:
         self._objects, self._run, self._epoch, self._rank = objects, run, epoch, rank
         self._encoder = encoder_for(compress, objects)
-        self._known = known_chunks(whole) if whole else {}
+        self._known = known_chunks(whole.chunks, whole.packs) if whole else {}
         self._sizes = {pack.key: pack.size for pack in whole.packs} if whole else {}
         self._serial = itertools.count()
         self._digests: dict[int, Digest] = {}
@@ -141,7 +141,7 @@ class Storer:
 
     def published(self, share: Share) -> None:
         """The share is part of the newest checkpoint, so the next one may refer to its chunks."""
-        self._known = known_chunks(share)
+        self._known = known_chunks(share.chunks, share.packs)
         self._sizes = {pack.key: pack.size for pack in share.packs}
         digests = {number: chunk.digest for number, chunk in enumerate(share.chunks)}
         self.unchanged = {
@@ -150,6 +150,27 @@ class Storer:
             if self._digests.get(number) == name and (name, share.chunks[number].raw) in self._known
         }
         self._digests = digests
+
+
+class Announcer(Publisher):
+    """Publishes what others have stored."""
+
+    def may_go(self, keys: Iterable[str]) -> None:
+        """Delete these with the next checkpoint, unless that refers to them."""
+        self._names.update(keys)
+
+    def announce(self, step: int, state: Node, whole: Whole) -> Kept:
+        """Make what is stored already the run's newest checkpoint. Durable when it returns.
+
+        Raises:
+            as ``publish``.
+        """
+        sizes = tuple(chunk.raw for chunk in whole.chunks)
+        content = Content(state, {"list": whole.rng}, whole.leaves, sizes)
+        key, new = self._announce(self._read_kept(), step, content, whole.chunks, whole.packs)
+        self.newest = self._manifests[key]
+        self._sweep()
+        return new
 
 
 class GroupPublisher:

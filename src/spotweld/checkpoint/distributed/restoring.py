@@ -14,7 +14,6 @@ from spotweld.checkpoint.distributed.fetching import Transfer
 from spotweld.checkpoint.distributed.planning import Box, overlap
 from spotweld.checkpoint.distributed.shards import Stored
 from spotweld.checkpoint.distributed.views import box_of, is_sharded, local_of
-from spotweld.checkpoint.state import Stateful
 from spotweld.checkpoint.tree import step_into
 from spotweld.errors import StateMismatch
 
@@ -47,25 +46,6 @@ def fit(
             values = {**values, "state": _with_moments(part, values, saved[name])}
         fitted[name] = fitter.fit(saved[name], values, name)
     return fitted, fitter.transfers
-
-
-def put_back(state: Mapping[str, object], fitted: Mapping[str, Any]) -> None:
-    """Give every part its restored values, whose tensors are its own already where it had them.
-
-    Raises:
-        StateMismatch: a part does not accept them.
-    """
-    for name, part in state.items():
-        if isinstance(part, Stateful):
-            try:
-                part.load_state_dict(fitted[name])
-            except StateMismatch as error:
-                raise StateMismatch(f"{name}: {error.what}", error.why, error.todo) from error
-            except Exception as error:
-                why = f"{type(error).__name__}: {error}"
-                raise StateMismatch(f"{name} does not accept its saved state", why) from error
-        else:
-            _refill(part, fitted[name])
 
 
 class _Fitter:
@@ -142,23 +122,6 @@ def _with_moments(part: Any, values: dict[Any, Any], saved: dict[Any, Any]) -> d
             if sharded and name not in known:
                 known[name] = torch.empty_like(like, dtype=getattr(torch, stored.dtype))
     return state
-
-
-def _refill(now: Any, then: Any) -> Any:  # noqa: ANN401
-    """Give ``now`` the content of ``then``; containers and arrays that both have keep their identity."""
-    if type(now) is dict and type(then) is dict:
-        content = {key: _refill(now.get(key), value) for key, value in then.items()}
-        now.clear()
-        now.update(content)
-        return now
-    if type(now) is list and type(then) is list:
-        now[:] = [_refill(now[at] if at < len(now) else None, value) for at, value in enumerate(then)]
-        return now
-    numpy = sys.modules.get("numpy")
-    if numpy is not None and isinstance(now, numpy.ndarray) and isinstance(then, numpy.ndarray):
-        now[...] = then
-        return now
-    return then
 
 
 def _is_optimizer(part: object) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from spotweld.checkpoint import events
 from spotweld.checkpoint.distributed.commands import Command, give
 from spotweld.checkpoint.distributed.group import PeerLost
 from spotweld.checkpoint.saves import Saves
@@ -13,6 +12,7 @@ if TYPE_CHECKING:
     from spotweld.checkpoint.distributed.crew import Crew
     from spotweld.checkpoint.events import EventFile
     from spotweld.checkpoint.routes import Route
+    from spotweld.checkpoint.snapshot import Snapshot
     from spotweld.values.clocks import Clock
 
 
@@ -25,31 +25,20 @@ class GroupSaves(Saves):
         tell: where events go.
         clock: time.
         restored: the step that was restored; None: none was.
+        memory: bytes that the copy of this rank's share may use; None: as many as it has.
     """
 
-    def __init__(self, crew: Crew, route: Route, tell: EventFile, clock: Clock, restored: int | None) -> None:
-        super().__init__({}, route, tell, clock, restored)
+    _hopeless = (PeerLost,)
+
+    def __init__(
+        self, crew: Crew, route: Route, tell: EventFile, clock: Clock, restored: int | None, memory: int | None
+    ) -> None:
+        super().__init__({}, route, tell, clock, restored, memory)
         self._crew = crew
 
-    def begin(self, step: int, reason: str, *, urgent: bool = False) -> bool:
-        if self._saver.busy or (self._clock.monotonic() < self._retry_at and not urgent):
-            return False
-        self.settle()
+    def _capture(self, step: int) -> Snapshot:
         give(self._crew.group, Command.SAVE)
-        try:
-            snapshot = self._crew.snapshot(step, self._staging, self._clock)
-            self._staging.grow(snapshot.content.sizes)
-        except PeerLost:
-            raise
-        except Exception as error:
-            if reason == "final":
-                raise
-            self._fail(step, error)
-            return False
-        self._former_mark, self.mark = self.mark, (step, snapshot.began)
-        self._tell.write(events.Saving(self._clock.now(), step, reason))
-        self._saver.start(snapshot, reason)
-        return True
+        return self._crew.snapshot(step, self._staging, self._clock)
 
     def prepare(self) -> None:
         give(self._crew.group, Command.PREPARE)

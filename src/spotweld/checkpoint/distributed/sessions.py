@@ -13,9 +13,8 @@ import msgspec
 
 from spotweld.checkpoint import events
 from spotweld.checkpoint.distributed.commands import Command, GroupWatcher, Heard, exchange, give, heard, take_command
-from spotweld.checkpoint.distributed.doors import Announcer
 from spotweld.checkpoint.distributed.group import PeerLost, Trouble, by_first, error_of, trouble_of
-from spotweld.checkpoint.distributed.publishing import GroupPublisher, Storer
+from spotweld.checkpoint.distributed.publishing import Announcer, GroupPublisher, Storer
 from spotweld.checkpoint.distributed.saves import GroupSaves
 from spotweld.checkpoint.risk import UNKNOWN, Risk
 from spotweld.checkpoint.routes import Leg, Route
@@ -88,22 +87,28 @@ class Leader(Session):
 
     def edge(self, step: int) -> None:
         with self._leading():
-            self._hear()
-            super().edge(step)
-            give(self._crew.group, Command.GO_ON)
+            if self._hear().over:
+                self._finish(step)
+            else:
+                super().edge(step)
+                give(self._crew.group, Command.GO_ON)
 
     def finish(self, step: int) -> None:
         with self._leading():
             self._hear()
-            super().finish(step)
-            give(self._crew.group, Command.DONE)
-            self._heeded = False
+            self._finish(step)
 
-    def _hear(self) -> None:
+    def _finish(self, step: int) -> None:
+        super().finish(step)
+        give(self._crew.group, Command.DONE)
+        self._heeded, self.over = False, True
+
+    def _hear(self) -> Heard:
         known = exchange(self._crew.group, Heard())
         self._ears.hear(known)
         if known.wanted:
             self.want_save()
+        return known
 
     def _open(self, state: Mapping[str, object], objects: Objects) -> GroupSaves:  # noqa: ARG002
         group, run, policy, began = self._crew.group, self._settings.run, self._settings.policy, self._clock.monotonic()
@@ -138,11 +143,10 @@ class Leader(Session):
         )
         storer = Storer(objects, run, head.epoch, group.rank, found.manifest if found else None, policy.compress)
         together = GroupPublisher(self._savers, storer, publisher)
-        if policy.tiers:
-            warn("the tiers are left out: a process group saves straight to the store")
         leg = Leg(objects.url, objects, together, policy.store_every)  # type: ignore[arg-type]
-        route = Route([leg], self._clock, self.step if found else None)
-        saves = GroupSaves(self._crew, route, self._tell, self._clock, self.step if found else None)
+        restored = self.step if found else None
+        route = Route([leg], self._clock, restored)
+        saves = GroupSaves(self._crew, route, self._tell, self._clock, restored, policy.staging_memory)
         saves.ready()
         return saves
 
@@ -176,7 +180,7 @@ class Follower:
     Args:
         crew: the ranks, for the training thread.
         savers: the same ranks, for the threads that save.
-        settings: of which the run's name and the compression matter; the rest is rank 0's.
+        settings: of which the run's name, compression and staging memory matter; the rest is rank 0's.
         objects: the store.
         watcher: hears this rank's notices.
         clock: time.
@@ -201,9 +205,11 @@ class Follower:
         """The risk that the group's machines are at, as rank 0 told it last."""
         self.step = 0
         """Steps finished."""
+        self.over = False
+        """As ``Session.over``."""
         self._wanted = False
         self._left = False
-        self._staging = Staging()
+        self._staging = Staging(settings.policy.staging_memory)
         try:
             self._saver = Saver(self._open(savers, settings, objects), clock)  # type: ignore[arg-type]
         except Fenced as error:
@@ -218,12 +224,12 @@ class Follower:
     def edge(self, step: int) -> None:
         """As ``Session.edge``."""
         self.step = step
-        self._obey_until(Command.GO_ON)
+        self._obey_until(Command.GO_ON, over=False)
 
     def finish(self, step: int) -> None:
         """As ``Session.finish``."""
         self.step = step
-        self._obey_until(Command.DONE)
+        self._obey_until(Command.DONE, over=True)
 
     def end(self) -> None:
         """As ``Session.end``."""
@@ -241,13 +247,15 @@ class Follower:
         self._crew.prepare(self._staging, self._clock)
         return GroupPublisher(savers, storer, None)
 
-    def _obey_until(self, end: Command) -> None:
+    def _obey_until(self, end: Command, *, over: bool) -> None:
         group = self._crew.group
         try:
-            exchange(group, heard(self._watcher, wanted=self._wanted))
+            known = heard(self._watcher, wanted=self._wanted)
+            exchange(group, msgspec.structs.replace(known, over=float(over)))
             self._wanted = False
-            while (command := take_command(group)) is not end:
+            while (command := take_command(group)) not in {end, Command.DONE}:
                 self._obey(command)
+            self.over = command is Command.DONE
         except PeerLost as error:
             self._lose(error)
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from spotweld.checkpoint.distributed.planning import Box, Item, Piece
+from spotweld.checkpoint.distributed.planning import Box, Item, Piece, apart
 from spotweld.checkpoint.format import Chunk, LeafRecord, Manifest, Pack
 from spotweld.checkpoint.tree import Node, flatten, unflatten
 from spotweld.errors import Corrupt, StateMismatch
@@ -155,6 +155,15 @@ def leaves_in(node: Node) -> Iterator[int]:
                 yield from leaves_in(one)
 
 
+def of_group(manifest: Manifest) -> bool:
+    """Whether a group saved it."""
+    match manifest.state:
+        case {"tuple": [str(tag), *_]}:
+            return tag == _TAG
+        case _:
+            return False
+
+
 def layout_of(manifest: Manifest) -> Layout:
     """What ``state_node`` was given.
 
@@ -219,7 +228,8 @@ def _sharded(
             msg = f"leaf {leaf} is no part of leaf {number}'s array"
             raise ValueError(msg)
         shards.append(Shard(Box(offsets, record.shape), leaf))
-    if shards[0].leaf != number or sum(shard.box.volume for shard in shards) != math.prod(shape):
+    boxes = [shard.box for shard in shards]
+    if shards[0].leaf != number or sum(box.volume for box in boxes) != math.prod(shape) or not apart(boxes):
         msg = f"its shards do not make up leaf {number}'s array"
         raise ValueError(msg)
     return Stored(shape, first.dtype, tuple(shards), sharded=True)

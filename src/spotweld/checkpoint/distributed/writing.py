@@ -21,9 +21,9 @@ from torch.distributed.checkpoint.storage import StorageWriter, WriteResult
 from torch.futures import Future
 
 from spotweld.checkpoint.arrays import Kind
-from spotweld.checkpoint.distributed.doors import Announcer
+from spotweld.checkpoint.distributed.options import check_options
 from spotweld.checkpoint.distributed.planning import Box, Item, Piece
-from spotweld.checkpoint.distributed.publishing import Report, Shared, ShareSnapshot, Storer, check_reports
+from spotweld.checkpoint.distributed.publishing import Announcer, Report, Shared, ShareSnapshot, Storer, check_reports
 from spotweld.checkpoint.distributed.shards import Share, merge, state_node
 from spotweld.checkpoint.layout import lay_out
 from spotweld.checkpoint.session import take_over_mending
@@ -58,6 +58,9 @@ class SpotweldWriter(StorageWriter):
         run: the run's name; as for ``Checkpointer``.
         keep_last: how many of the newest checkpoints are kept; 3.
         keep_every: of the older ones every so manieth is kept too; 0: none.
+
+    Raises:
+        UsageError: an argument makes no sense, or the environment asks for tiers.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class SpotweldWriter(StorageWriter):
     ) -> None:
         url = store if isinstance(store, str) else None
         self._settings = settings(os.environ, store=url, run=run, keep_last=keep_last, keep_every=keep_every)
+        check_options(self._settings.policy)
         self._objects = store if store is not None and not isinstance(store, str) else None
         self._step: int | None = None
         self._publisher: Announcer | None = None
@@ -121,7 +125,7 @@ class SpotweldWriter(StorageWriter):
         if self._written is not None and self._written[0] == told["published"]:
             self._storer.published(self._written[1])
         state, pieces = _share(plan, planner, told["names"])
-        staging = Staging(_STAGED)
+        staging = Staging(min(_STAGED, self._settings.policy.staging_memory or _STAGED))
         snapshot = ShareSnapshot(state, pieces, Shared(None, ()), told["step"], staging, SystemClock(), 0.0)
         staging.reserve(snapshot.content.sizes)
         copying = threading.Thread(target=snapshot.copy, name="spotweld copy", daemon=True)
