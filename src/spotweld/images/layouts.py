@@ -167,7 +167,7 @@ class Layout(Registry):
         Raises:
             ImageDamaged: a manifest cannot be read, so nobody knows what it needs; nothing was removed.
         """
-        if not (self.folder / "index.json").exists():
+        if not self.folder.exists():
             return 0
         freed = 0
         with self._lock():

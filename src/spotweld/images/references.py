@@ -90,7 +90,7 @@ def check_repository(repository: str, text: str = "") -> None:
     if not _REPOSITORY.fullmatch(repository):
         capitals = repository.lower() if _REPOSITORY.fullmatch(repository.lower()) else ""
         why = f"{repository!r} cannot be a repository" + (": it has capital letters" if capitals else "")
-        raise _refusal(text or repository, why, f"Write {capitals}." if capitals else "")
+        raise _refusal(text or repository, why, "Write it in small letters." if capitals else "")
 
 
 def check_tag(tag: str, text: str = "") -> None:
