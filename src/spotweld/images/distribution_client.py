@@ -217,8 +217,9 @@ class Client:
                 return connection, connection.getresponse()
             except BaseException as error:
                 connection.close()
-                # An idle connection that the other side has closed meanwhile says nothing about the registry.
-                if not (used and isinstance(error, (ConnectionError, HTTPException))):
+                # An idle connection that the other side has closed meanwhile says nothing about the registry. Only for
+                # a PATCH nobody knows what has arrived.
+                if not (used and method != "PATCH" and isinstance(error, (ConnectionError, HTTPException))):
                     raise
 
     def _take(self, url: str) -> tuple[HTTPConnection, bool]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from spotweld.errors import UsageError
 from spotweld.images.layouts import Layout
-from spotweld.images.references import HUB, parse_reference
+from spotweld.images.references import HUB, is_host, looks_like_host
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,13 +44,7 @@ def open_registry(url: str, environment: Mapping[str, str] | None = None) -> Reg
     host = (rest if colon else url).rstrip("/").lower()
     if not colon:
         scheme = "http" if host.startswith(_HERE) else "https"
-    try:
-        fits = scheme in {"http", "https"} and bool(host) and parse_reference(f"{host}/x").host == host
-    except UsageError:
-        fits = False
-    if not fits and host != "":
-        fits = scheme in {"http", "https"} and colon != "" and "/" not in host  # a host's plain name, such as registry
-    if not fits:
+    if scheme not in {"http", "https"} or not is_host(host) or not (colon or looks_like_host(host)):
         todo = "Write oci:FOLDER, https://HOST[:PORT] or http://HOST[:PORT]; a repository does not belong here."
         raise UsageError(f"{url!r} is not a registry's URL", "", todo)
     served = _HUB_API if host == HUB else host

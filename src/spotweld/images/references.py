@@ -68,10 +68,10 @@ def parse_reference(text: str) -> Reference:
     if at:
         check_digest(digest, text)
     first, slash, after = rest.partition("/")
-    host = first if slash and _is_host(first) else ""
+    host = first if slash and looks_like_host(first) else ""
     path = after if host else rest
     repository, colon, tag = path.partition(":")
-    if host and not _HOST.fullmatch(host):
+    if host and not is_host(host):
         raise _refusal(text, f"{host!r} is not a host")
     check_repository(repository, text)
     if colon:
@@ -118,8 +118,14 @@ def is_digest(name: str) -> bool:
     return _DIGEST.fullmatch(name) is not None
 
 
-def _is_host(part: str) -> bool:
+def looks_like_host(part: str) -> bool:
+    """Whether the first part of a name is taken for a host."""
     return part == "localhost" or any(letter in ".:" or letter.isupper() for letter in part)
+
+
+def is_host(text: str) -> bool:
+    """Whether ``text`` is a host's name or address, perhaps with a port."""
+    return _HOST.fullmatch(text) is not None
 
 
 def _refusal(text: str, why: str, todo: str = "") -> UsageError:
