@@ -154,7 +154,7 @@ class Distribution(Registry):
         if answer.status not in {400, 405}:
             raise refusal(answer, "delete from", f"{self.url} ({repository}:{tag})")
         if any(self.resolve(repository, other) == digest for other in self.tags(repository) if other != tag):
-            digest = self._put_aside(repository, tag)
+            digest = self._put_aside(repository, tag, digest)
         answer = self._client.ask("DELETE", _manifest(repository, digest), scope)
         if answer.status != 404:
             self._expect(answer, 202, "delete from", f"{repository}:{tag}")
@@ -162,7 +162,7 @@ class Distribution(Registry):
     def collect(self, older: float) -> int:  # noqa: ARG002  the server's own matter
         return 0
 
-    def _put_aside(self, repository: str, tag: str) -> Digest:
+    def _put_aside(self, repository: str, tag: str, expected: Digest) -> Digest:
         """Move a tag to an image that nobody else names."""
         config = b"{}"
         name = digest_of(config)
@@ -172,7 +172,7 @@ class Distribution(Registry):
         note = {"com.spotweld.deleted": f"{tag} {uuid.uuid4()}"}
         body = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": part, "layers": [], "annotations": note}
         empty = manifest_of(body)
-        self.put_manifest(repository, empty, tag)
+        self.put_manifest(repository, empty, tag, expected=expected)
         return empty.digest
 
     def _read_from(self, repository: str, digest: Digest, start: int) -> Iterator[bytes]:

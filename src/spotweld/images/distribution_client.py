@@ -22,7 +22,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 import msgspec
 
 from spotweld.errors import ImageError, RegistryRefused, RegistryUnavailable
-from spotweld.images.refusals import Answer, is_full, refusal, unreachable
+from spotweld.images.refusals import Answer, is_final, is_full, refusal, unreachable
 from spotweld.version import VERSION
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Client:
             try:
                 answer = self._authorized(method, url, scope, headers or {}, body)
             except (OSError, HTTPException) as error:
-                if left == 0 or isinstance(error, ssl.SSLError):
+                if left == 0 or is_final(error):
                     raise unreachable(self.base, error) from error
             else:
                 if left == 0 or answer.status not in _AGAIN or is_full(answer):

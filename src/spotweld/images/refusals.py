@@ -72,15 +72,21 @@ def refusal(answer: Answer, doing: str, where: str) -> ImageError:
     return RegistryRefused(what, why, "Look at the registry's own log.")
 
 
+def is_final(error: OSError | HTTPException) -> bool:
+    """Whether the two sides cannot speak with each other, rather than the connection having broken."""
+    broken = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+    return isinstance(error, ssl.SSLError) and not isinstance(error, broken)
+
+
 def unreachable(where: str, error: OSError | HTTPException) -> ImageError:
     """The error about a registry that does not answer at all."""
     what = f"Cannot reach the registry {where}"
     if isinstance(error, ssl.SSLCertVerificationError):
         todo = "Add its authority to the system's, or name a bundle that has it in SSL_CERT_FILE."
         return RegistryRefused(what, f"its certificate is not trusted: {error.verify_message}", todo)
-    if isinstance(error, ssl.SSLError):
+    if is_final(error):
         todo = f"If it speaks plain HTTP, write http://{urlsplit(where).netloc}."
-        return RegistryRefused(what, f"it does not speak TLS as we do: {error.reason or error}", todo)
+        return RegistryRefused(what, f"it does not speak TLS as we do: {error}", todo)
     todo = "Look whether it runs, and at the network; what has arrived there is kept."
     return RegistryUnavailable(what, str(error) or type(error).__name__, todo)
 
