@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 @contextmanager
 def docker_registry(
-    folder: Path, *, data: Path | None = None, more: Mapping[str, Any] | None = None, delete: bool = True
+    folder: Path,
+    *,
+    data: Path | None = None,
+    more: Mapping[str, Any] | None = None,
+    delete: bool = True,
+    tls: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
     """Run it until the block ends; yields its URL. ``folder/registry.log`` has its log.
 
@@ -24,6 +29,7 @@ def docker_registry(
         data: where it keeps its blobs; by default below ``folder``.
         more: top-level keys of its configuration.
         delete: whether it deletes.
+        tls: its ``certificate`` and ``key``, if it is to speak TLS.
     """
     (port,) = free_ports(1)
     config = {
@@ -33,22 +39,12 @@ def docker_registry(
             "filesystem": {"rootdirectory": str(data or folder / "registry")},
             "delete": {"enabled": delete},
         },
-        "http": {"addr": f"127.0.0.1:{port}"},
+        "http": {"addr": f"127.0.0.1:{port}", **({"tls": dict(tls)} if tls else {})},
         **(more or {}),
     }
     path = folder / f"registry-{port}.yml"
     path.write_text(json.dumps(config))
-    url = f"http://127.0.0.1:{port}"
-    with process(["docker-registry", "serve", str(path)], f"{url}/v2/", folder / "registry.log"):
-        yield url
-
-
-def bytes_received(folder: Path) -> list[str]:
-    """The requests that brought the server something, as ``METHOD path``."""
-    found = []
-    for line in (folder / "registry.log").read_text(errors="replace").splitlines():
-        _, _, request = line.partition('] "')
-        method, _, rest = request.partition(" ")
-        if method in {"PATCH", "PUT", "POST"}:
-            found.append(f"{method} {rest.partition(' ')[0].partition('?')[0]}")
-    return found
+    where = f"127.0.0.1:{port}"
+    # Plain HTTP to a server that speaks TLS is answered too, so this tells in both cases that it is up.
+    with process(["docker-registry", "serve", str(path)], f"http://{where}/v2/", folder / "registry.log"):
+        yield f"{'https' if tls else 'http'}://{where}"

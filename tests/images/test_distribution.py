@@ -289,6 +289,71 @@ def test_a_real_server_with_a_full_disk_says_so_and_loses_nothing(tmp_path: Path
         assert verify(at(registry, "a", "v1")) == ()
 
 
+def test_lists_in_pages_are_read_to_their_end(server_state: Fake) -> None:
+    link = {"Link": '</v2/a/tags/list?n=1000&last=b>; rel="next"'}
+    server_state.answers = [
+        ("GET /v2/a/tags/list", 200, link, '{"tags": ["b", "a"]}'),
+        ("GET /v2/a/tags/list", 200, {}, '{"tags": ["c"]}'),
+        ("GET /v2/_catalog", 200, {}, '{"repositories": null}'),
+        ("GET /v2/_catalog", 200, {}, "<html>"),
+        ("GET /v2/_catalog", 404, {}, ""),
+    ]
+    registry = connected(server_state.url)
+    assert registry.tags("a") == ("a", "b", "c")
+    assert registry.repositories() == ()
+    for _ in range(2):
+        with pytest.raises(ImageError, match="repositories"):
+            registry.repositories()
+
+
+def test_the_users_proxy_is_taken(server_state: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", server_state.url)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    registry = connected("http://registry.invalid:5000")
+    image = add_image(registry, "a", "v1", [b"layer"])
+    assert verify(at(registry, "a", "v1")) == ()
+    assert registry.resolve("a", "v1") == image.digest
+    monkeypatch.setenv("no_proxy", "registry.invalid")
+    with pytest.raises(RegistryUnavailable, match="Cannot reach"):
+        connected("http://registry.invalid:5000").tags("a")
+
+
+def test_a_real_server_with_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key -out cert -days 1 -subj /CN=localhost"
+    more = ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:TRUE"]
+    subprocess.run([*made.split(), *more], cwd=tmp_path, check=True, capture_output=True)
+    tls = {"certificate": str(tmp_path / "cert"), "key": str(tmp_path / "key")}
+    with docker_registry(tmp_path, tls=tls) as url:
+        assert url.startswith("https:")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert"))
+        registry = connected(url)
+        image = add_image(registry, "a", "v1", [b"layer"])
+        assert registry.resolve("a", "v1") == image.digest
+        assert verify(at(registry, "a", "v1")) == ()
+
+
+def test_other_tools_read_it_and_we_read_theirs(server: str, tmp_path: Path, repository: str) -> None:
+    registry, layout = connected(server), Layout(tmp_path / "layout")
+    host = server.partition("://")[2]
+    image = add_image(registry, repository, "v1", [noise(repository, 1000)])
+    copied = ["skopeo", "--insecure-policy", "copy", "--quiet", "--preserve-digests"]
+    subprocess.run(
+        [*copied, "--src-tls-verify=false", f"docker://{host}/{repository}:v1", f"{layout.url}:theirs:v1"],
+        check=True,
+        timeout=60,
+    )
+    assert layout.resolve("theirs", "v1") == image.digest
+    other = f"{repository}-theirs"
+    subprocess.run(
+        [*copied, "--dest-tls-verify=false", f"{layout.url}:theirs:v1", f"docker://{host}/{other}:v2"],
+        check=True,
+        timeout=60,
+    )
+    assert registry.manifest(other, "v2") == image
+    assert verify(at(registry, other, "v2")) == ()
+
+
 def test_nobody_there_is_told() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

@@ -139,28 +139,29 @@ def test_deleting_a_tag_leaves_the_others(registry: Registry, repository: str) -
 
 def test_many_tags_are_all_listed(registry: Registry, repository: str) -> None:
     manifest = add_image(registry, repository, None, [b"layer"])
-    wanted = {f"t{number:03}" for number in range(120)}
+    wanted = {f"t{number:03}" for number in range(30)}
     for tag in wanted:
         registry.put_manifest(repository, manifest, tag)
     assert registry.tags(repository) == tuple(sorted(wanted))
 
 
 def test_two_writers_lose_no_tag(registry: Registry, repository: str) -> None:
-    manifest = add_image(registry, repository, None, [b"layer"])
+    # An image for each: servers that delete no tag by its name must not delete one that another writer is just giving.
+    images = {name: add_image(registry, repository, None, [name.encode()]) for name in "abc"}
 
     def write(name: str) -> None:
+        manifest = images[name]
         for number in range(20):
             registry.put_manifest(repository, manifest, f"{name}-{number}")
             if number % 2:
-                registry.delete(repository, f"{name}-{number - 1}") if registry.url.startswith("oci") else None
+                registry.delete(repository, f"{name}-{number - 1}")
 
     threads = [threading.Thread(target=write, args=(name,)) for name in "abc"]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    step = 2 if registry.url.startswith("oci") else 1
-    wanted = {f"{name}-{number}" for name in "abc" for number in range(step - 1, 20, step)}
+    wanted = {f"{name}-{number}" for name in "abc" for number in range(1, 20, 2)}
     assert registry.tags(repository) == tuple(sorted(wanted))
 
 

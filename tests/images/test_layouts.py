@@ -139,6 +139,15 @@ def test_a_truncated_layer_is_refused_and_mended_by_a_copy(layout: Layout, tmp_p
     assert verify(at(other, "a", "v1")) == ()
 
 
+def test_a_platform_that_is_gone_is_told(layout: Layout, tmp_path: Path) -> None:
+    images = [(name, add_image(layout, "a", None, [name.encode()])) for name in ("amd64", "arm64")]
+    add_index(layout, "a", "v1", images)
+    path_of(layout, images[1][1].digest).unlink()
+    with pytest.raises(ImageDamaged, match=r"it is of linux/arm64, and the index names it, but it is not there"):
+        copy(at(layout, "a", "v1"), at(Layout(tmp_path / "other"), "a"))
+    assert [one.digest for one in verify(at(layout, "a", "v1"))] == [images[1][1].digest]
+
+
 def test_a_layer_that_is_gone_is_told(layout: Layout, tmp_path: Path) -> None:
     image = add_image(layout, "a", "v1", [b"a layer"])
     path_of(layout, digest_of(b"a layer")).unlink()

@@ -82,9 +82,11 @@ class Distribution(Registry):
         if answer.status in {301, 302, 303, 307, 308}:
             with self._client.stream(_blob(repository, digest), _pull(repository), {"Range": "bytes=0-0"}) as found:
                 if isinstance(found, HTTPResponse):
-                    total = (found.getheader("Content-Range") or "").rpartition("/")[2]
-                    found.close()
-                    return int(total) if total.isdecimal() else None
+                    extent = found.getheader("Content-Range") or ""
+                    total = (
+                        extent.rpartition("/")[2] if found.status == 206 else found.getheader("Content-Length") or ""
+                    )
+                    return int(total) if total.isdecimal() else -1
                 answer = found
         if answer.status == 404:
             return None
@@ -143,26 +145,37 @@ class Distribution(Registry):
 
         Where the server cannot delete a tag by its name, only a manifest with all of its tags: one without other tags
         is deleted so; with others, the tag is first moved to an empty image of its own, which is then deleted.
+
+        Raises:
+            TagMoved: somebody else moved the tag just then; it is theirs.
         """
-        digest = self.resolve(repository, tag)
-        if digest is None:
-            return
-        scope = f"repository:{repository}:pull,push,delete"
-        answer = self._client.ask("DELETE", _manifest(repository, tag), scope)
-        if answer.status in {200, 202, 404}:
-            return
-        if answer.status not in {400, 405}:
-            raise refusal(answer, "delete from", f"{self.url} ({repository}:{tag})")
-        if any(self.resolve(repository, other) == digest for other in self.tags(repository) if other != tag):
-            digest = self._put_aside(repository, tag, digest)
-        answer = self._client.ask("DELETE", _manifest(repository, digest), scope)
-        if answer.status != 404:
-            self._expect(answer, 202, "delete from", f"{repository}:{tag}")
+        for _ in range(ATTEMPTS):
+            digest = self.resolve(repository, tag)
+            if digest is None and tag not in self.tags(repository):
+                return
+            # While others write to the repository, docker-registry may delete the manifest and forget the tag.
+            self._delete(repository, tag, digest)
+        why = f"{self.url} still lists it after {ATTEMPTS} deletions"
+        raise RegistryUnavailable(f"Cannot delete {repository}:{tag}", why, "Try again when nobody else writes there.")
 
     def collect(self, older: float) -> int:  # noqa: ARG002  the server's own matter
         return 0
 
-    def _put_aside(self, repository: str, tag: str, expected: Digest) -> Digest:
+    def _delete(self, repository: str, tag: str, digest: Digest | None) -> None:
+        scope = f"repository:{repository}:pull,push,delete"
+        answer = self._client.ask("DELETE", _manifest(repository, tag), scope)
+        if answer.status in {200, 202}:
+            return
+        if answer.status not in {400, 404, 405}:
+            raise refusal(answer, "delete from", f"{self.url} ({repository}:{tag})")
+        others = (other for other in self.tags(repository) if other != tag)
+        if digest is None or any(self.resolve(repository, other) == digest for other in others):
+            digest = self._put_aside(repository, tag, digest or "absent")
+        answer = self._client.ask("DELETE", _manifest(repository, digest), scope)
+        if answer.status != 404:
+            self._expect(answer, 202, "delete from", f"{repository}:{tag}")
+
+    def _put_aside(self, repository: str, tag: str, expected: Expected) -> Digest:
         """Move a tag to an image that nobody else names."""
         config = b"{}"
         name = digest_of(config)

@@ -59,7 +59,7 @@ class Registry(ABC):
 
     @abstractmethod
     def blob_size(self, repository: str, digest: Digest) -> int | None:
-        """Its bytes; None: the repository has no such blob."""
+        """Its bytes (-1: it is there, and the server does not say); None: the repository has no such blob."""
 
     @abstractmethod
     def read_blob(self, repository: str, digest: Digest) -> Iterator[bytes]:
