@@ -160,6 +160,19 @@ def test_a_flipped_bit_in_a_layer_is_refused(server_state: Fake, tmp_path: Path)
     assert [one.digest for one in verify(at(registry, "a", "v1"))] == [digest_of(noise(1, 1000))]
 
 
+def test_a_flipped_bit_on_a_real_servers_disk_is_refused(tmp_path: Path) -> None:
+    layer = noise("flipped", 50_000)
+    with docker_registry(tmp_path) as url:
+        registry, target = connected(url), Layout(tmp_path / "target")
+        add_image(registry, "a", "v1", [layer])
+        (path,) = (tmp_path / "registry").rglob(f"{digest_of(layer)[7:]}/data")
+        path.write_bytes(bytes([layer[0] ^ 1]) + layer[1:])
+        with pytest.raises(ImageDamaged, match=f"{digest_of(layer)} in {url} .a. is damaged"):
+            copy(at(registry, "a", "v1"), at(target, "a", "v1"))
+        assert target.tags("a") == ()
+        assert [one.digest for one in verify(at(registry, "a", "v1"))] == [digest_of(layer)]
+
+
 def test_a_manifest_that_is_not_what_was_asked_for_is_refused(server_state: Fake) -> None:
     registry = connected(server_state.url)
     image = add_image(registry, "a", "v1", [b"layer"])

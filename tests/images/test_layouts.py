@@ -118,7 +118,7 @@ def test_a_flipped_bit_in_a_manifest_is_refused(layout: Layout, tmp_path: Path) 
         with pytest.raises(ImageDamaged, match=image.digest):
             copy(at(layout, "a", name), at(Layout(tmp_path / "other"), "a"))
     assert [damage.digest for damage in verify(at(layout, "a", "all"))] == [image.digest]
-    assert len(verify(at(layout, "a", "v1"))) == 1
+    assert [damage.digest for damage in verify(at(layout, "a", "v1"))] == [image.digest]
     # Whoever brings the right bytes mends it.
     layout.put_manifest("a", image)
     assert verify(at(layout, "a", "all")) == ()

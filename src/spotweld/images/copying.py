@@ -117,7 +117,8 @@ def verify(place: Place, tell: Callable[[Progress], None] = lambda _: None) -> t
     try:
         manifests = list(_tree(place, place.registry.manifest(place.repository, place.name), found))
     except ImageDamaged as error:
-        return (Damage(Digest(place.name), str(error)),)
+        top = place.registry.resolve(place.repository, place.name)
+        return (Damage(top or Digest(place.name), str(error)),)
     for part in (part for manifest in manifests for part in blobs(manifest)):
         if part.digest not in seen:
             seen.add(part.digest)
