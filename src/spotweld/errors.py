@@ -21,9 +21,16 @@
     │   └── Unsettled              SW3005           a directory changes while it is copied
     ├── ProviderError              SW40xx  exit 1   a machine could not be had or reached
     │   └── NoCapacity             SW4001  exit 5   the offer cannot be had now
-    └── RunError                   SW50xx  exit 1   a run that cannot go on
-        ├── StaleWriter            SW5001           another controller drives this run
-        └── IllegalTransition      SW5002           the event does not fit the run's state
+    ├── RunError                   SW50xx  exit 1   a run that cannot go on
+    │   ├── StaleWriter            SW5001           another controller drives this run
+    │   └── IllegalTransition      SW5002           the event does not fit the run's state
+    └── ImageError                 SW60xx  exit 1   an image that cannot be built, kept or fetched
+        ├── ImageNotFound          SW6001           no image under that name
+        ├── RegistryUnavailable    SW6002           the registry did not answer; worth a retry
+        │   └── RegistryFull       SW6006           no space left there
+        ├── RegistryRefused        SW6003           wrong credentials, read-only, not allowed: no use in a retry
+        ├── ImageDamaged           SW6004           a blob is gone, or differs from its digest
+        └── TagMoved               SW6005           somebody else moved the tag meanwhile
 
 An error says *what* happened, *why*, and *what to do*. Its code is stable; ``spotweld explain CODE`` prints the
 docstring of its class.
@@ -253,6 +260,68 @@ class IllegalTransition(RunError):
     """
 
     code = "SW5002"
+
+
+class ImageError(SpotweldError):
+    """An image could not be built, kept or fetched."""
+
+    code = "SW6000"
+
+
+class ImageNotFound(ImageError):
+    """The registry has no image under that name.
+
+    A tag may have been removed by clean-up or by hand, or the name is spelled otherwise there.
+    """
+
+    code = "SW6001"
+
+
+class RegistryUnavailable(ImageError):
+    """The registry did not answer, or answered that it cannot now: no network, too many requests, a fault of its own.
+
+    Every layer that had arrived is kept; when the copy is tried again, it is not sent again.
+    """
+
+    code = "SW6002"
+
+
+class RegistryFull(RegistryUnavailable):
+    """The registry, or the disk that an image layout lies on, has no space left.
+
+    Every layer that had arrived is kept, and no tag has moved. Free some space there and try again.
+    """
+
+    code = "SW6006"
+
+
+class RegistryRefused(ImageError):
+    """The registry will not do it, however often it is asked.
+
+    The credentials are missing or wrong, the account may not do this, the registry is read-only, does not delete, or
+    takes no layer of that size. Every layer that had arrived is kept.
+    """
+
+    code = "SW6003"
+
+
+class ImageDamaged(ImageError):
+    """Part of an image is gone, or its bytes are not those that its digest promises.
+
+    A damaged disk, a truncated copy, or a file changed by hand. Spotweld never passes such bytes on. Copy the image
+    from another registry, or build it again.
+    """
+
+    code = "SW6004"
+
+
+class TagMoved(ImageError):
+    """The tag names another image than the one that was to be replaced: somebody else moved it meanwhile.
+
+    Nothing was changed, and the new image is stored under its digest. Look at what the tag names now, then decide.
+    """
+
+    code = "SW6005"
 
 
 def catalogue() -> dict[str, type[SpotweldError]]:
