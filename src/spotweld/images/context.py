@@ -59,6 +59,7 @@ class Context:
     def __init__(self, root: Path, ignore: Ignore | None = None, digests: FileDigests | None = None) -> None:
         self.root = root
         self.ignore = Ignore() if ignore is None else ignore
+        self._base = os.fspath(root)
         self._digests = FileDigests() if digests is None else digests
         self._entries: dict[str, Entry] = {}
 
@@ -109,7 +110,7 @@ class Context:
             if stat.S_ISLNK(mode):
                 if len(links) == _MOST_LINKS:
                     raise NotInContext(f"{path!r} leads in circles", "a link leads back to itself", "mend the link")
-                target = os.readlink(self.root / path)  # noqa: PTH115 - pathlib would tidy the target
+                target = os.readlink(f"{self._base}/{path}")  # noqa: PTH115 - pathlib would tidy the target
                 start = "" if target.startswith("/") else folder
                 onward = [] if (whole := clean(_join(start, target))) == "." else whole.split("/")
                 if self.ignore.decides(path) is None:
@@ -119,47 +120,54 @@ class Context:
 
     def _names(self, folder: str) -> list[str]:
         try:
-            return sorted(entry.name for entry in os.scandir(self.root / folder))
+            return sorted(entry.name for entry in os.scandir(f"{self._base}/{folder}"))
         except (FileNotFoundError, NotADirectoryError):
             return []
 
-    def _mode(self, path: str) -> int:
+    def _status(self, path: str) -> os.stat_result | None:
         try:
-            return os.lstat(self.root / path).st_mode
+            return os.lstat(f"{self._base}/{path}")
         except (FileNotFoundError, NotADirectoryError):
-            return 0
+            return None
+
+    def _mode(self, path: str) -> int:
+        status = self._status(path)
+        return status.st_mode if status else 0
 
     def _below(self, path: str) -> Iterator[Entry]:
         """``path`` itself, unless it is the root, and all below it; links are not followed."""
-        mode = self._mode(path)
         ignored = bool(path) and self.ignore.decides(path) is not None
-        if not stat.S_ISDIR(mode):
-            if not ignored and mode and not stat.S_ISSOCK(mode):
-                yield self._entry(path)
-            return
         if ignored and not self.ignore.may_keep_below(path):
+            return
+        status = self._status(path)
+        if status is None:
+            return
+        if not stat.S_ISDIR(status.st_mode):
+            if not ignored and not stat.S_ISSOCK(status.st_mode):
+                yield self._entry(path, status)
             return
         inside = [entry for name in self._names(path) for entry in self._below(_join(path, name))]
         if path and (inside or not ignored):
-            yield self._entry(path)
+            yield self._entry(path, status)
         yield from inside
 
-    def _entry(self, path: str) -> Entry:
-        if path not in self._entries:
-            self._entries[path] = self._fresh(path)
-        return self._entries[path]
+    def _entry(self, path: str, status: os.stat_result | None = None) -> Entry:
+        found = self._entries.get(path)
+        if found is None:
+            found = self._entries[path] = self._fresh(path, status or os.lstat(f"{self._base}/{path}"))
+        return found
 
-    def _fresh(self, path: str) -> Entry:
-        place = self.root / path
-        mode = os.lstat(place).st_mode
+    def _fresh(self, path: str, status: os.stat_result) -> Entry:
+        place = f"{self._base}/{path}"
         shown = shown_path(path)
-        if stat.S_ISLNK(mode):
+        if stat.S_ISLNK(status.st_mode):
             return Entry(shown, "link", shown_path(os.readlink(place)))  # noqa: PTH115 - see above
-        if stat.S_ISDIR(mode):
+        if stat.S_ISDIR(status.st_mode):
             return Entry(shown, "folder")
-        if not stat.S_ISREG(mode):
-            return Entry(shown, "special", f"{stat.S_IFMT(mode):o}")
-        return Entry(shown, "executable" if mode & stat.S_IXUSR else "file", self._digests.of(place, shown))
+        if not stat.S_ISREG(status.st_mode):
+            return Entry(shown, "special", f"{stat.S_IFMT(status.st_mode):o}")
+        kind: Literal["file", "executable"] = "executable" if status.st_mode & stat.S_IXUSR else "file"
+        return Entry(shown, kind, self._digests.of(place, shown, status))
 
     def _nothing(self, source: str) -> NotInContext:
         rule = self.ignore.decides(source)

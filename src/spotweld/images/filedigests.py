@@ -57,20 +57,24 @@ class FileDigests:
     def __exit__(self, *_: object) -> None:
         self.save()
 
-    def of(self, path: Path, name: str) -> Digest:
+    def of(self, path: str, name: str, before: os.stat_result) -> Digest:
         """The digest of the file at ``path``, remembered under ``name``.
+
+        Args:
+            path: where it is.
+            name: what it is called in the memory.
+            before: what its inode says.
 
         Raises:
             OSError: it cannot be read.
         """
-        before = path.stat()
         known = self._known.get(name)
         if known is not None and _same(known, before):
             self._used[name] = known
             return Digest(known.digest)
         self.read += 1
         hasher = blake3()
-        with path.open("rb", buffering=0) as file:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a context may have many thousand files
             while piece := file.read(_PIECE):
                 hasher.update(piece)
             after = os.fstat(file.fileno())

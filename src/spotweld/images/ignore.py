@@ -43,17 +43,24 @@ class Ignore:
         lines = text.removeprefix("\ufeff").split("\n")
         self.rules = tuple(rule for number, line in enumerate(lines, 1) if (rule := _rule(line, number, file)))
         self._kept = [rule.pattern.split("/") for rule in self.rules if rule.keeps]
+        self._folders: dict[str, frozenset[int]] = {}
 
     def decides(self, path: str) -> Rule | None:
         """The rule that leaves ``path`` (relative, with slashes) out of the context; None where none does."""
-        parts = path.split("/")
-        below: set[int] = set()
-        found: Rule | None = None
-        for end in range(1, len(parts) + 1):
-            found, below = self._step("/".join(parts[:end]), below)
+        folder = path.rpartition("/")[0]
+        return self._step(path, self._holding(folder))[0]
+
+    def _holding(self, folder: str) -> frozenset[int]:
+        """The rules that hold for all below ``folder``."""
+        if not folder:
+            return frozenset()
+        found = self._folders.get(folder)
+        if found is None:
+            found = self._step(folder, self._holding(folder.rpartition("/")[0]))[1]
+            self._folders[folder] = found
         return found
 
-    def _step(self, path: str, above: set[int]) -> tuple[Rule | None, set[int]]:
+    def _step(self, path: str, above: frozenset[int]) -> tuple[Rule | None, frozenset[int]]:
         """What decides for ``path``, and which rules hold for all below it; ``above`` hold for its folder.
 
         BuildKit goes down from folder to folder like this, and does not try a rule that would change nothing there:
@@ -65,7 +72,7 @@ class Ignore:
             if number in above or (rule.keeps is (found is not None) and rule.matcher.fullmatch(path)):
                 holding.add(number)
                 found = None if rule.keeps else rule if found is None else found
-        return found, holding
+        return found, frozenset(holding)
 
     def may_keep_below(self, folder: str) -> bool:
         """Whether a rule with ``!`` may take back something below ``folder``."""
