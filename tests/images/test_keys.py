@@ -127,7 +127,7 @@ def test_any_dockerfile_has_keys_or_a_clear_error(text: str) -> None:
     try:
         parsed = parse(text)
         bases = {one.name: BASES["a"] for one in references(parsed, {"P": PLATFORM}, PLATFORM)}
-        context = Context(Path(__file__).parent / "no such folder")
+        context = Context(Path(__file__).parent)
         steps = step_keys(parsed, context, {"P": PLATFORM}, bases, PLATFORM)
     except DockerfileError:
         return
@@ -217,6 +217,18 @@ def test_a_miss_names_the_first_input_that_differs(
         assert found[1].startswith("ARG TOKEN: hidden:")
     else:
         assert found == reasons
+
+
+def test_a_changed_file_is_named_apart(root: Path) -> None:
+    before = [step.preimage for step in keys("FROM a\nCOPY . /\n", root)]
+    (root / "x").write_text("z")
+    after = [step.preimage for step in keys("FROM a\nCOPY . /\n", root)]
+    assert [verdict.file for verdict in explain(before, after)] == ["", "x"]
+
+
+def test_a_context_that_is_no_folder_is_refused(root: Path) -> None:
+    with pytest.raises(ContextError, match="there is no context"):
+        keys("FROM a\nCOPY . /\n", root / "x")
 
 
 def test_files_tell_how_they_differ(root: Path) -> None:

@@ -72,6 +72,8 @@ class Context:
         Raises:
             NotInContext: it names nothing.
         """
+        if not os.path.isdir(self._base):  # noqa: PTH112 - see the other places
+            raise NotInContext("there is no context", f"{self.root} is not a folder", "point the context to a folder")
         try:
             found = self._named(clean(source))
         except OSError as error:

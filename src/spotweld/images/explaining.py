@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _SHORT = 12
 """Digits of a digest that people are shown."""
+_CHANGED = "file {} changed"
 _FILES = frozenset({"file", "executable", "link", "folder", "special"})
 
 
@@ -25,12 +26,14 @@ class Verdict(msgspec.Struct, frozen=True):
         text: the instruction in one line, after substitution.
         hit: whether its result is there already.
         why: of a miss, the first input that differs; of a hit, nothing.
+        file: the file whose content that is, so that a caller who has both can tell how many lines.
     """
 
     stage: str
     text: str
     hit: bool
     why: str = ""
+    file: str = ""
 
 
 def explain(old: Sequence[Preimage], new: Sequence[Preimage]) -> tuple[Verdict, ...]:
@@ -44,7 +47,9 @@ def explain(old: Sequence[Preimage], new: Sequence[Preimage]) -> tuple[Verdict, 
     verdicts = []
     for before, now in _paired(old, new):
         hit = now.key in known
-        verdicts.append(Verdict(now.stage, now.text(), hit, "" if hit else _reason(before, now)))
+        why = "" if hit else _reason(before, now)
+        file = next((one.name for one in now.inputs if one.kind in _FILES and why == _CHANGED.format(one.name)), "")
+        verdicts.append(Verdict(now.stage, now.text(), hit, why, file))
     return tuple(verdicts)
 
 
@@ -152,7 +157,7 @@ def _file(old: Input, new: Input) -> str:
         return f"{new.name} was a {old.kind} and is a {new.kind}"
     if new.kind == "link":
         return f"link {new.name}: {old.value} -> {new.value}"
-    return f"file {new.name} changed"
+    return _CHANGED.format(new.name)
 
 
 def _alone(one: Input, preimage: Preimage, what: str) -> str:

@@ -1,4 +1,4 @@
-"""Preimages: all inputs of an instruction, kept so that a miss can be explained."""
+"""Steps and their preimages: all inputs of an instruction, kept so that a miss can be explained."""
 
 from __future__ import annotations
 
@@ -56,3 +56,36 @@ class Preimage(msgspec.Struct, frozen=True):
         one = self.instruction
         words = msgspec.json.decode(one.value, type=list[str])
         return " ".join([one.name, *words]).replace("\0", "")
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One instruction that makes something; ``ARG`` makes nothing and is no step.
+
+    Attributes:
+        stage: the number of its stage in the file.
+        number: its place among the stage's instructions; 0 is ``FROM``, and what its ``ONBUILD`` triggers do.
+        key: what names its result.
+        preimage: what the key is made of.
+        prefix: the Dockerfile's text up to and with this instruction.
+        line: where it begins.
+        doubts: what the key cannot see, in words.
+    """
+
+    stage: int
+    number: int
+    key: Digest
+    preimage: Preimage
+    prefix: str
+    line: int
+    doubts: tuple[str, ...] = ()
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """Something outside the context: an image, a file behind a URL, or the image of the file's own parser.
+
+    An image has to be resolved to a digest before there are keys; the others may be.
+    """
+
+    kind: Literal["image", "remote", "syntax"]
+    name: str
+    platform: str
