@@ -266,3 +266,33 @@ def test_a_stage_that_changed_is_named(root: Path) -> None:
     assert why(keys(text, root), keys(text.replace("RUN b", "RUN c"), root)) == [
         "HIT", "the instruction changed: RUN b -> RUN c", "HIT", "stage one changed",
     ]  # fmt: skip
+
+
+def test_a_stage_inherits_variables_and_shell(root: Path) -> None:
+    text = (
+        'FROM a AS one\nARG F=x\nARG V=1\nENV E=x\nSHELL ["python3", "-c"]\n'
+        "FROM one\nCOPY $F $E /\nRUN if a:  b\nLABEL v=$V\n"
+    )
+    steps = keys(text, root)
+    assert [step.preimage.text() for step in steps[4:]] == ["COPY x x /", "RUN if a:  b", "LABEL v=1"]
+    assert [one.name for one in steps[4].preimage.inputs if one.kind == "file"] == ["x"]
+    assert why(steps, keys(text, root, {"V": "2"}))[4:] == ["HIT", "ARG V: 1 -> 2", "ARG V: 1 -> 2"]
+
+
+def test_what_is_taken_from_an_image_depends_on_the_platform(root: Path) -> None:
+    text = "FROM --platform=linux/amd64 a\nCOPY --from=b x /\n"
+    before, after = keys(text, root), keys(text, root, platform="linux/arm64")
+    assert why(before, after) == ["HIT", "platform changed: linux/amd64 -> linux/arm64"]
+
+
+def test_a_platform_counts_on_a_stage_upon_a_stage(root: Path) -> None:
+    text = "FROM a AS one\nFROM --platform={} one\nRUN b\n"
+    before, after = (keys(text.format(platform), root) for platform in ("linux/amd64", "linux/arm64"))
+    assert why(before, after) == ["HIT", "platform changed: linux/amd64 -> linux/arm64", "parent missed"]
+
+
+def test_a_heredoc_is_part_of_an_onbuild(root: Path) -> None:
+    text = "FROM a AS one\nONBUILD RUN <<E\nb\nE\nFROM one\n"
+    assert why(keys(text, root), keys(text.replace("\nb\n", "\nc\n"), root)) == [
+        "HIT", "here-document E changed: +1 -1", "parent missed", "here-document E changed: +1 -1",
+    ]  # fmt: skip
