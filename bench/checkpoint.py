@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from checkpoints import work
-from checkpoints.contenders import BEST, CHANGED, OURS, PEERS, SAME, SMALL, TURNS, WHOLE
+from checkpoints.contenders import BEST, CHANGED, OURS, PEERS, SAME, SMALL, TIGHT, TURNS, WHOLE
 from checkpoints.curve import Point
 from checkpoints.figures import Findings, all_figures, tables
 from checkpoints.flips import Flip
@@ -40,7 +40,7 @@ class Bench:
         prefix = "small-" if small else ""
         self._kinds = [prefix + state for state in STATES if not only.intersection(STATES) or state in only]
         self._measures = only.intersection(MEASURES) or set(MEASURES)
-        everybody = [OURS, SMALL, *PEERS]
+        everybody = [OURS, SMALL, TIGHT, *PEERS]
         self._names = [name for name in everybody if name in only] or everybody
         self._runs = runs
         self._began = time.monotonic()
@@ -56,8 +56,8 @@ class Bench:
                 self._turn(main, self._among(TURNS[turn:] + TURNS[:turn]), 1)
             self._turn(main, [name for name in self._names if name not in TURNS], self._runs)
             for kind in self._kinds[1:]:
-                names = [OURS, CHANGED, *WHOLE] if kind.endswith("lora") else self._names
-                self._turn(kind, [name for name in names if name in {*self._names, CHANGED}], self._runs)
+                names = {OURS, CHANGED, *WHOLE} if kind.endswith("lora") else {*self._names} - {TIGHT}
+                self._turn(kind, [name for name in (*self._names, CHANGED) if name in names], self._runs)
         if "curve" in self._measures:
             self._each(f"{main}: cadences", list[Point], work.cadences, main, (OURS, *BEST), self.found.curves)
         if "remote" in self._measures:
@@ -79,7 +79,7 @@ class Bench:
                 if saved is None:
                     continue
                 self.found.saved.setdefault(kind, {}).setdefault(name, []).append(saved)
-                if "restore" in self._measures and name not in {CHANGED, *SAME}:
+                if "restore" in self._measures and name not in {CHANGED, TIGHT, *SAME}:
                     arguments = (kind, name, folder, saved.digest, saves)
                     again = self._ask(f"{kind}: restore, {name}", list[work.Restored], work.restore, *arguments)
                     if again is not None:
@@ -143,9 +143,11 @@ def main() -> int:
     parser.add_argument("--runs", type=int, help=f"how many saves and restores of each count; {RUNS}, with --small 1")
     given = parser.parse_args()
     only = {word.strip() for word in given.only.split(",") if word.strip()}
-    unknown = only - {*STATES, *MEASURES, OURS, SMALL, *PEERS}
+    unknown = only - {*STATES, *MEASURES, OURS, SMALL, TIGHT, *PEERS}
     if unknown:
-        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {choices}, {', '.join([OURS, SMALL, *PEERS])}")
+        parser.error(
+            f"unknown: {', '.join(sorted(unknown))}; there are {choices}, {', '.join([OURS, SMALL, TIGHT, *PEERS])}"
+        )
     began = time.monotonic()
     sweep()
     runs = given.runs or (1 if given.small else RUNS)

@@ -8,6 +8,7 @@ from checkpoints import dcp, orbax, plain
 from checkpoints.contender import Contender, Peer, PeerSaves
 from checkpoints.ours import Ours
 from checkpoints.s3 import BUCKET, uploaded
+from checkpoints.states import size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 OURS = "spotweld"
 CHANGED = "spotweld of the changed part"
 SMALL = "spotweld compressed"
+TIGHT = "spotweld in little memory"
+BUDGET = 0.28
+"""Of the state: what the last one's copy may use, so that all that a save takes is less than 0.3 of it."""
 PEERS: dict[str, Callable[[], Peer]] = {
     "torch.save": plain.torch_save,
     "safetensors": plain.safetensors,
@@ -47,10 +51,13 @@ def contender(name: str, training: Training, folder: Path, *, remote: bool = Fal
         remote: checkpoints are kept in the S3 server that the environment names.
         keep: how many checkpoints ours keeps.
     """
-    if name in {OURS, CHANGED, SMALL}:
+    if name in {OURS, CHANGED, SMALL, TIGHT}:
         url = f"s3://{BUCKET}/{folder.name}" if remote else ""
         compress = "bytes" if name == SMALL else "auto"
-        return Ours(training, folder, url=url, whole=name != CHANGED, keep=keep, compress=compress)
+        memory = int(BUDGET * size(training.parts())) if name == TIGHT else None
+        return Ours(
+            training, folder, url=url, whole=name != CHANGED, keep=keep, compress=compress, staging_memory=memory
+        )
     return PeerSaves(peer(name, remote=remote), training, folder)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 from harness import Figure, figure
 
-from checkpoints.contenders import CHANGED, OURS, SMALL
+from checkpoints.contenders import CHANGED, OURS, SMALL, TIGHT
 from checkpoints.curve import Point
 from checkpoints.flips import Flip
 from checkpoints.limits import Limits
@@ -87,7 +87,7 @@ def _times(factor: float, value: float | None) -> float | None:
 
 
 def _saving(kind: str, everybody: Mapping[str, list[Saved]], limits: Sequence[Limits]) -> list[Figure]:
-    saved = {name: runs for name, runs in everybody.items() if name not in {CHANGED, SMALL}}
+    saved = {name: runs for name, runs in everybody.items() if name not in {CHANGED, SMALL, TIGHT}}
     state = saved[OURS][0].state
     what = f"{kind}, {state / 1e9:.2f} GB"
     added, stall = _of(saved, lambda save: save.added), _of(saved, lambda save: save.stall)
@@ -127,6 +127,11 @@ def _saving(kind: str, everybody: Mapping[str, list[Saved]], limits: Sequence[Li
             "<= 1.05x of the state",
         ),
     ]
+    if TIGHT in everybody:
+        tight = {OURS: [run.extra / 1e9 for run in everybody[TIGHT]]}
+        rows.append(
+            _row(f"{what}: extra memory, bounded", "GB", tight, 0.3 * state / 1e9, "<= 0.3x, with a budget set")
+        )
     if limits:
         copy = [one.copy for one in limits]
         new, again = [one.write_new for one in limits], [one.write_again for one in limits]
