@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from spotweld.checkpoint.cadence import Cost
 from spotweld.checkpoint.emergency import (
+    GRACE,
     MARGIN,
     OVERDUE,
     SAFETY,
@@ -19,9 +20,12 @@ from spotweld.checkpoint.emergency import (
     needed,
     predict,
     still_needs,
+    ways,
 )
 
-costs = st.lists(st.builds(Cost, st.floats(0, 1), st.floats(1, 100), st.integers(0, 10**9)), max_size=5).map(tuple)
+costs = st.lists(
+    st.builds(Cost, st.floats(0, 1), st.floats(1, 100), st.integers(0, 10**9), st.booleans()), max_size=5
+).map(tuple)
 options = st.lists(st.floats(0.001, 100), min_size=1, max_size=3).flatmap(
     lambda seconds: st.floats(1, 3).map(
         lambda spread: tuple(
@@ -73,7 +77,9 @@ def test_what_is_durable_is_not_saved_again(now: Situation) -> None:
 
 @given(situations)
 def test_an_unknown_deadline_is_now(now: Situation) -> None:
-    assert decide(replace(now, remaining=None, durable=False)) == Decision(Act.LAST, now.options[0])
+    decision = decide(replace(now, remaining=None, durable=False))
+    assert decision.act is Act.LAST
+    assert decision.option == (choose(replace(now, remaining=GRACE)) or now.options[-1])
     assert decide(replace(now, remaining=None, durable=True)) == Decision(Act.LEAVE)
 
 
@@ -166,3 +172,43 @@ def test_a_save_that_is_late_is_believed_less(costs: tuple[Cost, ...], elapsed: 
     assert left >= OVERDUE * elapsed if costs else left == 0
     if costs and elapsed <= 1:
         assert left <= max(cost.seconds for cost in costs)
+
+
+SLOW, QUICK = Cost(0.0, 10.0, 1000), Cost(0.0, 3.0, 300, delta=True)
+
+
+def test_differences_are_offered_where_they_can_be_taken_and_were_measured_to_be_quicker() -> None:
+    whole, delta = Option("full", 10.0, 10.0), Option("delta", 3.0, 3.0)
+    assert ways((SLOW, QUICK, QUICK), 1000, differences=True) == (whole, delta)
+    assert ways((SLOW, QUICK, QUICK), 1000, differences=False) == (whole,)
+    assert ways((SLOW, SLOW), 1000, differences=True) == (whole,)  # nobody knows yet what they come to
+    assert ways((), 0, differences=False) == (Option("full", None),)
+    grown = Cost(0.0, 12.0, 1100, delta=True)
+    assert [option.name for option in ways((SLOW, grown), 1000, differences=True)] == ["full"]
+
+
+def test_a_full_one_is_reckoned_with_its_own_bytes_on_the_link_as_it_is_now() -> None:
+    # All five that are remembered were differences: a full one has more than three times their bytes.
+    assert ways((QUICK,) * 5, 1000, differences=True)[0] == Option("full", 10.0, 10.0)
+    slower = replace(QUICK, seconds=30.0)
+    full, delta = ways((SLOW, slower, slower), 1000, differences=True)
+    assert (full.likely, delta.likely) == (100.0, 30.0)
+    # There is nothing to take differences from any more: what follows is a full one, and not as quick as they were.
+    assert ways((QUICK,) * 5, 1000, differences=False) == (Option("full", 10.0, 10.0),)
+
+
+@given(costs, st.integers(0, 10**9), st.booleans())
+def test_every_further_way_takes_less_time(costs: tuple[Cost, ...], whole: int, differences: bool) -> None:
+    options = ways(costs, whole, differences=differences)
+    assert options[0].name == "full"
+    for other in options[1:]:
+        assert differences
+        assert other.name == "delta"
+        assert (other.allowed or 0.0) <= (options[0].allowed or 0.0)
+
+
+@pytest.mark.parametrize(("seconds", "name"), [(10.0, "full"), (20.0, "delta"), (90.0, "delta")])
+def test_an_unknown_deadline_is_assumed_to_be_half_a_minute(seconds: float, name: str) -> None:
+    options = Option("full", seconds), Option("delta", seconds / 2)
+    now = replace(CALM, remaining=None, options=options)
+    assert decide(now).option == next(option for option in options if option.name == name)

@@ -15,7 +15,7 @@ from spotweld.checkpoint.relaying import Load, Relay
 from spotweld.checkpoint.restoring import find_newest, read_manifest
 from spotweld.checkpoint.snapshot import capture
 from spotweld.checkpoint.staging import Staging
-from spotweld.errors import NoWholeCheckpoint
+from spotweld.errors import NoWholeCheckpoint, Unavailable
 from spotweld.store.heads import read_head, take_over
 from spotweld.testing.stores import flip_bit
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from conftest import HandClock, Watched
+    from spotweld.checkpoint.relaying import Carried
 
 RUN = "r"
 SIZE = 120_000
@@ -46,7 +47,7 @@ class Pair:
         self.truth: dict[int, bytes] = {}
         self.step = 0
 
-    def save(self, more: dict[str, Any] | None = None) -> None:
+    def save(self, more: dict[str, Any] | None = None, *, alone: bool = False) -> Carried:
         """One step, carried to the end."""
         self.step += 1
         self.w[self.step :: 9] *= np.float32(1.0001)
@@ -55,12 +56,13 @@ class Pair:
         taken.copy(self.first.unchanged)
         kept = self.first.publish(taken)
         assert self.first.newest is not None
-        self.relay.offer(Load(kept, self.first.newest, 0.0))
+        self.relay.offer(Load(kept, self.first.newest, 0.0, alone))
         self.first.pinned = self.relay.reads
         self.relay.wait(30)
-        (carried,) = self.relay.collect()
-        assert carried.error is None
+        first, *others = self.relay.collect()
+        assert [first, *others][-1].error is None
         self.truth[self.step] = self.w.tobytes() + self.other.tobytes()
+        return first
 
     def kept(self) -> Any:  # noqa: ANN401
         head = read_head(self.far, RUN)
@@ -202,4 +204,41 @@ def test_what_stopped_changing_does_not_end_the_differences_of_the_rest(pair: Pa
         pair.save()
         seen.append(pair.codecs()[0])
     assert "delta4" in seen
+    assert pair.restore() == pair.step
+
+
+def test_a_checkpoint_stands_alone_if_that_is_wanted(pair: Pair) -> None:
+    pair.other = np.tile(pair.other, 4)  # of which no more than references are written
+    until_delta(pair)
+    while pair.codecs() != ["delta4", "delta4"]:
+        assert pair.step < 60
+        pair.other[pair.step :: 9] *= np.float32(1.0001)
+        usual = pair.save()
+    assert (usual.written.delta, usual.differences) == (True, True)
+    carried = pair.save(alone=True)
+    assert not carried.written.delta
+    assert carried.written.size > 2 * usual.written.size
+    assert all(chunk.base is None for chunk in read_manifest(pair.far, RUN, pair.kept()[0]).chunks)
+    assert pair.restore() == pair.step
+    base = pair.encoder.base
+    assert base is not None
+    assert base.manifest.step == pair.step  # the next differences are taken from here
+    while not (carried := pair.save()).written.delta:
+        assert pair.step < 60
+    assert pair.restore() == pair.step
+
+
+def test_what_is_to_stand_alone_does_so_in_a_second_try(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spotweld.checkpoint.relaying.retry_after", lambda _: 0.0)
+    until_delta(pair)
+
+    def down(verb: str, key: str) -> None:
+        if verb == "create" and "/packs/" in key:
+            pair.far.before = lambda _verb, _key: None
+            raise Unavailable("down")
+
+    pair.far.before = down
+    carried = pair.save(alone=True)
+    assert (carried.failures, carried.differences) == (1, False)
+    assert all(chunk.base is None for chunk in read_manifest(pair.far, RUN, pair.kept()[0]).chunks)
     assert pair.restore() == pair.step

@@ -221,3 +221,22 @@ def test_one_that_is_fenced_off_does_not_try_again(new_way: Callable[..., Way]) 
     (carried,) = way.ended
     assert isinstance(carried.error, Fenced)
     assert way.steps() == []
+
+
+def test_what_it_waited_for_is_no_part_of_what_the_carrying_took(new_way: Callable[..., Way], clock: HandClock) -> None:
+    way = new_way()
+    load = way.load(1)
+    clock.sleep(100.0)
+
+    def slow(verb: str, key: str) -> None:
+        if verb == "create" and "/manifests/" in key:
+            clock.sleep(7.0)
+
+    way.far.before = slow
+    way.relay.offer(load)
+    way.wait()
+    (carried,) = way.ended
+    assert (carried.seconds, carried.carrying) == (107.0, 7.0)
+    assert carried.written.size >= 800_000
+    assert not carried.written.delta
+    assert not carried.differences

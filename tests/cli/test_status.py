@@ -23,7 +23,7 @@ SUMMARY = {
 }  # fmt: skip
 PLACEMENT = {
     "attempt", "zone", "capacity_type", "hourly", "why", "machine", "started", "ended", "cause", "detail", "from_step",
-    "from_tier", "from_why", "to_step", "durable_step", "steps_lost",
+    "from_tier", "from_why", "to_step", "durable_step", "last_save", "steps_lost",
 }  # fmt: skip
 
 
@@ -89,6 +89,11 @@ def test_what_is_in_a_tier_is_told_apart_from_what_is_durable() -> None:
             [("checkpoint", "step 8 is durable; step 9 is in file:/dev/shm/x, and goes with the machine")],
         ),
         ([near, replace(carried, step=9)], [("checkpoint", "step 9 is durable")]),
+        (
+            [told.Emergency(5.0, "full", 1.0, 3.0)],
+            [("last save", "a last checkpoint of everything (1.0 s needed, 3.0 s left)")],
+        ),
+        ([told.Emergency(5.0, "none", None, None)], [("last save", "no last checkpoint: the newest one stands")]),
     ):
         history = progress([Told(1, event) for event in [told.Fresh(1.0), *events]])
         assert _checkpoint_lines(history[1]) == expected

@@ -67,7 +67,7 @@ SAID: list[tuple[told.Event, str | None]] = [
     (told.Noticed(100.0, GOES), "notice from aws: this machine goes in 30.0 s"),
     (told.Noticed(100.0, Notice("n", Kind.REBALANCE, "aws", None, 1.0)), "at risk"),
     (told.Withdrawn(100.0, "n"), "withdrawn"),
-    (told.Emergency(100.0, "full", 1.0, 3.0), "a last checkpoint (1.0 s needed, 3.0 s left)"),
+    (told.Emergency(100.0, "full", 1.0, 3.0), "a last checkpoint of everything (1.0 s needed, 3.0 s left)"),
     (told.Emergency(100.0, "none", None, None), "no last checkpoint"),
     (told.Emergency(100.0, "delta", 1.0, 3.0), "a last checkpoint of what has changed"),
     (told.Risk(100.0, "elevated", "taken often", 3.0, None), "this machine is at an elevated risk: taken often"),

@@ -46,6 +46,8 @@ class Cost(msgspec.Struct, frozen=True):
     """From the start of the capture until it was published."""
     size: int = 0
     """Bytes that had to be written; 0: not known."""
+    delta: bool = False
+    """Some of it was written as differences from another checkpoint."""
 
     @property
     def background(self) -> float:

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from spotweld.checkpoint.cadence import median
 
@@ -29,6 +30,8 @@ MARGIN = 0.5
 OVERDUE = 1 / 8
 """A save that runs is expected to need at least this share of the time that it has taken already: the longer it is
 late, the less the prediction is worth."""
+FULL, DELTA = "full", "delta"
+"""Names of the ways to save."""
 GRACE = 25.0
 """Seconds assumed where nobody gave a deadline and a failed save could be tried again: Kubernetes and most others kill
 30 s after TERM."""
@@ -51,7 +54,7 @@ class Option(msgspec.Struct, frozen=True):
     """A way to save."""
 
     name: str
-    """``full``, or ``delta``: only what changed since a checkpoint that is durable already."""
+    """``FULL``, which stands alone, or ``DELTA``: differences from a checkpoint that is durable already."""
     likely: float | None
     """Seconds that it will take until it is durable in a tier that outlives the machine; None: not known yet."""
     slowest: float | None = None
@@ -92,7 +95,8 @@ class Decision(msgspec.Struct, frozen=True):
 def decide(now: Situation) -> Decision:
     """What to do."""
     if now.remaining is None:
-        return Decision(Act.LEAVE) if now.durable else Decision(Act.LAST, now.options[0])
+        assumed = choose(replace(now, remaining=GRACE)) or now.options[-1]
+        return Decision(Act.LEAVE) if now.durable else Decision(Act.LAST, assumed)
     option = choose(now)
     if option is None and not now.durable:
         return Decision(Act.LEAVE)
@@ -117,6 +121,26 @@ def needed(now: Situation, option: Option) -> float:
     return (now.running or 0.0) + ((now.remaining or 0.0) / 4 + MARGIN if allowed is None else allowed)
 
 
+def ways(efforts: Sequence[Cost], whole: int, *, differences: bool) -> tuple[Option, ...]:
+    """How the state can be saved, best first: so that it stands alone, else as differences where these are quicker.
+
+    A full one is predicted from all of the latest saves, since differences are fewer bytes over the same link: what
+    was slow for them is slower for all. A delta is predicted from those that were deltas themselves: what differences
+    come to, and what it takes to make them, can only be measured. Before the first one, none is counted upon.
+
+    Args:
+        efforts: of the latest saves until they were where they outlive the machine, without what they waited for.
+        whole: bytes that the latest full one had to write; 0: not known.
+        differences: there is a checkpoint that they can be taken against.
+    """
+    full = predict(FULL, efforts, whole or None)
+    deltas = [cost for cost in efforts if cost.delta]
+    if not differences or not deltas:
+        return (full,)
+    delta = predict(DELTA, deltas)
+    return (full, delta) if _seconds(delta) < _seconds(full) else (full,)
+
+
 def predict(name: str, costs: Sequence[Cost], size: int | None = None) -> Option:
     """What such a save will take, from the latest saves.
 
@@ -135,6 +159,11 @@ def predict(name: str, costs: Sequence[Cost], size: int | None = None) -> Option
 def still_needs(costs: Sequence[Cost], elapsed: float) -> float:
     """Seconds that a save which has run for so long already will go on."""
     return max(0.0, median([cost.seconds for cost in costs]) - elapsed, OVERDUE * elapsed) if costs else 0.0
+
+
+def _seconds(option: Option) -> tuple[float, float]:
+    """To be set aside, and usually needed."""
+    return option.allowed or 0.0, option.likely or 0.0
 
 
 def _scaled(cost: Cost, size: int) -> float:

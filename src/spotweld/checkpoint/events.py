@@ -106,6 +106,10 @@ class Carried(_Event, frozen=True):
     manifest: str
     published: bool = False
     """That is the run's store: from now on it outlives the machine."""
+    size: int = 0
+    """Bytes that had to be written; 0: none, or not known."""
+    delta: bool = False
+    """Some of it is stored as differences from another checkpoint."""
 
 
 class SaveFailed(_Event, frozen=True):
@@ -151,8 +155,8 @@ class Emergency(_Event, frozen=True):
     """What is done about a machine that will be taken."""
 
     decision: str
-    """``full``: a last save of everything; ``delta``: of what changed; ``none``: too little time, the last published
-    checkpoint stands."""
+    """``full``: a last save that stands alone; ``delta``: of the differences from a checkpoint that is in the store;
+    ``none``: too little time, the last published checkpoint stands."""
     predicted: float | None
     """Seconds that it is expected to take (``none``: that the quickest way would have taken); None: not known."""
     remaining: float | None

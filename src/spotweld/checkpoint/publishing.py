@@ -14,6 +14,8 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from spotweld.checkpoint.format import (
     FORMAT,
     Chunk,
@@ -54,6 +56,15 @@ packs are referred to again: where a few chunks change each time, what lies besi
 _SPARSE = 0.5
 """Beyond that, packs of which less than this share is in use are not: what lives in them is written anew, so that no
 store fills up with packs of which little is left."""
+
+
+class Written(msgspec.Struct, frozen=True):
+    """What a checkpoint came to in its store."""
+
+    size: int = 0
+    """Bytes that had to be written; 0: none, or nobody counted them."""
+    delta: bool = False
+    """It has differences in it, so it is worth no more than the checkpoint that they were taken against."""
 
 
 class Publisher:
@@ -99,6 +110,8 @@ class Publisher:
         """Of packs, by key."""
         self.newest = whole
         """The manifest of what was published, or restored, last."""
+        self.written = Written()
+        """By the newest checkpoint that was published here."""
         self.pinned: frozenset[str] = frozenset()
         """Keys of manifests that are kept whatever the retention says, because somebody reads them."""
         self._base_key = ""
@@ -146,6 +159,7 @@ class Publisher:
         if self._encoder is not None:
             self._encoder.published(tuple(packer.chunks[at] for at in range(len(chunks))), near)
             self._note_base(key, manifest)
+        self.written = Written(sum(packer.sizes.values()), any(chunk.base is not None for chunk in chunks))
         self._remember(manifest)
         self._sweep()
         return new
@@ -208,6 +222,21 @@ class Publisher:
         """A chunk of that digest and size need not be stored again."""
         return (name, raw) in self._known
 
+    def stand_alone(self) -> None:
+        """Let the next checkpoint depend on no other: everything that is a difference is stored anew."""
+        if self._encoder is not None:
+            self._encoder.base = None
+        self._forget_differences()
+
+    def _forget_differences(self) -> None:
+        self._known = {name: stored for name, stored in self._known.items() if stored.base is None}
+        manifest = self.newest
+        self.unchanged = {
+            number: name
+            for number, name in self.unchanged.items()
+            if manifest is not None and (name, manifest.chunks[number].raw) in self._known
+        }
+
     def _note_base(self, key: str, manifest: Manifest) -> None:
         """Keep the checkpoint that differences are taken against, as long as it is that."""
         base = self._encoder.base if self._encoder is not None else None
@@ -225,9 +254,6 @@ class Publisher:
         """Let the next checkpoint refer to this one's chunks."""
         self.newest = manifest
         self._known = known_chunks(manifest.chunks, manifest.packs)
-        if self._encoder is not None and self._encoder.base is None:
-            # The next one is to stand alone, as a base has to.
-            self._known = {name: stored for name, stored in self._known.items() if stored.base is None}
         self._sizes = {pack.key: pack.size for pack in manifest.packs}
         digests = {number: chunk.digest for number, chunk in enumerate(manifest.chunks)}
         self.unchanged = {
@@ -236,6 +262,8 @@ class Publisher:
             if self._digests.get(number) == name and (name, manifest.chunks[number].raw) in self._known
         }
         self._digests = digests
+        if self._encoder is not None and self._encoder.base is None:
+            self._forget_differences()  # the next one is to stand alone, as a base has to
 
     def _sweep(self) -> None:
         """Delete what the published head does not reach. What cannot be deleted now is tried again next time."""

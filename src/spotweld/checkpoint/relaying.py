@@ -9,6 +9,7 @@ import msgspec
 
 from spotweld.checkpoint.cadence import retry_after
 from spotweld.checkpoint.format import Manifest
+from spotweld.checkpoint.publishing import Written
 from spotweld.checkpoint.reading import Buffers, read_chunk
 from spotweld.checkpoint.snapshot import Content, Snapshot
 from spotweld.checkpoint.staging import Staging
@@ -32,6 +33,8 @@ class Load(msgspec.Struct, frozen=True):
     manifest: Manifest
     began: float
     """When its capture began, by the monotonic clock."""
+    alone: bool = False
+    """It is to depend on no other checkpoint where it gets to."""
 
 
 class Carried(msgspec.Struct, frozen=True):
@@ -42,9 +45,15 @@ class Carried(msgspec.Struct, frozen=True):
     """What the slower tier has published; None: it failed, and will be tried again."""
     seconds: float
     """From the start of the capture."""
+    carrying: float
+    """Seconds of these that it was being carried, and not waiting for its turn."""
     error: Exception | None
     failures: int
     """In a row."""
+    written: Written
+    """What had to be written there; as of the former one if it failed."""
+    differences: bool
+    """The next one may be stored as differences."""
 
 
 class Relay:
@@ -71,6 +80,7 @@ class Relay:
         self._thread: threading.Thread | None = None
         self._staging = Staging(_MEMORY)
         self._not_before = float("-inf")
+        self._since = 0.0
         self._hurried = self._closed = False
         self._failures = 0
 
@@ -89,9 +99,9 @@ class Relay:
 
     @property
     def began(self) -> float | None:
-        """When the capture of what is carried now began; None: nothing is."""
+        """Since when the current one is being carried; None: nothing is."""
         with self._lock:
-            return None if self._current is None else self._current.began
+            return None if self._current is None else self._since
 
     def offer(self, load: Load) -> None:
         """Carry this one next, instead of any that still waits."""
@@ -133,12 +143,13 @@ class Relay:
                     self._thread = None
                     return
                 if pause <= 0:
+                    self._since = self._clock.monotonic()
                     load, self._current, self._waiting = self._waiting, self._waiting, None
             if pause > 0:
                 self._wake.wait(pause)
                 self._wake.clear()
                 continue
-            self._not_before = self._clock.monotonic() + self._every
+            self._not_before = self._since + self._every
             ended = self._carry(load)
             with self._lock:
                 self._current = None
@@ -155,6 +166,8 @@ class Relay:
 
     def _carry(self, load: Load) -> Carried:
         kept, error = None, None
+        if load.alone:
+            self._publisher.stand_alone()
         snapshot = _read(self._fast, load, self._staging, self._clock)
         stored = {
             number: chunk.digest
@@ -169,7 +182,17 @@ class Relay:
             error = failure
         reader.join()
         self._failures = 0 if kept is not None else self._failures + 1
-        return Carried(load, kept, self._clock.monotonic() - load.began, error, self._failures)
+        now, publisher = self._clock.monotonic(), self._publisher
+        return Carried(
+            load=load,
+            kept=kept,
+            seconds=now - load.began,
+            carrying=now - self._since,
+            error=error,
+            failures=self._failures,
+            written=publisher.written,
+            differences=publisher.base is not None,
+        )
 
 
 def _read(fast: Objects, load: Load, staging: Staging, clock: Clock) -> Snapshot:

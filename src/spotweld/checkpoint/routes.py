@@ -69,17 +69,27 @@ class Route:
 
     @property
     def began(self) -> float | None:
-        """When the capture of what is on its way to the store began, by the monotonic clock; None: nothing is."""
+        """Since when a checkpoint is being carried to the store, by the monotonic clock; None: nothing is."""
         return self._relays[-1][1].began if self._relays else None
 
-    def saved(self, kept: Kept, began: float) -> None:
-        """A checkpoint is in the first tier: carry it on. No save may run."""
+    def saved(self, kept: Kept, began: float, *, alone: bool = False) -> None:
+        """A checkpoint is in the first tier: carry it on. No save may run.
+
+        Args:
+            kept: what the first tier has published.
+            began: when its capture began, by the monotonic clock.
+            alone: let it depend on no other checkpoint where it gets to.
+        """
         manifest = self.first.newest
         if self.direct or manifest is None:
             return
         for _, relay in self._relays:
-            relay.offer(Load(kept, manifest, began))
+            relay.offer(Load(kept, manifest, began, alone))
         self._pin()
+
+    def stand_alone(self) -> None:
+        """Let the next snapshot depend on no other where it is published. No save may run."""
+        self.first.stand_alone()
 
     def collect(self) -> list[tuple[str, Carried]]:
         """What has come to slower tiers, or failed to, since the last call; with the tier's URL."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import astuple
+
 from spotweld.checkpoint import cadence, events
 from spotweld.checkpoint.cadence import Cost
 from spotweld.checkpoint.saving import Saver
@@ -66,6 +68,17 @@ class Saves:
         """Of the latest saves."""
         self.deliveries: tuple[Cost, ...] = ()
         """The same, but until they were durable in the store."""
+        self.efforts: tuple[Cost, ...] = ()
+        """The same without the time that they waited for former ones, or for the store's turn: what a save needs that
+        nothing is in the way of."""
+        self.whole = 0
+        """Bytes that the latest of them which stands alone had to write; 0: not known."""
+        self.differences = False
+        """The next may be stored as differences from one that is in the store."""
+        self.alone = False
+        """What is begun from now on is to depend on no other checkpoint in the store."""
+        self._alone = False
+        """So is the latest that was begun."""
         self.failures = 0
         """In a row."""
         self._retry_at = 0.0
@@ -112,6 +125,9 @@ class Saves:
             self.saved == step and (carrying or self.durable == step) and not self._route.direct
         ):
             return False
+        self._alone = self.alone
+        if self._alone:
+            self._route.stand_alone()
         try:
             snapshot = self._capture(step)
             self._staging.grow(snapshot.content.sizes)
@@ -183,17 +199,22 @@ class Saves:
         """Take note of what has come to slower tiers; the error if the store did not take it."""
         error = None
         for store, carried in self._route.collect():
+            if store == self._route.store:
+                self.differences = carried.differences
             if isinstance(carried.error, Fenced):
                 raise carried.error
             step = carried.load.kept.step
             if carried.kept is not None:
-                if store == self._route.store:
+                published, (size, delta) = store == self._route.store, astuple(carried.written)
+                if published:
                     self.durable = step
-                    cost = Cost(self.costs[-1].stall if self.costs else 0.0, carried.seconds)
-                    self.deliveries = cadence.latest(self.deliveries, cost)
-                published = store == self._route.store
+                    stall, first = (self.costs[-1].stall, self.costs[-1].seconds) if self.costs else (0.0, 0.0)
+                    self.deliveries = cadence.latest(self.deliveries, Cost(stall, carried.seconds, size, delta))
+                    self._note(Cost(stall, first + carried.carrying, size, delta))
                 self._tell.write(
-                    events.Carried(self._clock.now(), step, store, carried.seconds, carried.kept.key, published)
+                    events.Carried(
+                        self._clock.now(), step, store, carried.seconds, carried.kept.key, published, size, delta
+                    )
                 )
             else:
                 if store == self._route.store:
@@ -207,8 +228,15 @@ class Saves:
                     self._unreadable = True
         return error
 
+    def _note(self, effort: Cost) -> None:
+        """So much did it take until it was in the store."""
+        self.efforts = cadence.latest(self.efforts, effort)
+        if not effort.delta:
+            self.whole = effort.size
+
     def _give_up_tiers(self) -> None:
         if self._route.give_up_tiers():
+            self.differences = False
             self._saver = Saver(self._route.first, self._clock)
 
     def _succeed(self, outcome: Outcome, kept: Kept) -> None:
@@ -216,12 +244,14 @@ class Saves:
             warn(f"saving works again: step {outcome.step} is durable")
         self.failures, self._retry_at = 0, 0.0
         self.saved = outcome.step
-        self._route.saved(kept, outcome.began)
+        self._route.saved(kept, outcome.began, alone=self._alone)
         if self._route.direct:
             self.durable = outcome.step
-        self.costs = cadence.latest(self.costs, Cost(outcome.stall, outcome.seconds))
+        cost = Cost(outcome.stall, outcome.seconds, *astuple(outcome.written))
+        self.costs = cadence.latest(self.costs, cost)
         if self._route.direct:
             self.deliveries = self.costs
+            self._note(cost)
         now, size, tier = self._clock.now(), outcome.size, self._route.tier
         self._tell.write(
             events.Saved(now, outcome.step, outcome.reason, outcome.stall, outcome.seconds, size, kept.key, tier)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from spotweld.checkpoint.publishing import Written
 from spotweld.store.heads import Kept
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class Outcome(msgspec.Struct, frozen=True):
     error: Exception | None
     began: float
     """When the capture began, by the monotonic clock."""
+    written: Written
+    """What had to be written; as of the former save if this one failed."""
 
 
 class Saver:
@@ -83,7 +86,7 @@ class Saver:
             kept = self._publisher.publish(snapshot)
         except Exception as failure:  # noqa: BLE001 - whatever it is, training goes on and is told
             error = failure
-        seconds = self._clock.monotonic() - snapshot.began
+        seconds, written = self._clock.monotonic() - snapshot.began, self._publisher.written
         self._outcome = Outcome(
-            snapshot.step, reason, snapshot.stall, seconds, snapshot.size, kept, error, snapshot.began
+            snapshot.step, reason, snapshot.stall, seconds, snapshot.size, kept, error, snapshot.began, written
         )

@@ -170,11 +170,10 @@ class Session:
         if not self._left:
             give_up = time.monotonic() + _FLUSH
             with suppress(Fenced):
-                while self._saves.active and time.monotonic() < give_up:
+                # Settled before it is looked at: what has come to a fast tier still has to set out for the store. A
+                # store that refuses now is not waited for.
+                while self._saves.settle() is None and self._saves.active and time.monotonic() < give_up:
                     self._saves.wait(_GLANCE)
-                    if self._saves.settle() is not None:
-                        break  # a store that refuses now is not waited for
-                self._saves.settle()
         self._saves.close()
 
     def _open(self, state: Mapping[str, object], objects: Objects) -> Saves:
@@ -257,6 +256,7 @@ class Session:
     def _act(self) -> None:
         notice = self._listen()
         self._look_out(notice)
+        self._saves.alone = False
         if self._is_terminal(notice):
             self._answer()
         risky = notice is not None and notice.kind is Kind.REBALANCE
@@ -296,6 +296,7 @@ class Session:
         """Do what is to be done about a machine that will be taken."""
         now = self._emergency()
         decision = emergency.decide(now)
+        self._saves.alone = decision.option is not None and decision.option.name == emergency.FULL
         match decision.act:
             case Act.SAVE:
                 self._answered = self._saves.begin(self.step, "notice", urgent=True)
@@ -347,9 +348,9 @@ class Session:
         saves, elapsed = self._saves, self._saves.under_way
         return emergency.Situation(
             remaining=self._watcher.remaining(),
-            options=(emergency.predict("full", saves.deliveries),),
+            options=emergency.ways(saves.efforts, saves.whole, differences=saves.differences),
             pace=self._pacing.pace,
-            running=None if elapsed is None else emergency.still_needs(saves.deliveries, elapsed),
+            running=None if elapsed is None else emergency.still_needs(saves.efforts, elapsed),
             durable=saves.durable == self.step,
             answered=self._answered,
         )

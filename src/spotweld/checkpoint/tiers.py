@@ -70,8 +70,9 @@ def open_tiers(tiers: Iterable[Tier], run: str, attempt: int, lead: Head) -> lis
             objects = open_store(tier.store)
             try:
                 writer = take_over(objects, inside, attempt, lead=lead)
-            except Corrupt:
-                objects.delete(head_key(inside))  # they are only copies: begin anew
+            except Corrupt as error:
+                warn(f"the tier {tier.store} begins anew, since it has only copies: {error}")
+                objects.delete(head_key(inside))
                 writer = take_over(objects, inside, attempt, lead=lead)
             _forget(objects, run, inside)
         except Fenced:

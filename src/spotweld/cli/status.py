@@ -13,7 +13,7 @@ from spotweld.cli.output import print_json, print_table, say
 from spotweld.cli.parts import Known, known_run, open_log, run_argument
 from spotweld.cli.session import json_option, open_project
 from spotweld.errors import StoreError
-from spotweld.report.words import CAUSES, origin
+from spotweld.report.words import CAUSES, last_save, origin
 from spotweld.runs.accounts import spent
 from spotweld.runs.drive import is_driven
 from spotweld.runs.events import Cause
@@ -39,9 +39,10 @@ def command(name: str | None, *, as_json: bool) -> None:
     With a run's name that object alone, and in it "driven" (whether a
     controller is at work), "placements", each {attempt, zone,
     capacity_type, hourly, why, machine, started, ended, cause, detail,
-    from_step, from_tier, from_why, to_step, durable_step, steps_lost}, where
-    durable_step is the newest in the run's store, and from_tier empty for
-    that store; and "cadence" of the latest attempt that told it: {attempt,
+    from_step, from_tier, from_why, to_step, durable_step, last_save,
+    steps_lost}, where durable_step is the newest in the run's store, from_tier
+    empty for that store, and last_save what was decided when the machine was
+    about to go: full, delta or none; and "cadence" of the latest attempt that told it: {attempt,
     why, interval, steps, rule, stall, interference, measured, durable,
     hazard, age, risky, max_lost_work, kept}. Times are seconds since 1970
     UTC; null: none, or not known.
@@ -109,11 +110,12 @@ def _steps(attempt: Progress | None) -> dict[str, Any]:
         "from_why": restored.why if restored is not None else None,
         "to_step": attempt.last if attempt is not None else None,
         "durable_step": attempt.safe if attempt is not None else None,
+        "last_save": attempt.last_save.decision if attempt is not None and attempt.last_save is not None else None,
     }
 
 
 def _checkpoint_lines(attempt: Progress) -> list[tuple[str, str]]:
-    """Where the state came from and where it is now, if fast tiers have to do with it."""
+    """Where the state came from and where it is now, if fast tiers have to do with it; how it was saved at the end."""
     lines = []
     if attempt.restored is not None and (told := origin(attempt.restored)):
         lines.append(("resumed", f"step {attempt.restored.step}{told}"))
@@ -122,6 +124,8 @@ def _checkpoint_lines(attempt: Progress) -> list[tuple[str, str]]:
         safe = "nothing is durable yet" if attempt.safe is None else f"step {attempt.safe} is durable"
         on = "" if step == attempt.safe else f"; step {step} is in {tier}, and goes with the machine"
         lines.append(("checkpoint", f"{safe}{on}"))
+    if attempt.last_save is not None:
+        lines.append(("last save", last_save(attempt.last_save)))
     return lines
 
 

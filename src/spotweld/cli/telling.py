@@ -8,7 +8,7 @@ from spotweld.checkpoint import events as told
 from spotweld.checkpoint.risk import Level
 from spotweld.preemption.notices import Kind
 from spotweld.report.markup import clean
-from spotweld.report.words import origin
+from spotweld.report.words import last_save, origin
 from spotweld.runs import events as logged
 from spotweld.runs.following import Told
 from spotweld.runs.states import RunState, apply, fold
@@ -23,10 +23,6 @@ INDENT = 15
 """Where the text of a line begins: behind the time and the attempt."""
 _SAVES_EVERY = 10.0
 """Seconds between two lines about saves that the cadence asked for."""
-_LAST = {
-    "none": "no last checkpoint: the newest one stands",
-    "delta": "a last checkpoint of what has changed: there is no time for a whole one",
-}
 
 
 class Teller:
@@ -120,14 +116,8 @@ class Teller:
                 return f"notice from {notice.source}: this machine goes{left}"
             case told.Withdrawn():
                 return "the notice was withdrawn"
-            case told.Emergency(decision=decision, predicted=predicted, remaining=remaining):
-                figures = ", ".join(
-                    f"{format_duration(seconds)} {what}"
-                    for seconds, what in ((predicted, "needed"), (remaining, "left"))
-                    if seconds is not None
-                )
-                what = _LAST.get(decision, "a last checkpoint")
-                return f"{what}{f' ({figures})' if figures else ''}"
+            case told.Emergency():
+                return last_save(event)
             case told.Fenced():
                 return "a later attempt owns the run; this one stops"
             case told.Leaving(step=step, why=why):

@@ -11,7 +11,7 @@ from spotweld.runs.events import Cause
 from spotweld.values.durations import format_duration
 
 if TYPE_CHECKING:
-    from spotweld.checkpoint.events import Restored
+    from spotweld.checkpoint.events import Emergency, Restored
     from spotweld.report.story import Attempt
     from spotweld.values.money import Money
 
@@ -33,6 +33,11 @@ OUTCOMES = {
     Outcome.CUT: "cut off",
     Outcome.DAMAGED: "damaged",
 }
+_LAST = {
+    "none": "no last checkpoint: the newest one stands",
+    "full": "a last checkpoint of everything",
+    "delta": "a last checkpoint of what has changed: there is no time for a whole one",
+}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -47,6 +52,17 @@ def origin(restored: Restored) -> str:
     """Where a state came from, and why from there, to be put behind "step 7"; empty: there was only the store."""
     place = restored.tier or "the store"
     return f" from {place} ({restored.why})" if restored.why else f" from {place}" if restored.tier else ""
+
+
+def last_save(event: Emergency) -> str:
+    """What was done when the machine was about to go."""
+    figures = ", ".join(
+        f"{format_duration(seconds)} {what}"
+        for seconds, what in ((event.predicted, "needed"), (event.remaining, "left"))
+        if seconds is not None
+    )
+    what = _LAST.get(event.decision, "a last checkpoint")
+    return f"{what} ({figures})" if figures else what
 
 
 def moment(seconds: float) -> str:

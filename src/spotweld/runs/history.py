@@ -35,6 +35,8 @@ class Progress(msgspec.Struct, frozen=True):
     """Where it went on; None: from the beginning, or it never came so far."""
     cadence: Plan | None = None
     """How often it saved, and why, when it told so last."""
+    last_save: told.Emergency | None = None
+    """What it did when its machine was about to go; None: nothing was to be done yet."""
 
     @property
     def last(self) -> int | None:
@@ -65,6 +67,7 @@ def progress(happenings: Iterable[object]) -> dict[int, Progress]:  # noqa: C901
     restored: dict[int, told.Restored] = {}
     totals: dict[int, int] = {}
     plans: dict[int, Plan] = {}
+    last_saves: dict[int, told.Emergency] = {}
     for happening in happenings:
         if not isinstance(happening, Told):
             continue
@@ -89,6 +92,8 @@ def progress(happenings: Iterable[object]) -> dict[int, Progress]:  # noqa: C901
                 durable[number] = max(event.step, durable.get(number, 0))
             case told.Cadence():
                 plans[number] = event.plan
+            case told.Emergency():
+                last_saves[number] = event
             case _:
                 pass
     return {
@@ -101,6 +106,7 @@ def progress(happenings: Iterable[object]) -> dict[int, Progress]:  # noqa: C901
             nearby.get(number),
             restored.get(number),
             plans.get(number),
+            last_saves.get(number),
         )
         for number in sorted(first.keys() | marks.keys())
     }

@@ -16,7 +16,7 @@ from spotweld.checkpoint.distributed.shards import Share, Whole, merge, renumber
 from spotweld.checkpoint.encoding import encoder_for
 from spotweld.checkpoint.format import LeafRecord, pack_key
 from spotweld.checkpoint.packing import Packer
-from spotweld.checkpoint.publishing import Publisher, chunk_table, known_chunks
+from spotweld.checkpoint.publishing import Publisher, Written, chunk_table, known_chunks
 from spotweld.checkpoint.snapshot import Content, LiveSource, Snapshot
 from spotweld.store.heads import Kept
 
@@ -110,7 +110,8 @@ class Storer:
     ) -> None:
         self._objects, self._run, self._epoch, self._rank = objects, run, epoch, rank
         self._encoder = encoder_for(compress, objects)
-        self._known = known_chunks(whole.chunks, whole.packs) if whole else {}
+        known = known_chunks(whole.chunks, whole.packs) if whole else {}
+        self._known = {name: stored for name, stored in known.items() if stored.base is None}
         self._sizes = {pack.key: pack.size for pack in whole.packs} if whole else {}
         self._serial = itertools.count()
         self._digests: dict[int, Digest] = {}
@@ -186,6 +187,11 @@ class GroupPublisher:
         self._group, self._storer, self._publisher = group, storer, publisher
         self.newest: Manifest | None = None
         """None: nobody carries a group's checkpoints on from here."""
+        self.written = Written()
+        """Not counted."""
+
+    def stand_alone(self) -> None:
+        """As of a ``Publisher``. Nothing is to be done: a group takes no differences, and refers to none."""
 
     @property
     def unchanged(self) -> dict[int, Digest]:
