@@ -133,7 +133,7 @@ def test_steps_go_on_when_the_state_grows_while_the_store_does_not_answer(traini
     def before(verb: str, key: str) -> None:
         if verb == "create" and "/packs/" in key:
             hangs.set()
-            waited.append(go_on.wait(5))
+            waited.append(go_on.wait(60))
 
     def at(step: int, _saves: object) -> None:
         if step == 8:
