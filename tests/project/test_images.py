@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import re
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from spotweld.errors import ProjectError, UsageError
 from spotweld.images.opening import open_registry
 from spotweld.images.references import parse_reference
 from spotweld.images.scope import platform_arguments
+from spotweld.project.graph import build_order
 from spotweld.project.imagekeys import BARE, IMAGE, JOB_IMAGE, NAME, REFERENCE, REGISTRY
 from spotweld.project.nouns import Lifetime, Project, Registries
 from spotweld.project.reading import load_project
@@ -109,6 +111,17 @@ def test_one_clear_error_with_its_place(folder: Path, text: str, line: int, colu
     assert said in error.what
     assert error.why
     assert todo in error.todo
+
+
+def test_the_example_of_the_page_loads(folder: Path) -> None:
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "images-file.md").read_text()
+    for context in ("docker/base", "docker/ml-stack"):
+        (folder / context).mkdir(parents=True)
+        (folder / context / "Dockerfile").touch()
+    (folder / "docker/train.Dockerfile").touch()
+    project = load(folder, "name: x\n" + page.split("```yaml\n")[1].split("```")[0])
+    order = [image.name for image in build_order(project.images, [project.jobs["train"].image])]
+    assert order == ["base", "ml-stack", "trainer"]
 
 
 def test_links_do_not_lead_outside(folder: Path) -> None:
