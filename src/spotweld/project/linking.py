@@ -53,7 +53,7 @@ def check_job_image(job: Job, images: Mapping[str, Image], sheet: Sheet) -> None
     at = sheet.node("jobs", job.name, "image")
     shown = quoted(job.image, 120)
     if re.fullmatch(BARE, job.image):
-        hub = f"write docker.io/library/{job.image}:latest for Docker Hub's"
+        hub = f"or write docker.io/library/{job.image}:latest for Docker Hub's"
         why = "a name without a slash, a tag and a digest is one of this file's images"
         sheet.refuse(
             at, f"jobs.{job.name}.image: there is no image {shown}", why, f"{_instead(job.image, images)}; {hub}"
