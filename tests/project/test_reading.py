@@ -32,9 +32,22 @@ providers:
     speed: 60
     notices: [30s, 20ms, none]
     boot: 500ms
+images:
+  trainer:
+    context: src
+    dockerfile: ../docker/train.Dockerfile
+    args: {CUDA: "12.4"}
+    bases: {"debian:bookworm": base}
+    platform: linux/arm64/v8
+    target: runtime
+    lifetime: persistent
+    keep: 7
+  base: {}
+registries: {persistent: https://registry.example.org:5000, ephemeral: oci:here}
 jobs:
   train:
     command: python train.py
+    image: trainer
     setup: pip install -r requirements.txt
     workdir: src
     env: {EPOCHS: "30"}
@@ -55,6 +68,9 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "traces").mkdir()
     (tmp_path / "traces" / "a.json").write_text("{}")
     (tmp_path / "src").mkdir()
+    (tmp_path / "docker").mkdir()
+    for name in ("Dockerfile", "docker/train.Dockerfile"):
+        (tmp_path / name).write_text("FROM debian:bookworm\n")
     return tmp_path
 
 
@@ -101,6 +117,7 @@ def test_every_key_arrives(folder: Path) -> None:
             "train": nouns.Job(
                 name="train",
                 command="python train.py",
+                image="trainer",
                 setup="pip install -r requirements.txt",
                 workdir=folder / "src",
                 env={"EPOCHS": "30"},
@@ -113,6 +130,21 @@ def test_every_key_arrives(folder: Path) -> None:
             ),
             "evaluate": nouns.Job(name="evaluate", command="python evaluate.py", workdir=folder),
         },
+        images={
+            "trainer": nouns.Image(
+                name="trainer",
+                context=folder / "src",
+                dockerfile=folder / "src/../docker/train.Dockerfile",
+                args={"CUDA": "12.4"},
+                bases={"debian:bookworm": "base"},
+                platform="linux/arm64",
+                target="runtime",
+                lifetime=nouns.Lifetime.PERSISTENT,
+                keep=7,
+            ),
+            "base": nouns.Image(name="base", context=folder, dockerfile=folder / "Dockerfile"),
+        },
+        registries=nouns.Registries("https://registry.example.org:5000", f"oci:{folder}/here"),
     )
 
 

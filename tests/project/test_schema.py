@@ -64,6 +64,9 @@ def test_defaults_are_those_of_the_nouns() -> None:
     assert job["checkpoint"]["properties"]["every"]["default"] == "auto"
     assert job["checkpoint"]["properties"]["keep_last"]["default"] == 3
     assert job["retry"]["properties"]["on_events"]["default"] == ["no-capacity", "interruption", "error"]
+    image = schema()["properties"]["images"]["additionalProperties"]["properties"]
+    shown = {name: key["default"] for name, key in image.items() if "default" in key}
+    assert shown == {"context": ".", "dockerfile": "Dockerfile", "lifetime": "ephemeral", "keep": 3}
     local = schema()["properties"]["providers"]["properties"]["local"]["properties"]
     assert local["up"]["default"] == "3600s"
     assert local["notices"]["default"] == ["30s"]
@@ -152,6 +155,7 @@ def test_what_the_schema_refuses_the_loader_refuses_too(
 ) -> None:
     # Not a name that another test could find from below.
     file = tmp_path_factory.getbasetemp() / "generated.yaml"
+    (file.parent / "Dockerfile").touch()
     text = json.dumps(project, ensure_ascii=False)
     file.write_text(text, encoding="utf-8")
     with suppress(ProjectError):
@@ -184,6 +188,13 @@ def refused(change: dict[str, Any]) -> bool:
         {"jobs": {"t": {"command": "a", "checkpoint": {"staging_memory": 2000000000}}}},
         {"providers": {"local": {"zones": {}}}},
         {"providers": {"local": {"speed": 0}}},
+        {"images": {"Base": {}}},
+        {"images": {"base": {"contxt": "."}}},
+        {"images": {"base": {"platform": "linux/x86_64"}}},
+        {"images": {"base": {"bases": {"debian": "A:1"}}}},
+        {"images": {"base": {"lifetime": "eternal"}}},
+        {"registries": {"persistent": "https://user:password@host"}},
+        {"jobs": {"t": {"command": "a", "image": "https://host/a"}}},
         {"store": "memory:"},
         {"store": "s3://user:password@bucket"},
     ],

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from spotweld.errors import UsageError
 from spotweld.project.keys import NAME, PROJECT
 from spotweld.project.nodes import Kind, Pairs
-from spotweld.project.nouns import LocalProvider
+from spotweld.project.nouns import LocalProvider, Registries
 from spotweld.project.parsing import parse
 from spotweld.project.reading import load_project
 from spotweld.project.schema import schema_json
@@ -51,7 +51,22 @@ def test_its_first_line_tells_editors_where_the_schema_is() -> None:
 
 def test_every_top_level_key_is_shown() -> None:
     for key in PROJECT.keys:
-        assert f"\n{key}:" in starter("x")
+        assert re.search(rf"^(# )?{key}:", starter("x"), re.MULTILINE), key
+
+
+def test_the_commented_images_are_right(tmp_path: Path) -> None:
+    begin = starter("x").index("# images:")
+    before, block, after = starter("x")[:begin], *starter("x")[begin:].split("\n\n", 1)
+    file = tmp_path / "spotweld.yaml"
+    file.write_text(f"{before}{re.sub('^# ', '', block, flags=re.MULTILINE)}\n\n{after}")
+    (tmp_path / "base").mkdir()
+    for folder in (tmp_path, tmp_path / "base"):
+        (folder / "Dockerfile").write_text("FROM scratch\n")
+    project = load_project(file)
+    assert project.images["trainer"].bases == {"base": "base"}
+    assert project.registries == Registries(
+        f"oci:{tmp_path}/.spotweld/images/persistent", f"oci:{tmp_path}/.spotweld/images/ephemeral"
+    )
 
 
 def test_a_project_file_is_never_overwritten(tmp_path: Path) -> None:

@@ -37,6 +37,21 @@ def test_the_store_is_not_frozen_into_itself(folder: Path) -> None:
     assert [file.path for file in plan(folder).source.files] == ["spotweld.yaml"]
 
 
+def test_images_are_not_frozen_either(folder: Path) -> None:
+    text = (folder / "spotweld.yaml").read_text()
+    (folder / "spotweld.yaml").write_text(f"{text}registries: {{ephemeral: oci:layers}}\n")
+    (folder / "layers").mkdir()
+    (folder / "layers/blob").write_bytes(b"x" * 100)
+    assert "layers/blob" not in [file.path for file in plan(folder).source.files]
+
+
+def test_a_job_with_an_image_is_refused_for_now(folder: Path) -> None:
+    (folder / "spotweld.yaml").write_text("name: x\njobs: {t: {command: 'true', image: 'debian:12'}}\n")
+    with pytest.raises(UsageError, match="cannot run jobs in them yet") as caught:
+        plan(folder)
+    assert "remove image" in caught.value.todo
+
+
 def test_drawn_names_differ_and_given_ones_are_checked(folder: Path) -> None:
     assert plan(folder, None).run != plan(folder, None).run
     assert plan(folder, None).run.startswith("t-")

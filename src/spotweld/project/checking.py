@@ -17,6 +17,9 @@ from spotweld.values.money import Money
 _WHOLE = re.compile(r"[-+]?[0-9]+")
 _DECIMAL = re.compile(r"[-+]?[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?")
 
+OUTSIDE = "a machine that builds gets this folder and nothing else"
+MOVE = "move it there, or the project file to a folder above"
+
 
 class Sheet(msgspec.Struct, frozen=True):
     """What is known while one file is checked."""
@@ -24,8 +27,23 @@ class Sheet(msgspec.Struct, frozen=True):
     file: str
     folder: pathlib.Path
     """Absolute; relative paths start here."""
+    root: Node | None = None
+    """The whole file."""
     money: list[tuple[Money, str, Scalar]] = []
     """Every amount of money that was read, the key it belongs to and its node."""
+
+    def node(self, *keys: str) -> Node | None:
+        """The value that stands under ``keys``, or the innermost of them that is there."""
+        found = value = self.root
+        for key in keys:
+            if not isinstance(value, Pairs) or key not in value.pairs:
+                return found
+            found, value = value.pairs[key]
+        return value
+
+    def holds(self, path: pathlib.Path) -> bool:
+        """Whether ``path`` is the file's folder or below it, after all symbolic links."""
+        return path.resolve().is_relative_to(self.folder.resolve())
 
     def refuse(self, node: Node | None, what: str, why: str = "", todo: str = "") -> NoReturn:
         """Raise the error that stands at ``node``."""
@@ -146,6 +164,8 @@ def _path(shape: Path, node: Node, at: str, sheet: Sheet) -> pathlib.Path:
         why = f"{noun} is needed here" if different else f"there is nothing at {quoted(str(path), 120)}"
         what = f"is not {noun}" if different else "does not exist"
         sheet.refuse(node, f"{at}: {quoted(node.text)} {what}", why, todo)
+    if shape.inside and not sheet.holds(path):
+        sheet.refuse(node, f"{at}: {quoted(node.text)} is outside the project's folder", OUTSIDE, MOVE)
     return path
 
 

@@ -10,6 +10,7 @@ from pathlib import Path as FilePath
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from spotweld.project.imagekeys import IMAGES, JOB_IMAGE, REGISTRIES
 from spotweld.project.nouns import (
     LEAST_STAGING,
     CheckpointPolicy,
@@ -28,6 +29,7 @@ from spotweld.project.nouns import (
     Tier,
 )
 from spotweld.project.shapes import Choice, Key, Named, Number, Path, Several, Table, Text, Whole
+from spotweld.project.texts import PRINTABLE, VALUE
 from spotweld.project.urls import DEFAULT_STORE, STORE_URL, TIER_URL, absolute_store, check_store
 from spotweld.values.durations import DURATION, parse_duration
 from spotweld.values.money import MONEY, Money, parse_money
@@ -36,7 +38,6 @@ from spotweld.values.sizes import SIZE, parse_size
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_PRINTABLE = r"[^\u0000-\u0008\u000b-\u001f\u007f]"
 _STEPS = r"([1-9][0-9]{0,8}) steps?"
 _PART = r"(?!\.\.?(?:/|$))[^/\\\u0000-\u001f\u007f]+"
 _UNITS = "a number and a unit: ms, s, m, h or d"
@@ -126,7 +127,7 @@ def _money(read: Callable[[str], Money], example: str) -> Text:
 
 def _command(example: str) -> Text:
     rule = "it takes a shell command line"
-    return Text("a command", rule, example, rf"{_PRINTABLE}*[^\s\u0000-\u001f]{_PRINTABLE}*", longest=32_768)
+    return Text("a command", rule, example, rf"{PRINTABLE}*[^\s\u0000-\u001f]{PRINTABLE}*", longest=32_768)
 
 
 def _path(noun: str, example: str) -> Text:
@@ -139,14 +140,6 @@ NAME = Text(
     "names are lower-case letters, digits, - and _, at most 63, and begin with a letter or a digit",
     "digits-2",
     "[a-z0-9][a-z0-9_-]{0,62}",
-)
-_VALUE = Text(
-    "text",
-    "it takes text without control characters",
-    '"30"',
-    _PRINTABLE + "*",
-    longest=32_768,
-    secret=True,
 )
 _LABEL_KEY = Text(
     "a label's key",
@@ -256,7 +249,8 @@ _JOB = Table(
         "command": Key(_command("python train.py"), "A shell command line, run in the job's folder.", required=True),
         "setup": Key(_command("pip install -r requirements.txt"), "Run before the command on every machine."),
         "workdir": Key(Path(folder=True), "The folder that is copied to every machine; by default the project's own."),
-        "env": Key(Named(_VARIABLE, _VALUE), "Environment variables of both commands."),
+        "image": Key(JOB_IMAGE, "What to run it in: an image of this file, or any other; by default none."),
+        "env": Key(Named(_VARIABLE, VALUE), "Environment variables of both commands."),
         "spot_policy": Key(
             Choice(SpotUse), "Which capacity to use; auto: spot, and on-demand when spot keeps failing."
         ),
@@ -322,6 +316,8 @@ PROJECT = Table(
             "Who rents machines.",
         ),
         "placement": Key(_PLACEMENT, "How machines are chosen."),
+        "images": Key(IMAGES, "Container images, built before the jobs that run in them."),
+        "registries": Key(REGISTRIES, "Where images live; relative oci: folders start here."),
         "jobs": Key(Named(NAME, _JOB, least=1), "What to run.", required=True),
     },
     dict,

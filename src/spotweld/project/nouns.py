@@ -107,6 +107,46 @@ class SpotUse(StrEnum):
     ON_DEMAND = "on-demand"
 
 
+class Lifetime(StrEnum):
+    """What a teardown does to a thing."""
+
+    PERSISTENT = "persistent"
+    """It stays."""
+    EPHEMERAL = "ephemeral"
+    """It goes."""
+
+
+class Image(msgspec.Struct, frozen=True):
+    """A container image that the project builds."""
+
+    name: str
+    context: Path = Path()
+    """The folder that ``COPY`` and ``ADD`` take files from. Absolute once the file is read, like ``dockerfile``."""
+    dockerfile: Path = Path("Dockerfile")
+    args: dict[str, str] = {}
+    bases: dict[str, str] = {}
+    """Names that the Dockerfile takes images by, as it has them, each with the project's image that it means."""
+    platform: str = ""
+    """``OS/ARCHITECTURE[/VARIANT]``; empty: that of the machine that builds."""
+    target: str = ""
+    """A stage's name or number; empty: the last one."""
+    lifetime: Lifetime = Lifetime.EPHEMERAL
+    keep: int = 3
+    """The newest this many builds are kept, besides those in use."""
+
+
+class Registries(msgspec.Struct, frozen=True):
+    """Where images live, by their lifetime: URLs as ``spotweld.images.opening.open_registry`` takes them."""
+
+    persistent: str = "oci:.spotweld/images/persistent"
+    """``oci:`` URLs are absolute once the file is read."""
+    ephemeral: str = "oci:.spotweld/images/ephemeral"
+
+    def of(self, lifetime: Lifetime) -> str:
+        """The registry for images of this lifetime."""
+        return self.persistent if lifetime is Lifetime.PERSISTENT else self.ephemeral
+
+
 class Job(msgspec.Struct, frozen=True):
     """What to run."""
 
@@ -117,6 +157,8 @@ class Job(msgspec.Struct, frozen=True):
     """A shell command line run before it on every machine; its failure is the machine's set-up failing."""
     workdir: Path = Path()
     """Absolute; its files are frozen when the run is opened and laid out on every machine."""
+    image: str = ""
+    """An image of the project by its name, or any other by its reference; empty: it runs in none."""
     env: dict[str, str] = {}
     spot_policy: SpotUse = SpotUse.AUTO
     checkpoint: CheckpointPolicy = CheckpointPolicy()
@@ -190,6 +232,9 @@ class Project(msgspec.Struct, frozen=True):
     local: LocalProvider
     jobs: dict[str, Job]
     placement: PlacementRules = PlacementRules()
+    images: dict[str, Image] = {}
+    """In the order of the file; their bases are there, and none needs itself."""
+    registries: Registries = Registries()
 
     @property
     def state(self) -> Path:

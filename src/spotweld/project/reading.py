@@ -8,9 +8,11 @@ from msgspec.structs import replace
 
 from spotweld.errors import ProjectError
 from spotweld.project.checking import Sheet, check
+from spotweld.project.imagekeys import absolute_registry
 from spotweld.project.keys import PROJECT
+from spotweld.project.linking import check_job_image, linked_images
 from spotweld.project.nodes import Pairs
-from spotweld.project.nouns import LocalProvider, PlacementRules, Project
+from spotweld.project.nouns import LocalProvider, PlacementRules, Project, Registries
 from spotweld.project.parsing import parse
 from spotweld.project.urls import DEFAULT_STORE, absolute_store
 from spotweld.project.words import quoted
@@ -77,9 +79,25 @@ def load_with_lines(path: Path) -> tuple[Project, dict[str, int]]:
         name: job if job.workdir.is_absolute() else replace(job, workdir=file.parent)
         for name, job in values["jobs"].items()
     }
+    images = linked_images(values.get("images", {}), sheet)
+    for job in jobs.values():
+        check_job_image(job, images, sheet)
+    registries = values.get("registries", Registries())
     store = absolute_store(values.get("store", DEFAULT_STORE), file.parent)
     placement = values.get("placement", PlacementRules())
-    project = Project(file=file, name=values["name"], store=store, local=local, jobs=jobs, placement=placement)
+    project = Project(
+        file=file,
+        name=values["name"],
+        store=store,
+        local=local,
+        jobs=jobs,
+        placement=placement,
+        images=images,
+        registries=Registries(
+            persistent=absolute_registry(registries.persistent, file.parent),
+            ephemeral=absolute_registry(registries.ephemeral, file.parent),
+        ),
+    )
     return project, lines
 
 
@@ -90,8 +108,8 @@ def read_file(file: Path, shape: Table) -> tuple[dict[str, Any], dict[str, int],
         ProjectError: see ``load_project``.
     """
     label = str(file)
-    sheet = Sheet(label, file.parent)
     node = parse(_text(file, label), label)
+    sheet = Sheet(label, file.parent, node)
     if node is None:
         if not any(key.required for key in shape.keys.values()):
             return {}, {}, sheet

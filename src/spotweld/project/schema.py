@@ -98,4 +98,6 @@ def _as_written(value: Any, shape: Shape) -> Any:  # noqa: ANN401 - JSON values 
             return [_as_written(item, shape.of) for item in value]
         case FilePath(), Path(folder=True):
             return "."
+        case FilePath(), Text():
+            return str(value)
     return None

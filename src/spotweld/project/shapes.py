@@ -57,6 +57,8 @@ class Path(msgspec.Struct, frozen=True):
 
     folder: bool
     """True: it names a folder; false: a file."""
+    inside: bool = False
+    """True: it has to be in the project file's folder, or be it."""
 
 
 class Several(msgspec.Struct, frozen=True):

@@ -57,8 +57,14 @@ def make_plan(project: Project, job: Job, run: str | None, *, provider: Provider
         policy: asked what it would rent.
 
     Raises:
-        UsageError: the job's folder cannot be frozen, or no run can have that name.
+        UsageError: the job's folder cannot be frozen, no run can have that name, or the job wants an image.
     """
+    if job.image:
+        raise UsageError(
+            f"the job {job.name} cannot run in the image {quoted(job.image, 120)}",
+            "this version of Spotweld reads images from the project file, and cannot run jobs in them yet",
+            "remove image from the job: its setup and command then run on the machine itself",
+        )
     if run is not None and not RUN_NAME.fullmatch(run):
         raise UsageError(
             f"{quoted(run)} cannot be a run's name",
@@ -96,4 +102,7 @@ def open_run(plan: Plan, log: EventLog, objects: Objects, folder: Path, progress
 def _kept_out(project: Project) -> tuple[Path, ...]:
     """Folders of Spotweld's own, which grow while they are frozen."""
     store = project.store.partition("?")[0]
-    return (project.state, *([Path(unquote(store.removeprefix("file:")))] if store.startswith("file:") else []))
+    registries = (project.registries.persistent, project.registries.ephemeral)
+    layouts = [Path(url.removeprefix("oci:")) for url in registries if url.startswith("oci:")]
+    stores = [Path(unquote(store.removeprefix("file:")))] if store.startswith("file:") else []
+    return (project.state, *stores, *layouts)

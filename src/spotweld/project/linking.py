@@ -1,0 +1,88 @@
+"""What the project file says of images in one place has to fit what it says in another."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from spotweld.project.checking import MOVE, OUTSIDE
+from spotweld.project.graph import find_cycle
+from spotweld.project.imagekeys import BARE
+from spotweld.project.words import listed, nearest, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from spotweld.project.checking import Sheet
+    from spotweld.project.nouns import Image, Job
+
+
+def linked_images(images: Mapping[str, Image], sheet: Sheet) -> dict[str, Image]:
+    """The images with the paths of context and Dockerfile made absolute.
+
+    Raises:
+        ProjectError: a Dockerfile is missing or outside, a base is no image of the file, or images need each other.
+    """
+    found = {name: _with_files(image, sheet) for name, image in images.items()}
+    for name, image in found.items():
+        for base, meant in image.bases.items():
+            if meant not in found:
+                what = f"images.{name}.bases: there is no image {quoted(meant)}"
+                why = "a base is another image of this file"
+                sheet.refuse(sheet.node("images", name, "bases", base), what, why, _instead(meant, found))
+    ring = find_cycle(found)
+    if ring:
+        upper, lower = ring[:2]
+        base = next(base for base, meant in found[upper].bases.items() if meant == lower)
+        at = sheet.node("images", upper, "bases", base)
+        what = f"images need each other: {' -> '.join(ring)}"
+        sheet.refuse(at, what, "an image cannot be built before its base", "remove one of these bases")
+    return found
+
+
+def check_job_image(job: Job, images: Mapping[str, Image], sheet: Sheet) -> None:
+    """Refuse an image that nobody could find, or that could be either of two.
+
+    Raises:
+        ProjectError: the job names such an image.
+    """
+    if not job.image or job.image in images:
+        return
+    at = sheet.node("jobs", job.name, "image")
+    shown = quoted(job.image, 120)
+    if re.fullmatch(BARE, job.image):
+        hub = f"or write docker.io/library/{job.image}:latest for Docker Hub's"
+        why = "a name without a slash, a tag and a digest is one of this file's images"
+        sheet.refuse(
+            at, f"jobs.{job.name}.image: there is no image {shown}", why, f"{_instead(job.image, images)}; {hub}"
+        )
+    repository = re.split("[:@]", job.image)[0]
+    if repository in images and "/" not in job.image:
+        what = f"jobs.{job.name}.image: {shown} could be two images"
+        why = f"this file has an image {repository}, and Docker Hub may have one"
+        sheet.refuse(at, what, why, f"write {repository}, or docker.io/library/{job.image}")
+
+
+def _with_files(image: Image, sheet: Sheet) -> Image:
+    context = image.context if image.context.is_absolute() else sheet.folder
+    at = f"images.{image.name}.dockerfile"
+    node = sheet.node("images", image.name, "dockerfile")
+    dockerfile = context / image.dockerfile
+    try:
+        there, inside = dockerfile.is_file(), sheet.holds(dockerfile)
+    except (OSError, ValueError, RuntimeError):
+        there, inside = False, True
+    shown = quoted(str(image.dockerfile), 120)
+    if not inside:
+        sheet.refuse(node, f"{at}: {shown} is outside the project's folder", OUTSIDE, MOVE)
+    if not there:
+        todo = "write one, or give its path relative to the context with dockerfile"
+        sheet.refuse(node, f"{at}: {shown} is not a file", f"{quoted(str(context), 120)} holds no such file", todo)
+    return replace(image, context=context, dockerfile=dockerfile)
+
+
+def _instead(name: str, images: Mapping[str, Image]) -> str:
+    near = nearest(name, images)
+    return f"did you mean {near}?" if near else f"the images are {listed(images)}" if images else "add it to images"
