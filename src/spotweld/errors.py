@@ -30,6 +30,9 @@
         ├── RegistryRefused        SW6003           wrong credentials, read-only, not allowed: no use in a retry
         ├── ImageDamaged           SW6004           a blob is gone, or differs from its digest
         ├── TagMoved               SW6005           somebody else moved the tag meanwhile
+        ├── DockerfileError        SW6011           the Dockerfile is wrong, at a line
+        │   ├── ContextError       SW6012           a file that the Dockerfile names is not in the context
+        │   └── BaseUnresolved     SW6013           nobody knows which image a base's name means now
         ├── BuildFailed            SW6021           an instruction failed, or the builder refused the Dockerfile
         ├── BuilderUnavailable     SW6022           the builder is not installed, or does not answer
         └── CacheUnsaved           SW6023           a finished instruction could not be sent to the registry
@@ -315,6 +318,45 @@ class TagMoved(ImageError):
     """
 
     code = "SW6005"
+
+
+class DockerfileError(ImageError):
+    """The Dockerfile, or its ignore file, cannot be used as it stands.
+
+    The message carries the line on which the offending instruction begins. Nothing was built; layers that were
+    finished earlier are kept.
+    """
+
+    code = "SW6011"
+
+    def __init__(self, what: str, why: str = "", todo: str = "", *, file: str = "Dockerfile", line: int = 0) -> None:
+        super().__init__(what, why, todo)
+        self.file = file
+        self.line = line
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        return f"{place}: {super().__str__()}"
+
+
+class ContextError(DockerfileError):
+    """An instruction names a file or a folder that is not in the context.
+
+    It is missing, it lies outside the context, or the ignore file leaves it out. The message carries the instruction's
+    line and, where an ignore rule is to blame, that rule. Nothing was built.
+    """
+
+    code = "SW6012"
+
+
+class BaseUnresolved(DockerfileError):
+    """A base image's name was not resolved to a digest, so nobody knows what would be built upon.
+
+    The registry that holds it does not answer or has no such tag. Name a registry that does, or give the base by
+    its digest.
+    """
+
+    code = "SW6013"
 
 
 class BuildFailed(ImageError):
