@@ -26,7 +26,8 @@
     │   └── IllegalTransition      SW5002           the event does not fit the run's state
     └── ImageError                 SW60xx  exit 1   an image that cannot be built, kept or fetched
         ├── ImageNotFound          SW6001           no image under that name
-        ├── RegistryUnavailable    SW6002           the registry did not answer or is full; worth a retry
+        ├── RegistryUnavailable    SW6002           the registry did not answer; worth a retry
+        │   └── RegistryFull       SW6006           no space left there
         ├── RegistryRefused        SW6003           wrong credentials, read-only, not allowed: no use in a retry
         ├── ImageDamaged           SW6004           a blob is gone, or differs from its digest
         ├── TagMoved               SW6005           somebody else moved the tag meanwhile
@@ -283,12 +284,21 @@ class ImageNotFound(ImageError):
 
 
 class RegistryUnavailable(ImageError):
-    """The registry did not answer, or answered that it cannot now: no network, no space, too many requests.
+    """The registry did not answer, or answered that it cannot now: no network, too many requests, a fault of its own.
 
     Every layer that had arrived is kept; when the copy is tried again, it is not sent again.
     """
 
     code = "SW6002"
+
+
+class RegistryFull(RegistryUnavailable):
+    """The registry, or the disk that an image layout lies on, has no space left.
+
+    Every layer that had arrived is kept, and no tag has moved. Free some space there and try again.
+    """
+
+    code = "SW6006"
 
 
 class RegistryRefused(ImageError):

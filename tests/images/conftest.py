@@ -1,0 +1,58 @@
+"""The registries that the suite runs over."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.images.servers import docker_registry
+
+from spotweld.images.layouts import Layout
+from spotweld.images.opening import open_registry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from spotweld.images.registry import Registry
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real registry server."""
+    with docker_registry(tmp_path_factory.mktemp("registry")) as url:
+        yield url
+
+
+@pytest.fixture(params=["layout", "distribution"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def opened(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str], Registry]:
+    """Opens a registry of a kind: a new layout, or the one server."""
+
+    def opened(kind: str) -> Registry:
+        if kind == "layout":
+            return Layout(tmp_path / f"layout-{uuid.uuid4().hex[:6]}")
+        return open_registry(request.getfixturevalue("server"), {})
+
+    return opened
+
+
+@pytest.fixture
+def registry(kind: str, opened: Callable[[str], Registry]) -> Registry:
+    return opened(kind)
+
+
+@pytest.fixture
+def repository() -> str:
+    """A repository that nobody has used."""
+    return f"team/{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return Layout(tmp_path / "layout")
