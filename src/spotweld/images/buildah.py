@@ -8,6 +8,7 @@ one, under a key of the instruction, the content that it copies and the base's h
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 import re
 import shutil
@@ -22,14 +23,17 @@ import msgspec
 from spotweld.errors import BuilderUnavailable, BuildFailed, CacheUnsaved
 from spotweld.images.builder import SHOWN, Builder, Outcome, Solve, Solved, Step, ignore
 from spotweld.images.commands import Ended, follow
+from spotweld.images.dockerfile import parse
+from spotweld.images.ladder import salt_of, stages
+from spotweld.images.restocking import Stock, unfindable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from spotweld.images.builder import Hear, Tell
+    from spotweld.images.dockerfile import Dockerfile
 
 _LOOPBACK = re.compile(r"(?<![\w.-])(?:localhost|127\.\d+\.\d+\.\d+)(?::\d+)?(?=/)")
-_HEREDOC = re.compile(r"^\s*(RUN|COPY|ADD)\s[^#]*<<-?[\"']?\w", re.IGNORECASE | re.MULTILINE)
 _HEREDOCS_SINCE = (1, 33)
 _CONFIGURED = (Path("~/.config/containers/registries.conf"), Path("/etc/containers/registries.conf"))
 
@@ -55,44 +59,47 @@ class Buildah(Builder):
         return said[-1].removeprefix("buildah version ").partition(" ")[0]
 
     def solve(self, solve: Solve, tell: Tell = ignore, hear: Hear = ignore) -> Solved:
-        self._check(solve)
         began = time.monotonic()
-        reading = Reading(tell)
+        document = parse(solve.dockerfile.read_text(), str(solve.dockerfile))
+        self._check(document)
+        tags = unfindable(document, stages(document, salt_of(solve)))
 
         def listen(line: str) -> None:
-            reading.hear(line)
+            ended = reading.hear(line)
+            if ended:
+                stock.keep((ended.stage, ended.number), reading.key)
             hear(line)
 
         with self._machine(solve) as (env, hold):
-            ended = follow(self._argv(_bud(solve)), listen, env=env, alone=True, hold=hold)
+            run = functools.partial(follow, env=env, alone=True, hold=hold)
+            stock = Stock(solve.cache, tags, self._folder / "restocked.json")
+            stock.fetch(lambda reference: run(self._argv(["pull", "--quiet", reference]), ignore).status == 0)
+            reading = Reading(tell)
+            ended = run(self._argv(_bud(solve)), listen)
             if ended.status != 0:
-                reading.fail()
-                raise _failure(ended, reading.current)
-            digest = self._publish(solve.image, env, hold) if solve.image else ""
+                raise _failure(ended, reading.fail())
+            digest = self._publish(solve.image, run) if solve.image else ""
+        if stock.troubles:
+            raise _unsaved("the build is done, and part of it could not be tagged in the cache", stock.troubles[-1])
         return Solved(tuple(reading.steps), time.monotonic() - began, digest)
 
-    def _check(self, solve: Solve) -> None:
-        found = _HEREDOC.search(solve.dockerfile.read_text())
-        if found and tuple(int(part) for part in self.version().split(".")[:2]) < _HEREDOCS_SINCE:
+    def _check(self, document: Dockerfile) -> None:
+        called = [one for stage in document.stages for one in stage.instructions if one.heredocs]
+        if called and tuple(int(part) for part in self.version().split(".")[:2]) < _HEREDOCS_SINCE:
             raise BuildFailed(
-                f"{solve.dockerfile}: buildah {self.version()} knows no here-documents ({found.group().strip()}...)",
-                "it would take the document's lines for instructions",
+                f"{document.file}:{called[0].line}: buildah {self.version()} knows no here-documents",
+                "it would take their lines for instructions",
                 "build with BuildKit, with buildah 1.33 or newer, or write the lines into a file and COPY it",
             )
 
     def _argv(self, rest: list[str]) -> list[str]:
         return ["buildah", "--root", str(self._folder / "storage"), "--runroot", str(self._folder / "run"), *rest]
 
-    def _publish(self, image: str, env: Mapping[str, str], hold: int) -> str:
+    def _publish(self, image: str, run: Callable[[list[str], Hear], Ended]) -> str:
         with tempfile.NamedTemporaryFile(dir=self._folder / "tmp") as file:
-            argv = self._argv(["push", "--digestfile", file.name, image])
-            ended = follow(argv, lambda _: None, env=env, alone=True, hold=hold)
+            ended = run(self._argv(["push", "--digestfile", file.name, image]), ignore)
             if ended.status != 0:
-                raise CacheUnsaved(
-                    f"{image} is built, and could not be sent to its registry",
-                    ended.words,
-                    "mend the registry's address, credentials or space, and build again: nothing will run twice",
-                )
+                raise _unsaved(f"{image} is built, and could not be sent to its registry", ended.words)
             return Path(file.name).read_text().strip()
 
     @contextmanager
@@ -138,6 +145,9 @@ def mounts_below(folder: Path) -> tuple[str, ...]:
 class Reading:
     """Follows what ``buildah bud`` prints: which instruction has begun, and what became of it.
 
+    An instruction that needs another stage may begin first and then wait for it. Only lines that begin an instruction
+    name their stage, so the others count for the one that began last and has not ended.
+
     Args:
         tell: is called with every instruction that ended.
         now: seconds, of a clock that never goes back.
@@ -150,42 +160,56 @@ class Reading:
         self._tell = tell
         self._now = now
         self._since = 0.0
-        self._open = self._hit = self._remote = False
-        self.current: Step | None = None
-        """The instruction in progress."""
+        self._hit = self._remote = False
+        self._begun: list[Step] = []
+        self._reached: dict[int, int] = {}
+        self.key = ""
+        """Under which the instruction that ended last was sent; empty: it was not."""
         self.steps: list[Step] = []
 
-    def hear(self, line: str) -> None:
-        """Take in one line of its output."""
+    def hear(self, line: str) -> Step | None:
+        """Take in one line of its output; gives the instruction that has ended with it."""
         begun = self._BEGUN.fullmatch(line)
-        if begun and self._follows(int(begun[1] or 1) - 1, int(begun[2]) - 1):
-            self._since, self._open, self._hit, self._remote = self._now(), True, False, False
-            self.current = Step(int(begun[1] or 1) - 1, int(begun[2]) - 1, begun[3], Outcome.RAN)
+        if begun and self._begin(int(begun[1] or 1) - 1, int(begun[2]) - 1, begun[3]):
+            self.key = ""
         elif line.startswith("--> Cache pulled from remote "):
             self._remote = True
         elif line.startswith("--> Using cache "):
             self._hit = True
+        elif line.startswith("--> Pushing cache "):
+            self.key = line.rpartition(":")[2]
         elif self._DONE.match(line):
-            self._end(Outcome.HIT if self._hit else Outcome.RAN)
+            return self._end(Outcome.HIT if self._hit else Outcome.RAN)
+        return None
 
-    def fail(self) -> None:
-        """The program has failed: so did the instruction in progress."""
-        self._end(Outcome.FAILED)
+    def fail(self) -> str:
+        """The program has failed: so did the instruction in progress. Gives its text, or nothing."""
+        step = self._end(Outcome.FAILED)
+        return step.text if step else ""
 
-    def _follows(self, stage: int, number: int) -> bool:
-        """Whether this can come next; what a RUN prints may look like a step, too."""
-        if self.current is None or number == 0:
-            return True
-        return (stage, number) == (self.current.stage, self.current.number + 1)
+    def _begin(self, stage: int, number: int, text: str) -> bool:
+        """False if that cannot come next: what a RUN prints may look like a step, too."""
+        if number != self._reached.get(stage, -1) + 1:
+            return False
+        self._reached[stage] = number
+        if number:
+            self._begun.append(Step(stage, number, text, Outcome.RAN))
+        self._start()
+        return True
 
-    def _end(self, outcome: Outcome) -> None:
-        if not self._open or self.current is None or self.current.number == 0:
-            return
+    def _start(self) -> None:
+        self._since, self._hit, self._remote = self._now(), False, False
+
+    def _end(self, outcome: Outcome) -> Step | None:
+        if not self._begun:
+            return None
         took = self._now() - self._since
-        step = msgspec.structs.replace(self.current, outcome=outcome, seconds=took, remote=self._hit and self._remote)
-        self._open = False
+        remote = self._hit and self._remote
+        step = msgspec.structs.replace(self._begun.pop(), outcome=outcome, seconds=took, remote=remote)
+        self._start()
         self.steps.append(step)
         self._tell(step)
+        return step
 
 
 def _bud(solve: Solve) -> list[str]:
@@ -218,13 +242,14 @@ def _registries(solve: Solve) -> str:
     return "\n".join([configured.read_text() if configured else "", *blocks])
 
 
-def _failure(ended: Ended, current: Step | None) -> Exception:
+def _failure(ended: Ended, text: str) -> Exception:
     words = ended.words.removeprefix("Error: ")
     if words.startswith("failed pushing cache"):
-        return CacheUnsaved(
-            f"{current.text if current else 'an instruction'}: ran, and could not be sent to the cache",
-            words,
-            "mend the registry's address, credentials or space, and build again: nothing that is finished runs twice",
-        )
-    where = f"{current.text}: failed" if current else "buildah refused the build"
-    return BuildFailed(where, words, "\n".join(["the build's last lines:", *ended.last[-SHOWN:]]))
+        return _unsaved(f"{text or 'an instruction'}: ran, and could not be sent to the cache", words)
+    what = f"{text}: failed" if text else "buildah refused the build"
+    return BuildFailed(what, words, "\n".join(["the build's last lines:", *ended.last[-SHOWN:]]))
+
+
+def _unsaved(what: str, why: str) -> CacheUnsaved:
+    todo = "mend the registry's address, credentials or space, and build again: nothing that is finished runs twice"
+    return CacheUnsaved(what, why, todo)

@@ -1,7 +1,7 @@
 """Builds with BuildKit (https://github.com/moby/buildkit) through ``docker buildx``.
 
-The whole Dockerfile is solved once, as ever; beside it the ladder sends each finished instruction to the registry, since
-BuildKit by itself exports its cache only when everything has succeeded. A later solve imports all rungs.
+The whole Dockerfile is solved once, as ever; beside it the ladder sends each finished instruction to the registry. By
+itself BuildKit exports its cache only when everything has succeeded. A later solve imports all rungs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from spotweld.errors import BuilderUnavailable, BuildFailed, CacheUnsaved
 from spotweld.images.builder import SHOWN, Builder, Outcome, Solve, Solved, Step, ignore
 from spotweld.images.climbing import Climber
 from spotweld.images.commands import Ended, follow
-from spotweld.images.ladder import Rung, Stage, rungs, stages
+from spotweld.images.dockerfile import parse
+from spotweld.images.ladder import Rung, Stage, rungs, salt_of, stages
 from spotweld.images.vertices import Progress, Vertex
 
 if TYPE_CHECKING:
@@ -60,10 +61,8 @@ class BuildKit(Builder):
 
     def solve(self, solve: Solve, tell: Tell = ignore, hear: Hear = ignore) -> Solved:
         began = time.monotonic()
-        document = solve.dockerfile.read_text()
-        salt = {**solve.args, **{f"base {name}": pinned for name, pinned in solve.bases.items()}, "": solve.platform}
-        plan = stages(document, salt)
-        ladder = rungs(document, solve.target, salt)
+        plan = stages(parse(solve.dockerfile.read_text(), str(solve.dockerfile)), salt_of(solve))
+        ladder = ladder_of(solve)
         with tempfile.TemporaryDirectory(prefix="spotweld-build-") as folder:
             told = Path(folder, "metadata.json")
             argv = self._argv(solve, ladder, solve.dockerfile, told)
@@ -77,7 +76,7 @@ class BuildKit(Builder):
             raise CacheUnsaved(
                 f"the build is done{' and published' if digest else ''}, and part of it could not be sent to the cache",
                 climber.troubles[-1],
-                "mend the registry's address, credentials or space, and build again: nothing that is finished runs twice",
+                "mend the registry's address, credentials or space, and build again: nothing runs twice",
             )
         return Solved(tuple(reading.steps), time.monotonic() - began, digest)
 
@@ -112,6 +111,15 @@ class BuildKit(Builder):
             *(f"--cache-from=type=registry,ref={solve.cache}:{rung.tag}" for rung in ladder),
             str(solve.context),
         ]
+
+
+def ladder_of(solve: Solve) -> tuple[Rung, ...]:
+    """The rungs that this solve imports from ``solve.cache`` and sends there, each under its tag.
+
+    Raises:
+        DockerfileError: the Dockerfile breaks a rule, or has no such stage.
+    """
+    return rungs(parse(solve.dockerfile.read_text(), str(solve.dockerfile)), solve.target, salt_of(solve))
 
 
 class _Metadata(msgspec.Struct, frozen=True):

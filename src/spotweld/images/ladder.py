@@ -13,21 +13,22 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from spotweld.errors import DockerfileError
+from spotweld.images.dockerfile import meaning
 from spotweld.values.digests import digest, hex_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping, Sequence
+
+    from spotweld.images.builder import Solve
+    from spotweld.images.dockerfile import Dockerfile, Instruction
+    from spotweld.images.dockerfile import Stage as Parsed
 
 WORTH = frozenset({"RUN", "COPY", "ADD"})
 """Instructions that deserve a rung. The others only write metadata: they cost nothing and ride along with the next."""
 _LAYERS = WORTH | {"WORKDIR"}
-"""Instructions that BuildKit counts when it numbers a stage's steps, next to the base."""
-_HEREDOCS = frozenset({"RUN", "COPY", "ADD"})
-_HEREDOC = re.compile(r"<<(-?)([\"']?)([A-Za-z_][\w.]*)\2")
-_ESCAPE = re.compile(r"^#\s*escape\s*=\s*(\S)\s*$", re.IGNORECASE)
-_DIRECTIVE = re.compile(r"^#\s*\w+\s*=")
-_FROM = re.compile(r"FROM\s+(?:--\S+\s+)*(\S+)(?:\s+AS\s+(\S+))?", re.IGNORECASE)
-_SOURCES = re.compile(r"--from=(\S+)|--mount=\S*?\bfrom=([^,\s]+)")
+"""Instructions that BuildKit counts when it numbers a stage's steps."""
+_MOUNTED = re.compile(r"(?:^|,)from=([^,]+)")
 
 
 class Rung(msgspec.Struct, frozen=True):
@@ -37,7 +38,6 @@ class Rung(msgspec.Struct, frozen=True):
     """Counted from 0."""
     number: int
     """Of the instruction in its stage, its FROM being 0."""
-    word: str
     line: int
     """Where the instruction begins, counted from 1."""
     text: str
@@ -49,56 +49,59 @@ class Rung(msgspec.Struct, frozen=True):
 class Stage(msgspec.Struct, frozen=True):
     """One stage, as far as the ladder needs to know it."""
 
-    name: str
-    """As BuildKit prints it: its own, or ``stage-N``."""
-    own_name: str
+    label: str
+    """As BuildKit prints it: its own name, or ``stage-N``."""
     layers: tuple[int, ...]
-    """The numbers of the instructions that BuildKit numbers, in order."""
+    """The numbers of the instructions that BuildKit counts, in order."""
     rungs: tuple[Rung, ...]
+    tags: tuple[str, ...]
+    """Of every instruction, its FROM included: as `Rung.tag`."""
     needs: frozenset[int]
     """The stages that its instructions name."""
 
 
-class _Piece(msgspec.Struct, frozen=True):
-    word: str
-    text: str
-    """Without comments and line breaks: two documents that say the same have the same."""
-    line: int
-    end: int
-    """The line of the document that it ends with, itself included."""
-
-
-def stages(document: str, salt: Mapping[str, str] | None = None) -> tuple[Stage, ...]:
+def stages(dockerfile: Dockerfile, salt: Mapping[str, str]) -> tuple[Stage, ...]:
     """The stages of a Dockerfile with their rungs.
 
     Args:
-        document: its text.
-        salt: whatever else changes the result and is not in the document: arguments, platform.
+        dockerfile: it.
+        salt: whatever else changes the result as a whole: arguments, platform.
     """
-    lines = document.splitlines(keepends=True)
-    before: list[str] = [json.dumps(dict(salt or {}), sort_keys=True)]
-    groups: list[list[_Piece]] = []
-    for piece in _pieces(lines):
-        if piece.word == "FROM":
-            groups.append([])
-        if groups:
-            groups[-1].append(piece)
-        else:
-            before.append(piece.text)
+    common = _seal(json.dumps(dict(salt), sort_keys=True), *(one.text for one in dockerfile.arguments))
     found: list[Stage] = []
     seals: list[str] = []
-    for index, group in enumerate(groups):
-        stage, seal = _stage(index, group, lines, found, seals, _seal(*before))
-        found.append(stage)
+    for index, parsed in enumerate(dockerfile.stages):
+        seal = common
+        needs: set[int] = set()
+        cuts: list[Rung] = []
+        tags: list[str] = []
+        for number, one in enumerate(parsed.instructions):
+            named = _named(one, dockerfile.stages[:index])
+            needs |= named
+            bodies = (heredoc.text for heredoc in one.heredocs)
+            seal = _seal(seal, one.word, *one.flags, *meaning(one), *bodies, *(seals[other] for other in sorted(named)))
+            tags.append(f"rung-{seal}")
+            if one.word in WORTH:
+                cuts.append(Rung(index, number, one.line, dockerfile.prefix(one), tags[-1]))
+        layers = tuple(number for number, one in enumerate(parsed.instructions) if one.word in _LAYERS)
+        found.append(Stage(parsed.name or f"stage-{index}", layers, tuple(cuts), tuple(tags), frozenset(needs)))
         seals.append(seal)
     return tuple(found)
 
 
-def rungs(document: str, target: str = "", salt: Mapping[str, str] | None = None) -> tuple[Rung, ...]:
-    """The rungs of the stages that ``target`` (empty: the last stage) needs, in the document's order."""
-    every = stages(document, salt)
-    names = {name: index for index, stage in enumerate(every) for name in (stage.own_name, str(index)) if name}
-    left = [names.get(target.lower(), len(every) - 1)] if every else []
+def rungs(dockerfile: Dockerfile, target: str = "", salt: Mapping[str, str] | None = None) -> tuple[Rung, ...]:
+    """The rungs of the stages that ``target`` needs, in the document's order.
+
+    Args:
+        dockerfile: it.
+        target: a stage's name or number; empty: the last one.
+        salt: see ``stages``.
+
+    Raises:
+        DockerfileError: there is no such stage.
+    """
+    every = stages(dockerfile, salt or {})
+    left = [_find(target, dockerfile)] if target else [len(every) - 1]
     needed: set[int] = set()
     while left:
         index = left.pop()
@@ -108,86 +111,38 @@ def rungs(document: str, target: str = "", salt: Mapping[str, str] | None = None
     return tuple(rung for index in sorted(needed) for rung in every[index].rungs)
 
 
-def _stage(
-    index: int, group: list[_Piece], lines: list[str], earlier: list[Stage], seals: list[str], seal: str
-) -> tuple[Stage, str]:
-    head = _FROM.match(group[0].text)
-    own_name = (head[2] or "").lower() if head else ""
-    needs: set[int] = set()
-    found: list[Rung] = []
-    for number, piece in enumerate(group):
-        named = _named(piece, earlier)
-        needs |= named
-        seal = _seal(seal, piece.text, *(seals[other] for other in sorted(named)))
-        if piece.word in WORTH:
-            text = "".join(lines[: piece.end])
-            found.append(Rung(index, number, piece.word, piece.line, text, f"rung-{seal}"))
-    layers = tuple(number for number, piece in enumerate(group) if piece.word in _LAYERS)
-    return Stage(own_name or f"stage-{index}", own_name, layers, tuple(found), frozenset(needs)), seal
+def salt_of(solve: Solve) -> dict[str, str]:
+    """What changes the result of a solve as a whole, next to its document."""
+    return {**solve.args, **{f"base {name}": pinned for name, pinned in solve.bases.items()}, "": solve.platform}
 
 
-def _named(piece: _Piece, earlier: list[Stage]) -> set[int]:
+def _find(target: str, dockerfile: Dockerfile) -> int:
+    names = [stage.name for stage in dockerfile.stages]
+    if target.lower() in names:
+        return len(names) - 1 - names[::-1].index(target.lower())
+    if target.isdecimal() and int(target) < len(names):
+        return int(target)
+    known = ", ".join(name for name in names if name) or "none has a name"
+    raise DockerfileError(f"there is no stage {target!r}", f"the stages are: {known}", file=dockerfile.file)
+
+
+def _named(instruction: Instruction, earlier: Sequence[Parsed]) -> set[int]:
     """The earlier stages that an instruction names. A name that holds a variable may be any of them."""
-    if piece.word == "FROM":
-        head = _FROM.match(piece.text)
-        said = [head[1]] if head else []
+    if instruction.word == "FROM":
+        said = list(instruction.arguments[:1])
     else:
-        said = [one or other for one, other in _SOURCES.findall(piece.text)]
+        mounts = instruction.values("mount") if instruction.word == "RUN" else ()
+        said = [*instruction.values("from"), *(mount[1] for one in mounts if (mount := _MOUNTED.search(one)))]
     if any("$" in name for name in said):
         return set(range(len(earlier)))
-    found = {index for index, stage in enumerate(earlier) if stage.own_name and stage.own_name in map(str.lower, said)}
-    if piece.word != "FROM":
-        found |= {int(name) for name in said if name.isdecimal() and int(name) < len(earlier)}
+    found: set[int] = set()
+    for name in said:
+        same = [index for index, stage in enumerate(earlier) if stage.name == name.lower()]
+        if same:
+            found.add(same[-1])
+        elif instruction.word != "FROM" and name.isdecimal() and int(name) < len(earlier):
+            found.add(int(name))
     return found
-
-
-def _pieces(lines: list[str]) -> Iterator[_Piece]:
-    """Split a document into instructions: comments, continuations and here-documents, and no more than that."""
-    escape = _escape_of(lines)
-    at = 0
-    while at < len(lines):
-        first = at
-        said: list[str] = []
-        while at < len(lines):
-            line = lines[at].strip()
-            at += 1
-            if line.startswith("#") or not line:  # a comment, or a blank line: also between continued lines
-                if said:
-                    continue
-                break
-            said.append(line.removesuffix(escape).strip())
-            if not line.endswith(escape):
-                break
-        if not said:
-            continue
-        text = " ".join(said)
-        word = text.split(maxsplit=1)[0].upper()
-        if word in _HEREDOCS:
-            for dash, _, end in _HEREDOC.findall(text):
-                body, at = _heredoc(lines, at, end, tabs=bool(dash))
-                text += "\n" + body
-        yield _Piece(word, text, first + 1, at)
-
-
-def _heredoc(lines: list[str], at: int, end: str, *, tabs: bool) -> tuple[str, int]:
-    body: list[str] = []
-    while at < len(lines):
-        line = lines[at].rstrip("\r\n")
-        at += 1
-        body.append(line)
-        if (line.lstrip("\t") if tabs else line) == end:
-            break
-    return "\n".join(body), at
-
-
-def _escape_of(lines: list[str]) -> str:
-    for line in lines:
-        found = _ESCAPE.match(line)
-        if found:
-            return found[1]
-        if not _DIRECTIVE.match(line):
-            break
-    return "\\"
 
 
 def _seal(*parts: str) -> str:

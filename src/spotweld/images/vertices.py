@@ -48,7 +48,7 @@ class Vertex(msgspec.Struct, frozen=True):
         if found is None:
             return None
         label = (found[1] or "").split(" ")[-1]
-        named = [index for index, stage in enumerate(stages) if stage.name == label.lower()]
+        named = [index for index, stage in enumerate(stages) if stage.label == label.lower()]
         index = named[-1] if named else 0
         if not named and len(stages) > 1:
             return None
