@@ -64,7 +64,7 @@ def machine(kind: str, folder: Path) -> Iterator[Machine]:
     if kind == "buildah":
         yield Machine(kind, folder)
         return
-    (folder / "daemon.json").write_text('{"features": {"containerd-snapshotter": true}}')
+    (folder / "daemon.json").write_text('{"features": {"containerd-snapshotter": true}, "userland-proxy": false}')
     command = [str(DOCKER / "dockerd"), f"--config-file={folder}/daemon.json", f"--host=unix://{folder}/socket"]
     command += [f"--data-root={folder}/data", f"--exec-root={folder}/exec", f"--pidfile={folder}/pid"]
     command += ["--bridge=none", "--iptables=false", "--ip6tables=false"]
@@ -78,7 +78,8 @@ def machine(kind: str, folder: Path) -> Iterator[Machine]:
         )
         made = Machine(kind, folder, daemon)
         stack.callback(made.kill)
-        eventually(lambda: "API listen on" in (folder / "log").read_text())
+        eventually(lambda: daemon.poll() is not None or "API listen on" in (folder / "log").read_text())
+        assert daemon.poll() is None, (folder / "log").read_text()
         yield made
 
 
@@ -87,19 +88,21 @@ class Counter:
 
     Attributes:
         calls: the names that were called, in order: ``begin/NAME`` and ``end/NAME``.
-        hook: is called with each name before it is answered.
+        hook: is called with each name, and says whether it is answered.
     """
 
     def __init__(self) -> None:
         self.calls: list[str] = []
-        self.hook: Callable[[str], None] = lambda _: None
+        self.hook: Callable[[str], bool] = lambda _: True
         counter = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 name = urllib.parse.unquote(self.path.lstrip("/"))
                 counter.calls.append(name)
-                counter.hook(name)
+                if not counter.hook(name):
+                    self.close_connection = True
+                    return
                 self.send_response(200)
                 self.send_header("Content-Length", "0")
                 self.end_headers()

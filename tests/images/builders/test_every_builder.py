@@ -224,23 +224,24 @@ def test_a_machine_killed_in_every_instruction_costs_no_finished_one(
     solve = project(three_stages, FILES)
     lines = three_stages.splitlines()
     killed: list[str] = []
-    for number, victim in enumerate(NAMES):
+    for before, victim in zip(("", *NAMES), NAMES, strict=False):
         machine = fresh()
-        before = NAMES[number - 1] if number else ""
         building = machine.start(solve)
 
-        def strike(call: str) -> None:
-            if call == f"begin/{victim}":  # noqa: B023  called within this turn only
-                if before:  # noqa: B023
-                    line = next(at for at, text in enumerate(lines, 1) if f"begin/{before} " in text)  # noqa: B023
-                    until_durable(machine.kind, solve, line)  # noqa: B023
-                building.kill()  # noqa: B023
-                machine.kill()  # noqa: B023
-                killed.append(call)
+        def strike(call: str, victim: str = victim, before: str = before, machine=machine) -> bool:  # noqa: ANN001
+            if call != f"begin/{victim}":
+                return True
+            if before:
+                line = next(at for at, text in enumerate(lines, 1) if f"begin/{before} " in text)
+                until_durable(machine.kind, solve, line)
+            building.kill()  # noqa: B023  called within this turn only
+            machine.kill()
+            killed.append(call)
+            return False
 
         counter.hook = strike
         assert building.wait(60) != 0
-    counter.hook = lambda _: None
+    counter.hook = lambda _: True
     fresh().builder().solve(solve)
     assert killed == [f"begin/{name}" for name in NAMES]
     for name in NAMES:
