@@ -66,8 +66,8 @@ class BuildKit(Builder):
         with tempfile.TemporaryDirectory(prefix="spotweld-build-") as folder:
             told = Path(folder, "metadata.json")
             argv = self._argv(solve, ladder, solve.dockerfile, told)
-            with Climber(lambda rung: self._send(solve, ladder, rung, Path(folder))) as climber:
-                reading = Reading(plan, climber, solve.cache, tell, hear)
+            with Climber(lambda together: self._send(solve, ladder, together, Path(folder))) as climber:
+                reading = Reading(plan, climber, solve, tell, hear)
                 ended = follow(argv, reading.hear, env=self._env)
             if ended.status != 0:
                 raise _failure(reading, ended)
@@ -80,7 +80,8 @@ class BuildKit(Builder):
             )
         return Solved(tuple(reading.steps), time.monotonic() - began, digest)
 
-    def _send(self, solve: Solve, ladder: tuple[Rung, ...], rung: Rung, folder: Path) -> str:
+    def _send(self, solve: Solve, ladder: tuple[Rung, ...], together: tuple[Rung, ...], folder: Path) -> str:
+        rung = together[-1]
         place = folder / rung.tag
         place.mkdir(exist_ok=True)
         cut = place / "Dockerfile"
@@ -89,8 +90,8 @@ class BuildKit(Builder):
         if beside.exists():
             shutil.copyfile(beside, cut.with_name(cut.name + ".dockerignore"))
         own = msgspec.structs.replace(solve, target="", image="")
-        there = f"type=registry,ref={solve.cache}:{rung.tag},mode=min"
-        ended = follow([*self._argv(own, ladder, cut, None), f"--cache-to={there}"], ignore, env=self._env)
+        there = [f"--cache-to=type=registry,ref={solve.cache}:{one.tag},mode=min" for one in together]
+        ended = follow([*self._argv(own, ladder, cut, None), *there], ignore, env=self._env)
         return "" if ended.status == 0 else ended.words
 
     def _argv(self, solve: Solve, ladder: tuple[Rung, ...], dockerfile: Path, metadata: Path | None) -> list[str]:
@@ -132,15 +133,15 @@ class Reading:
     Args:
         plan: the document's stages.
         climber: sends rungs.
-        cache: the repository that rungs are imported from.
+        solve: what is built.
         tell: is called with every instruction that ended.
         hear: is called with every line that was printed.
     """
 
-    def __init__(self, plan: tuple[Stage, ...], climber: Climber, cache: str, tell: Tell, hear: Hear) -> None:
+    def __init__(self, plan: tuple[Stage, ...], climber: Climber, solve: Solve, tell: Tell, hear: Hear) -> None:
         self._plan = plan
         self._climber = climber
-        self._cache = cache
+        self._solve = solve
         self._tell = tell
         self._print = hear
         self._progress = Progress()
@@ -166,12 +167,12 @@ class Reading:
         self._print(line)
 
     def _take(self, vertex: Vertex) -> None:
-        tag = vertex.imported().removeprefix(f"{self._cache}:")
+        tag = vertex.imported().removeprefix(f"{self._solve.cache}:")
         if tag and not vertex.error:
             self._kept.add(tag)
         if vertex.error and "context canceled" not in vertex.error and not tag:
             self.failed = self.failed or vertex
-        place = vertex.place(self._plan)
+        place = vertex.place(self._plan, self._solve.bases)
         if place is None or "context canceled" in vertex.error:
             return
         stage, number, text = place

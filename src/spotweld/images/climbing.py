@@ -19,17 +19,18 @@ if TYPE_CHECKING:
 class Climber:
     """Sends rungs in a thread of its own, one at a time.
 
-    When several instructions of one stage end while another rung is being sent, only the last of them is sent: it holds
-    those before it. Leaving the ``with`` block waits until all is sent; on an exception other than a failed build, use
-    ``abandon`` first.
+    When several instructions of one stage end while another rung is being sent, they are sent together: the last
+    rung holds the others. Leaving the ``with`` block waits until all is sent; after an exception, only for what is
+    under way.
 
     Args:
-        send: solves one rung and sends its cache; gives what went wrong, or nothing.
+        send: gets rungs of one stage in order, solves the last one and sends its cache under the tags of all; gives
+            what went wrong, or nothing.
     """
 
-    def __init__(self, send: Callable[[Rung], str]) -> None:
+    def __init__(self, send: Callable[[tuple[Rung, ...]], str]) -> None:
         self._send = send
-        self._waiting: dict[int, Rung] = {}
+        self._waiting: dict[int, list[Rung]] = {}
         self._change = threading.Condition()
         self._over = False
         self._thread = threading.Thread(target=self._climb, name="spotweld-ladder", daemon=True)
@@ -39,13 +40,8 @@ class Climber:
     def reached(self, rung: Rung) -> None:
         """The instruction of this rung has ended."""
         with self._change:
-            self._waiting[rung.stage] = rung
+            self._waiting.setdefault(rung.stage, []).append(rung)
             self._change.notify()
-
-    def abandon(self) -> None:
-        """Send nothing more than what is under way."""
-        with self._change:
-            self._waiting.clear()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -54,9 +50,9 @@ class Climber:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
-            self.abandon()
         with self._change:
+            if kind is not None:
+                self._waiting.clear()
             self._over = True
             self._change.notify()
         self._thread.join()
@@ -67,7 +63,7 @@ class Climber:
                 self._change.wait_for(lambda: self._waiting or self._over)
                 if not self._waiting:
                     return
-                rung = self._waiting.pop(next(iter(self._waiting)))
-            trouble = self._send(rung)
+                together = self._waiting.pop(next(iter(self._waiting)))
+            trouble = self._send(tuple(sorted(together, key=lambda rung: rung.number)))
             if trouble:
                 self.troubles.append(trouble)

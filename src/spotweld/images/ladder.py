@@ -51,6 +51,8 @@ class Stage(msgspec.Struct, frozen=True):
 
     label: str
     """As BuildKit prints it: its own name, or ``stage-N``."""
+    base: str
+    """As its FROM says it."""
     layers: tuple[int, ...]
     """The numbers of the instructions that BuildKit counts, in order."""
     rungs: tuple[Rung, ...]
@@ -84,7 +86,9 @@ def stages(dockerfile: Dockerfile, salt: Mapping[str, str]) -> tuple[Stage, ...]
             if one.word in WORTH:
                 cuts.append(Rung(index, number, one.line, dockerfile.prefix(one), tags[-1]))
         layers = tuple(number for number, one in enumerate(parsed.instructions) if one.word in _LAYERS)
-        found.append(Stage(parsed.name or f"stage-{index}", layers, tuple(cuts), tuple(tags), frozenset(needs)))
+        found.append(
+            Stage(parsed.name or f"stage-{index}", parsed.base, layers, tuple(cuts), tuple(tags), frozenset(needs))
+        )
         seals.append(seal)
     return tuple(found)
 

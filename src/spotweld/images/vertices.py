@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from spotweld.images.ladder import Stage
 
@@ -38,11 +38,16 @@ class Vertex(msgspec.Struct, frozen=True):
         found = _IMPORT.fullmatch(self.name)
         return found[1] if found else ""
 
-    def place(self, stages: Sequence[Stage]) -> tuple[int, int, str] | None:
+    def place(self, stages: Sequence[Stage], pinned: Collection[str]) -> tuple[int, int, str] | None:
         """The stage, the number in its stage and the text of the instruction that it is; None: it is none.
 
         BuildKit numbers what makes layers, and first the base, if that is an image, and the base's ONBUILD triggers.
-        So the last number is the last layer, and counting goes backwards from there.
+        So the last number is the last layer, and counting goes backwards from there; but a base that is pinned is
+        counted and gets no number.
+
+        Args:
+            stages: of the document.
+            pinned: the names of bases that the solve was told the meaning of.
         """
         found = _NAME.fullmatch(self.name)
         if found is None:
@@ -53,7 +58,9 @@ class Vertex(msgspec.Struct, frozen=True):
         if not named and len(stages) > 1:
             return None
         layers = stages[index].layers
-        position = int(found[2]) - int(found[3]) + len(layers) - 1
+        base = stages[index].base
+        skipped = base in pinned or ("$" in base and bool(pinned))
+        position = int(found[2]) - int(found[3]) + len(layers) - 1 + skipped
         return (index, layers[position], found[4]) if 0 <= position < len(layers) else None
 
 
