@@ -161,6 +161,7 @@ class Reading:
         self._now = now
         self._since = 0.0
         self._hit = self._remote = False
+        self._said = False  # whether steps are printed with their stage
         self._begun: list[Step] = []
         self._reached: dict[int, int] = {}
         self.key = ""
@@ -170,7 +171,7 @@ class Reading:
     def hear(self, line: str) -> Step | None:
         """Take in one line of its output; gives the instruction that has ended with it."""
         begun = self._BEGUN.fullmatch(line)
-        if begun and self._begin(int(begun[1] or 1) - 1, int(begun[2]) - 1, begun[3]):
+        if begun and self._begin(begun[1] or "", int(begun[2]) - 1, begun[3]):
             self.key = ""
         elif line.startswith("--> Cache pulled from remote "):
             self._remote = True
@@ -187,10 +188,12 @@ class Reading:
         step = self._end(Outcome.FAILED)
         return step.text if step else ""
 
-    def _begin(self, stage: int, number: int, text: str) -> bool:
+    def _begin(self, stage_said: str, number: int, text: str) -> bool:
         """False if that cannot come next: what a RUN prints may look like a step, too."""
-        if number != self._reached.get(stage, -1) + 1:
+        stage = int(stage_said or 1) - 1
+        if number != self._reached.get(stage, -1) + 1 or (self._reached and self._said != bool(stage_said)):
             return False
+        self._said = bool(stage_said)
         self._reached[stage] = number
         if number:
             self._begun.append(Step(stage, number, text, Outcome.RAN))

@@ -52,8 +52,8 @@ class Vertex(msgspec.Struct, frozen=True):
         found = _NAME.fullmatch(self.name)
         if found is None:
             return None
-        label = (found[1] or "").split(" ")[-1]
-        named = [index for index, stage in enumerate(stages) if stage.label == label.lower()]
+        label = "".join((found[1] or "").lower().split()[-1:])  # after the platform, if that is named
+        named = [index for index, stage in enumerate(stages) if stage.label == label]
         index = named[-1] if named else 0
         if not named and len(stages) > 1:
             return None
@@ -100,7 +100,6 @@ class Progress:
 
 
 def _time(text: str) -> datetime:
-    """RFC 3339 with up to nine digits of a second, of which Python's takes six."""
-    whole, _, rest = text.partition(".")
-    digits = re.match(r"\d*", rest)
-    return datetime.fromisoformat(f"{whole}.{(digits[0] if digits else '')[:6]:0<6}+00:00")
+    """RFC 3339 in UTC with up to nine digits of a second, of which Python's takes six."""
+    whole, _, digits = text.removesuffix("Z").partition(".")
+    return datetime.fromisoformat(f"{whole}.{digits[:6]:0<6}+00:00")

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from tests.images.builders.rigs import Counter, until_durable
+from tests.images.servers import docker_registry
 
 from spotweld.errors import BuilderUnavailable, BuildFailed, CacheUnsaved
+from spotweld.images.buildah import mounts_below
 from spotweld.images.builder import Outcome, Solve, Step
 from spotweld.images.dockerfile import parse
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Fresh = "Callable[[], Machine]"
 Project = "Callable[..., Solve]"
@@ -249,3 +256,42 @@ def test_a_machine_killed_in_every_instruction_costs_no_finished_one(
     for name in NAMES:
         assert (name, counter.calls.count(f"begin/{name}")) == (name, 2)
         assert (name, counter.calls.count(f"end/{name}")) == (name, 1)
+
+
+def test_a_build_that_was_killed_goes_on_upon_the_same_machine(
+    fresh: Fresh, project: Project, three_stages: str, counter: Counter
+) -> None:
+    solve = project(three_stages, FILES)
+    machine = fresh()
+    building = machine.start(solve)
+
+    def strike(call: str) -> bool:
+        if call == "begin/b2":
+            building.kill()
+        return call != "begin/b2"
+
+    counter.hook = strike
+    assert building.wait(60) != 0
+    counter.hook = lambda _: True
+    assert ran(counter) == ["a1", "a2", "a3", "b1"]
+    machine.builder().solve(solve)
+    assert ran(counter) == ["b2", "b3", "c1", "c2", "c3"]
+    assert mounts_below(machine.folder) == () or machine.kind == "buildkit"
+    fresh().builder().solve(solve)
+    assert ran(counter) == []
+
+
+def test_a_cache_whose_blobs_are_gone_is_made_again(
+    fresh: Fresh, project: Project, three_stages: str, counter: Counter, tmp_path: Path
+) -> None:
+    with docker_registry(tmp_path) as url:
+        there = url.removeprefix("http://")
+        solve = msgspec.structs.replace(project(three_stages, FILES), cache=f"{there}/cache", image=f"{there}/image:1")
+        fresh().builder().solve(solve)
+        assert ran(counter) == list(NAMES)
+        for blob in (tmp_path / "registry").glob("docker/registry/v2/blobs/sha256/*/*/data"):
+            if blob.stat().st_size < 100_000 and b"schemaVersion" not in blob.read_bytes()[:40]:
+                blob.unlink()
+        digest = fresh().builder().solve(solve).digest
+        assert set(ran(counter)) == set(NAMES)
+        assert digest.startswith("sha256:")
