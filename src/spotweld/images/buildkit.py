@@ -6,6 +6,7 @@ itself BuildKit exports its cache only when everything has succeeded. A later so
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 import time
@@ -33,6 +34,7 @@ _UNAVAILABLE = (
     "Cache export is not supported",
     "unknown flag",
 )
+_LOST = re.compile(r"could not fetch content descriptor sha256:\w+ .*not found", re.DOTALL)
 
 
 class BuildKit(Builder):
@@ -60,12 +62,21 @@ class BuildKit(Builder):
         return ended.last[-1].split()[1]
 
     def solve(self, solve: Solve, tell: Tell = ignore, hear: Hear = ignore) -> Solved:
+        try:
+            return self._solve(solve, ladder_of(solve), tell, hear)
+        except BuildFailed as failed:
+            if not _LOST.search(failed.why):
+                raise
+        # What the cache promised is gone from the registry. BuildKit believes in it until it is told not to look.
+        return self._solve(solve, (), tell, hear)
+
+    def _solve(self, solve: Solve, ladder: tuple[Rung, ...], tell: Tell, hear: Hear) -> Solved:
+        """Solve with the rungs of ``ladder`` imported, or, where there are none, with nothing that was made before."""
         began = time.monotonic()
         plan = stages(parse(solve.dockerfile.read_text(), str(solve.dockerfile)), salt_of(solve))
-        ladder = ladder_of(solve)
         with tempfile.TemporaryDirectory(prefix="spotweld-build-") as folder:
             told = Path(folder, "metadata.json")
-            argv = self._argv(solve, ladder, solve.dockerfile, told)
+            argv = [*self._argv(solve, ladder, solve.dockerfile, told), *([] if ladder else ["--no-cache"])]
             with Climber(lambda together: self._send(solve, ladder, together, Path(folder))) as climber:
                 reading = Reading(plan, climber, solve, tell, hear)
                 ended = follow(argv, reading.hear, env=self._env)
