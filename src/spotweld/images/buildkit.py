@@ -34,6 +34,8 @@ _UNAVAILABLE = (
     "Cache export is not supported",
     "unknown flag",
 )
+_TRIES = 3
+"""Of a rung. While two builds send to one repository, it may answer that a manifest is bad, and then take it."""
 _LOST = re.compile(r"could not fetch content descriptor sha256:\w+ .*not found", re.DOTALL)
 
 
@@ -102,8 +104,11 @@ class BuildKit(Builder):
             shutil.copyfile(beside, cut.with_name(cut.name + ".dockerignore"))
         own = msgspec.structs.replace(solve, target="", image="")
         there = [f"--cache-to=type=registry,ref={solve.cache}:{one.tag},mode=min" for one in together]
-        ended = follow([*self._argv(own, ladder, cut, None), *there], ignore, env=self._env)
-        return "" if ended.status == 0 else ended.words
+        for _ in range(_TRIES):
+            ended = follow([*self._argv(own, ladder, cut, None), *there], ignore, env=self._env)
+            if ended.status == 0:
+                return ""
+        return ended.words
 
     def _argv(self, solve: Solve, ladder: tuple[Rung, ...], dockerfile: Path, metadata: Path | None) -> list[str]:
         return [
