@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 CHUNK = 16 * 2**20
 """Bytes sent in one request, and so what a broken connection costs at most."""
 _PIECE = 2**20
+_LOOKS = 8
+"""Times that a tag is deleted before it is given up."""
 _ACCEPT = {"Accept": ", ".join(KINDS)}
 _BINARY = {"Content-Type": "application/octet-stream"}
 
@@ -149,14 +151,20 @@ class Distribution(Registry):
         Raises:
             TagMoved: somebody else moved the tag just then; it is theirs.
         """
-        for _ in range(ATTEMPTS):
+        failure: RegistryUnavailable | None = None
+        for looks in range(_LOOKS):
             digest = self.resolve(repository, tag)
             if digest is None and tag not in self.tags(repository):
                 return
-            # While others write to the repository, docker-registry may delete the manifest and forget the tag.
-            self._delete(repository, tag, digest)
-        why = f"{self.url} still lists it after {ATTEMPTS} deletions"
-        raise RegistryUnavailable(f"Cannot delete {repository}:{tag}", why, "Try again when nobody else writes there.")
+            # While others write to the repository, docker-registry may delete the manifest and forget the tag, or fail.
+            try:
+                self._delete(repository, tag, digest)
+            except RegistryUnavailable as error:
+                failure = error
+            self._client.sleep(0.05 * looks)
+        why = f"{self.url} still lists it after {_LOOKS} deletions"
+        todo = "Try again when nobody else writes there."
+        raise failure or RegistryUnavailable(f"Cannot delete {repository}:{tag}", why, todo)
 
     def collect(self, older: float) -> int:  # noqa: ARG002  the server's own matter
         return 0
