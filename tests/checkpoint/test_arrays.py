@@ -148,7 +148,7 @@ def test_unknown_dtypes_are_an_error(kind: Kind, dtype: str) -> None:
             itemsize(kind, dtype)
 
 
-@pytest.mark.parametrize("size", [0, 1, 63, 64, 100_000])
+@pytest.mark.parametrize("size", [0, 1, 63, 64, 100_000, 2**21, 2**21 + 1])
 def test_memory_is_aligned(size: int) -> None:
     memory = allocate(size)
     assert memory.nbytes == size

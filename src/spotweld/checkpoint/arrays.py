@@ -177,7 +177,13 @@ def can_be_filled(array: Any) -> bool:  # noqa: ANN401
 
 
 def allocate(size: int) -> memoryview:
-    """``size`` writable bytes, zero, aligned to ``ALIGNMENT``."""
+    """``size`` writable bytes with undefined content, aligned to ``ALIGNMENT``; large ones to pages, for the disk."""
+    torch = sys.modules.get("torch")
+    if size >= _HUGE and torch is not None:
+        # What the program's own tensors would get: memory that its allocator kept is used again, and costs no fault.
+        row = torch.empty(size + mmap.PAGESIZE, dtype=torch.uint8)
+        ahead = -row.data_ptr() % mmap.PAGESIZE
+        return memoryview(row.numpy())[ahead : ahead + size]
     if size >= _HUGE:
         # Pages of 2 MiB instead of 4 KiB: touching fresh memory is what costs most in reading a state.
         arena = mmap.mmap(-1, size)

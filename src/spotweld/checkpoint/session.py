@@ -19,6 +19,7 @@ from spotweld.checkpoint.risk import Level
 from spotweld.checkpoint.rng import restore_rng
 from spotweld.checkpoint.routes import Leg, Route
 from spotweld.checkpoint.saves import Saves
+from spotweld.checkpoint.snapshot import describe
 from spotweld.checkpoint.state import Saved, places, put_back
 from spotweld.checkpoint.tiers import candidates, open_tiers
 from spotweld.checkpoint.tree import unflatten
@@ -212,7 +213,7 @@ class Session:
         route = self._route(objects, writer, tiers, found)
         restored, memory = self.step if found else None, self._settings.policy.staging_memory
         saves = Saves(state, route, self._tell, self._clock, restored, memory)
-        saves.prepare()
+        describe(state)  # one that could never be saved is refused now; memory for it is made when steps have begun
         return saves
 
     def _route(self, objects: Objects, writer: HeadWriter, tiers: Sequence[Opened], found: Found | None) -> Route:
