@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from spotweld import Checkpointer
 from spotweld.checkpoint.choosing import Goal
 from spotweld.checkpoint.encoding import Encoder
 from spotweld.checkpoint.publishing import Publisher
@@ -17,10 +18,12 @@ from spotweld.checkpoint.snapshot import capture
 from spotweld.checkpoint.staging import Staging
 from spotweld.errors import NoWholeCheckpoint, Unavailable
 from spotweld.store.heads import read_head, take_over
+from spotweld.store.opening import open_store
 from spotweld.testing.stores import flip_bit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from conftest import HandClock, Watched
     from spotweld.checkpoint.relaying import Carried
@@ -242,3 +245,20 @@ def test_what_is_to_stand_alone_does_so_in_a_second_try(pair: Pair, monkeypatch:
     assert (carried.failures, carried.differences) == (1, False)
     assert all(chunk.base is None for chunk in read_manifest(pair.far, RUN, pair.kept()[0]).chunks)
     assert pair.restore() == pair.step
+
+
+def test_a_near_store_is_its_own_base(tmp_path: Path) -> None:
+    url = f"file:{tmp_path}/store"
+    values = np.random.default_rng(2).standard_normal(2**18).astype("<f4")
+    for total in (3, 5):
+        state = {"x": {"w": values.copy()}}
+        for _ in Checkpointer(state, store=url, every=1, compress="bytes", keep_last=1, notices=[]).steps(total):
+            state["x"]["w"] *= np.float32(1.0001)
+        objects = open_store(url)
+        head = read_head(objects, "default")
+        assert head is not None
+        manifest = read_manifest(objects, "default", head.kept[0])
+        assert any(chunk.base is not None for chunk in manifest.chunks)
+    for _ in range(5):
+        values *= np.float32(1.0001)
+    assert state["x"]["w"].tobytes() == values.tobytes()

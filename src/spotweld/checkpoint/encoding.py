@@ -40,17 +40,21 @@ class Base(msgspec.Struct, frozen=True):
     """A checkpoint without differences, which those of the next ones are taken against."""
 
     objects: Objects
-    """Where its bytes are read from: a tier near the machine."""
+    """Where its bytes are read from: a tier near the machine, or the store itself if it is near."""
     manifest: Manifest
     """Of the copy there."""
     chunks: tuple[Stored, ...]
     """Where they lie in the store that is written to."""
 
 
+def is_near(objects: Objects) -> bool:
+    """What it holds can be read again without a network."""
+    return objects.url.startswith(("file:", "memory:"))
+
+
 def encoder_for(compress: Compress, objects: Objects) -> Encoder | None:
     """What makes checkpoints smaller on their way to that store; None: nothing does."""
-    near = objects.url.startswith(("file:", "memory:"))
-    if compress is Compress.NONE or (compress is Compress.AUTO and near):
+    if compress is Compress.NONE or (compress is Compress.AUTO and is_near(objects)):
         return None  # no codec is as fast as a disk
     return Encoder(Goal.BYTES if compress is Compress.BYTES else Goal.TIME, objects.streams)
 

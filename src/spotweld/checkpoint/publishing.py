@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from spotweld.checkpoint.encoding import is_near
 from spotweld.checkpoint.format import (
     FORMAT,
     Chunk,
@@ -134,7 +135,8 @@ class Publisher:
 
         Args:
             snapshot: the state.
-            near: where the same bytes can be read again, as long as this is the ``base``.
+            near: where the same bytes can be read again, as long as this is the ``base``; None: nowhere but in the
+                store, and there only if that is near itself.
 
         Raises:
             Fenced: a later epoch owns the run.
@@ -157,7 +159,8 @@ class Publisher:
         key, new = self._announce(former, snapshot.step, snapshot.content, chunks, packs)
         manifest = self._manifests[key]
         if self._encoder is not None:
-            self._encoder.published(tuple(packer.chunks[at] for at in range(len(chunks))), near)
+            again = near or ((self._objects, manifest) if is_near(self._objects) else None)
+            self._encoder.published(tuple(packer.chunks[at] for at in range(len(chunks))), again)
             self._note_base(key, manifest)
         self.written = Written(sum(packer.sizes.values()), any(chunk.base is not None for chunk in chunks))
         self._remember(manifest)
