@@ -13,6 +13,7 @@ import urllib.parse
 import urllib.request
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Self
 
 import msgspec
@@ -65,10 +66,12 @@ def machine(kind: str, folder: Path) -> Iterator[Machine]:
         yield Machine(kind, folder)
         return
     (folder / "daemon.json").write_text('{"features": {"containerd-snapshotter": true}, "userland-proxy": false}')
-    command = [str(DOCKER / "dockerd"), f"--config-file={folder}/daemon.json", f"--host=unix://{folder}/socket"]
-    command += [f"--data-root={folder}/data", f"--exec-root={folder}/exec", f"--pidfile={folder}/pid"]
-    command += ["--bridge=none", "--iptables=false", "--ip6tables=false"]
     with (folder / "log").open("wb") as log, ExitStack() as stack:
+        # Of its own, because a socket's path can have 104 bytes only.
+        running = stack.enter_context(TemporaryDirectory(prefix="d", ignore_cleanup_errors=True))
+        command = [str(DOCKER / "dockerd"), f"--config-file={folder}/daemon.json", f"--host=unix://{folder}/socket"]
+        command += [f"--data-root={folder}/data", f"--exec-root={running}", f"--pidfile={folder}/pid"]
+        command += ["--bridge=none", "--iptables=false", "--ip6tables=false"]
         daemon = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *_NAMESPACES, *command],
             stdout=log,
