@@ -185,13 +185,12 @@ class Distribution(Registry):
 
     def _put_aside(self, repository: str, tag: str, expected: Expected) -> Digest:
         """Move a tag to an image that nobody else names."""
-        config = b"{}"
+        # A blob of its own: docker-registry can lose one that several writers send at the same moment.
+        config = json.dumps({"com.spotweld.deleted": f"{tag} {uuid.uuid4()}"}).encode()
         name = digest_of(config)
-        if self.blob_size(repository, name) is None:
-            self.write_blob(repository, name, len(config), [config])
+        self.write_blob(repository, name, len(config), [config])
         part = {"mediaType": OCI_CONFIG, "digest": name, "size": len(config)}
-        note = {"com.spotweld.deleted": f"{tag} {uuid.uuid4()}"}
-        body = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": part, "layers": [], "annotations": note}
+        body = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": part, "layers": []}
         empty = manifest_of(body)
         self.put_manifest(repository, empty, tag, expected=expected)
         return empty.digest
