@@ -291,3 +291,11 @@ def test_what_cannot_be_stored_is_said_before_anything_is_copied(clock: HandCloc
     with pytest.raises(UnsupportedState, match=r"x\.bad cannot be saved"):
         captured({"x": {"good": np.zeros(9), "bad": {1, 2}}}, pool, clock)
     assert pool.out == {}
+
+
+def test_what_is_likely_to_be_the_same_may_have_gone(clock: HandClock) -> None:
+    source = Chunks()
+    source.digests = {0: checksum(b"a")}
+    taken = made_of(source, (10,), Pool(), clock)
+    taken.copy({0: checksum(b"a"), 5: checksum(b"b")})
+    assert len(data_of(taken)) == 1

@@ -148,7 +148,8 @@ class Snapshot:
             unchanged: digests of chunks that are likely to be the same again, and are stored already: these are
                 compared where they are, and copied only if they differ.
         """
-        likely = unchanged or {}
+        many = len(self.content.sizes)
+        likely = {number: then for number, then in (unchanged or {}).items() if number < many}  # it may have shrunk
         try:
             for number in self._copy_all(likely):
                 self._copy(number)

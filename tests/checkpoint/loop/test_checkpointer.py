@@ -70,6 +70,20 @@ def test_break_saves_no_more_but_lets_a_running_save_end(store: Watched, clock: 
     assert program.saved == [(2, "cadence")]
 
 
+def test_a_state_may_shrink_and_grow_from_save_to_save(store: Watched, clock: HandClock, told: Path) -> None:
+    program = Program(store, clock, told, every=1)
+    parts: dict[str, np.ndarray] = {}
+    program.log["parts"] = parts
+
+    def change(_: Program, step: int) -> None:
+        parts.clear()
+        parts.update({str(part): np.full(2**18, part) for part in range((6, 6, 6, 1, 1, 3, 8)[step])})
+
+    program.run(7, change)
+    assert not program.of(events.SaveFailed)
+    assert [step for step, _ in program.saved] == [1, 2, 3, 4, 5, 6, 7]
+
+
 def test_another_program_is_refused(store: Watched, clock: HandClock, told: Path) -> None:
     Program(store, clock, told).run(2)
     other = Checkpointer({"weights": np.zeros(4), "log": {}}, store=store, notices=[], clock=clock)
