@@ -13,6 +13,7 @@ from tests.runs.world import ManualClock
 
 from spotweld import Checkpointer
 from spotweld.checkpoint import events as told
+from spotweld.checkpoint.restoring import read_manifest
 from spotweld.errors import ProviderError, RunError
 from spotweld.providers.provider import Boot
 from spotweld.rehearsal.drills import Drill, Range, Struck, damage_newest, rehearse
@@ -103,8 +104,9 @@ def test_a_run_that_ends_first_ends_the_rehearsal(tmp_path: Path) -> None:
 
 def test_a_strike_that_hit_no_interruption_is_tried_again_and_not_for_ever(tmp_path: Path) -> None:
     ground = Ground(tmp_path, lives=8, cause=Cause.FAILED)
-    assert list(rehearse(ground.under_fire(), [Drill.KILL])) == []
-    assert ground.attempt == 6
+    struck = list(rehearse(ground.under_fire(), [Drill.KILL]))
+    assert [one.attempt for one in struck] == [1, 2, 3, 4, 5]
+    assert {one.missed for one in struck} == {"the attempt ended as failed"}
 
 
 def test_nobody_is_struck_who_has_nothing_to_lose(tmp_path: Path) -> None:
@@ -163,6 +165,48 @@ def test_a_save_is_struck_while_it_is_written(ground: Ground) -> None:
     ground.clock.passing = saving
     (struck,) = rehearse(ground.under_fire(), [Drill.KILL_IN_SAVE])
     assert "step 20" in struck.detail
+    assert not struck.missed
+
+
+def test_a_save_that_was_published_all_the_same_was_missed(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    ground.checkpoints()
+    path = ground.folder / "events.jsonl"
+    path.write_bytes(b"")
+    interrupt = ground.provider.interrupt
+
+    def saving() -> None:
+        with path.open("ab") as file:
+            file.write(b'{"kind":"saving","t":1.0,"step":20,"reason":"cadence"}\n')
+        ground._pass()
+
+    def late(machine: str, *, notice: float | None) -> None:
+        if ground.attempt == 1:
+            ground.checkpoints(3)
+        interrupt(machine, notice=notice)
+
+    ground.clock.passing = saving
+    monkeypatch.setattr(ground.provider, "interrupt", late)
+    first, second = rehearse(ground.under_fire(), [Drill.KILL_IN_SAVE])
+    assert first.missed == "the save was published before the machine was gone"
+    assert not second.missed
+
+
+def test_damage_is_done_once_the_machine_is_gone(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So it is the newest checkpoint that is damaged, even if one more was published at the last moment."""
+    ground.checkpoints()
+    interrupt = ground.provider.interrupt
+
+    def late(machine: str, *, notice: float | None) -> None:
+        ground.checkpoints(3)
+        interrupt(machine, notice=notice)
+
+    monkeypatch.setattr(ground.provider, "interrupt", late)
+    (struck,) = rehearse(ground.under_fire(), [Drill.DAMAGE])
+    assert not struck.missed
+    head = read_head(ground.objects, "r")
+    assert head is not None
+    (pack,) = [pack.key for pack in read_manifest(ground.objects, "r", head.kept[0]).packs]
+    assert pack in struck.detail
 
 
 def test_one_bit_of_the_newest_checkpoint_is_flipped_and_the_older_ones_are_whole(ground: Ground) -> None:

@@ -41,7 +41,7 @@ def command(name: str | None, drills: tuple[str, ...]) -> None:
 
     The machine is taken away with notice, with too short a notice, without any, in the middle of a save, and once with
     a bit of the newest checkpoint flipped. Each waits until there is work to lose. Exits with 1 if the run ended before
-    all were fired. Compare the result with an undisturbed run: spotweld report RUN --against OTHER.
+    all of them hit. Compare the result with an undisturbed run: spotweld report RUN --against OTHER.
     """
     _, found = open_project()
     known = known_run(name)
@@ -59,7 +59,7 @@ def command(name: str | None, drills: tuple[str, ...]) -> None:
         range_master.join(_FAREWELL if known.log.state(known.run).outcome is not None else 0)
         for line in (lines.get() for _ in range(lines.qsize())):
             say(line)
-        say(f"{len(struck)} of {len(wanted)} drills were fired")
+        say(f"{len(struck)} of {len(wanted)} drills hit")
         sys.exit(end.code or int(len(struck) < len(wanted)))
 
 
@@ -74,8 +74,11 @@ def _fire(known: Known, drills: list[Drill], lines: queue.SimpleQueue[str], stru
     under_fire = Range(known.run, log, known.objects(), provider, events_file, SystemClock())
     try:
         for one in rehearse(under_fire, drills):
-            struck.append(one)
             where = f" {one.detail}" if one.detail else ""
+            if one.missed:
+                lines.put(f"{'':14} drill {one.drill} missed at attempt {one.attempt}{where}: {one.missed}")
+                continue
+            struck.append(one)
             lines.put(f"{'':14} drill {one.drill} hit attempt {one.attempt} at step {one.step}{where}")
     except Exception as error:  # noqa: BLE001  a thread has nobody else to tell
         lines.put(f"{'':14} no more drills: {error}")

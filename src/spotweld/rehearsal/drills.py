@@ -54,7 +54,7 @@ class Drill(StrEnum):
     KILL_IN_SAVE = "kill-in-save"
     """Without any warning, while a checkpoint is being written."""
     DAMAGE = "damage"
-    """Without any warning, and with one bit of the newest checkpoint flipped in the store."""
+    """Without any warning, and one bit of the newest checkpoint is flipped before the next machine is up."""
 
 
 class Struck(msgspec.Struct, frozen=True):
@@ -67,6 +67,8 @@ class Struck(msgspec.Struct, frozen=True):
     detail: str = ""
     newest: str = ""
     """Key of the newest checkpoint when it struck; empty: none is meant."""
+    missed: str = ""
+    """Why it did not do what it says; empty: it did."""
 
 
 class Range:
@@ -116,21 +118,26 @@ class Range:
 
 
 def rehearse(under_fire: Range, drills: list[Drill]) -> Iterator[Struck]:
-    """Fire the drills one after the other, each at an attempt of its own. Ends early if the run ends.
+    """Fire the drills one after the other, each at an attempt of its own, and again if it missed.
+
+    Ends early if the run ends. A drill that missed five times is given up.
 
     Raises:
         ProviderError: the provider offers no drills.
         StoreError: the store failed in the middle of one.
     """
     for drill in drills:
-        for _ in range(_TRIES):
+        tries = _TRIES
+        while tries:
             target = _wait_for_target(under_fire, drill)
             if target is None:
                 return
             struck = _strike(under_fire, drill, *target)
-            if struck is not None and _wait_for_end(under_fire, struck):
-                yield struck
-                break
+            if struck is None:
+                continue
+            result = _wait_for_end(under_fire, struck)
+            yield result
+            tries = tries - 1 if result.missed else 0
 
 
 def _wait_for_target(under_fire: Range, drill: Drill) -> tuple[Attempt, Progress] | None:
@@ -158,7 +165,7 @@ def _wait_for_target(under_fire: Range, drill: Drill) -> tuple[Attempt, Progress
 
 
 def _strike(under_fire: Range, drill: Drill, attempt: Attempt, here: Progress) -> Struck | None:
-    """Take the machine; None if the moment passed."""
+    """Take the machine; None if the moment passed: it went by itself."""
     machine = attempt.machine or ""
     detail = newest = ""
     notice = {Drill.NOTICE: NOTICE, Drill.SHORT_NOTICE: SHORT_NOTICE}.get(drill)
@@ -168,16 +175,22 @@ def _strike(under_fire: Range, drill: Drill, attempt: Attempt, here: Progress) -
         if step is None:
             return None
         detail = f"while step {step} was being written"
-    elif drill is Drill.DAMAGE:
-        detail = damage_newest(under_fire.objects, under_fire.run)
-        newest = under_fire.newest()
     try:
         under_fire.provider.interrupt(machine, notice=notice)
     except ProviderError:
         if under_fire.log.state(under_fire.run).current == attempt and _is_up(under_fire, machine):
             raise
         return None
-    return Struck(drill, attempt.number, here.last or 0, detail, newest)
+    missed = ""
+    if drill is Drill.DAMAGE:
+        # Only now: nobody publishes a newer one any more, and the next machine is not up yet.
+        while _is_up(under_fire, machine):
+            under_fire.clock.sleep(_LOOK)
+        try:
+            detail = damage_newest(under_fire.objects, under_fire.run)
+        except RunError as error:
+            missed = str(error)
+    return Struck(drill, attempt.number, here.last or 0, detail, newest, missed)
 
 
 def _is_up(under_fire: Range, machine: str) -> bool:
@@ -209,16 +222,20 @@ def _wait_for_save(under_fire: Range, machine: str) -> int | None:
     return None
 
 
-def _wait_for_end(under_fire: Range, struck: Struck) -> bool:
-    """Wait until the struck attempt is over; whether the drill did what it says."""
+def _wait_for_end(under_fire: Range, struck: Struck) -> Struck:
+    """Wait until the struck attempt is over, and note if it was not hit in the way it was meant."""
     while True:
         state, _ = under_fire.look()
         attempt = state.attempts[struck.attempt - 1]
         if attempt.cause is not None:
             break
         under_fire.clock.sleep(_LOOK)
-    # A save that was published all the same was not cut off, and what was damaged was not the newest any more.
-    return attempt.cause.interruption and (not struck.newest or struck.newest == under_fire.newest())
+    missed = struck.missed
+    if not attempt.cause.interruption:
+        missed = f"the attempt ended as {attempt.cause}"
+    elif struck.newest and struck.newest != under_fire.newest():
+        missed = "the save was published before the machine was gone"
+    return msgspec.structs.replace(struck, missed=missed)
 
 
 def _private_packs(objects: Objects, run: str) -> list[Pack]:
@@ -248,4 +265,4 @@ def damage_newest(objects: Objects, run: str) -> str:
     data = bytearray(objects.get(pack.key))
     data[len(data) // 2] ^= 0x10
     objects.put(pack.key, data)
-    return f"after one bit of {pack.key} was flipped"
+    return f"and one bit of {pack.key} was flipped"
