@@ -146,3 +146,13 @@ def new_clock() -> type[HandClock]:
 def new_store() -> Callable[[], Watched]:
     """For tests that need many, such as Hypothesis's."""
     return lambda: Watched(open_store("memory:", verify=False))
+
+
+@pytest.fixture
+def no_thread_is_left() -> Iterator[None]:
+    """Whatever the test started in the background ends by itself."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name.startswith("spotweld"):
+            thread.join(10)
+            assert not thread.is_alive(), thread.name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,11 +16,12 @@ from spotweld.store.heads import read_head
 from spotweld.store.pieces import size_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from conftest import Announcer, HandClock, Watched
     from spotweld.store.pieces import Pieces
+
+pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 
 RUN = "r"
 SIZE = 100_000
@@ -96,15 +96,6 @@ def scene(
     monkeypatch.setattr(store, "create", slow)
     monkeypatch.setenv("SPOTWELD_EVENTS_FILE", str(tmp_path / "events.jsonl"))
     return Scene(tmp_path, store, clock, announcer)
-
-
-@pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
-    yield
-    for thread in threading.enumerate():
-        if thread.name.startswith("spotweld"):
-            thread.join(10)
-            assert not thread.is_alive(), thread.name
 
 
 @pytest.mark.parametrize(("left", "decision"), [(60.0, "full"), (9.0, "delta"), (1.0, "none"), (None, "full")], ids=str)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from conftest import Watched
     from spotweld.store.objects import Objects
 
+pytestmark = pytest.mark.usefixtures("no_thread_is_left")
+
 RUN = "r"
 SIZE = 300_000
 
@@ -93,15 +95,6 @@ def training(tmp_path: Path, store: Watched, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("spotweld.checkpoint.cadence.retry_after", lambda _failures: 0.05)
     monkeypatch.setattr("spotweld.checkpoint.relaying.retry_after", lambda _failures: 0.05)
     return Training(tmp_path, store, monkeypatch)
-
-
-@pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
-    yield
-    for thread in threading.enumerate():
-        if thread.name.startswith("spotweld"):
-            thread.join(10)
-            assert not thread.is_alive(), thread.name
 
 
 @pytest.mark.parametrize("tier", [True, False])

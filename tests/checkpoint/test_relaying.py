@@ -17,9 +17,11 @@ from spotweld.errors import Fenced, Unavailable
 from spotweld.store.heads import read_head, take_over
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from conftest import HandClock, Watched
+
+pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 
 RUN = "r"
 
@@ -69,15 +71,6 @@ class Gate:
 @pytest.fixture
 def new_way(new_store: Callable[[], Watched], clock: HandClock) -> Callable[..., Way]:
     return lambda **more: Way(new_store(), new_store(), clock, **more)
-
-
-@pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
-    yield
-    for thread in threading.enumerate():
-        if thread.name.startswith("spotweld"):
-            thread.join(10)
-            assert not thread.is_alive(), thread.name
 
 
 def test_only_the_newest_waits_and_what_it_reads_is_named(new_way: Callable[..., Way]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import threading
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,10 +18,12 @@ from spotweld.store.heads import read_head
 from spotweld.store.opening import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from conftest import Watched
+
+pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 
 RUN = "r"
 
@@ -74,15 +75,6 @@ class Machine:
 @pytest.fixture
 def machine(tmp_path: Path, store: Watched, monkeypatch: pytest.MonkeyPatch) -> Machine:
     return Machine(tmp_path / "disk", store, monkeypatch)
-
-
-@pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
-    yield
-    for thread in threading.enumerate():
-        if thread.name.startswith("spotweld"):
-            thread.join(10)
-            assert not thread.is_alive(), thread.name
 
 
 def total(steps: int) -> float:

@@ -37,7 +37,7 @@ COPY requirements.txt setup.* ./
 ARG CUDA=12.1
 ARG API_TOKEN
 COPY LICENSE ./
-RUN --mount=type=cache,target=/root/.cache pip wheel -r requirements.txt
+RUN --mount=type=cache,target=/var/cache pip wheel -r requirements.txt
 FROM debian:bookworm AS docs
 COPY docs /docs
 RUN make -C /docs
@@ -198,7 +198,7 @@ MATRIX = [
     Row("escape directive, nothing escaped otherwise", escape_moved, "", True),
     Row("stage renamed everywhere", stage_renamed, "renamed", True),
     Row("COPY as a JSON list", edit("COPY LICENSE ./", 'COPY ["LICENSE", "./"]'), "", True),
-    Row("mount's fields swapped", edit("type=cache,target=/root/.cache", "target=/root/.cache,type=cache"), "", True),
+    Row("mount's fields swapped", edit("type=cache,target=/var/cache", "target=/var/cache,type=cache"), "", True),
     Row("files' times", old, "", False),
     Row("checkout elsewhere", elsewhere, "", False),
     Row("file that nothing copies", write("README.md"), "", False),
@@ -262,7 +262,7 @@ MATRIX = [
     Row("here-document's quotes", edit("<<-'CONFIG'", "<<-CONFIG"), "trainer:6-", True),
     Row("bind mount's file", write("scripts/finish", "#!/bin/bash\n"), "trainer:7-", False),
     Row("bind mount's new file", write("scripts/more", "x"), "trainer:7-", False),
-    Row("cache mount's target", edit("/root/.cache", "/cache"), "wheels:6- trainer:1-", True),
+    Row("cache mount's target", edit("/var/cache", "/cache"), "wheels:6- trainer:1-", True),
     Row("secret's name", edit("id=token", "id=other"), "trainer:7-", True),
     Row("USER", edit("USER app", "USER root"), "trainer:10-", True),
     Row("WORKDIR", edit("WORKDIR /src", "WORKDIR /source"), "wheels:1- trainer:1-", True),

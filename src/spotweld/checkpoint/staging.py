@@ -92,8 +92,8 @@ class Staging:
         Raises:
             OSError: there is no memory for it.
         """
-        free = self._free[size if self._most is None else CHUNK]
         with self._returned:
+            free = self._free[size if self._most is None else CHUNK]
             while not free:
                 if self._failure is not None:
                     raise self._failure

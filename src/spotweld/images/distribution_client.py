@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 ATTEMPTS = 4
 _LARGEST = 8 * 2**20
 """Bytes of an answer that is no blob."""
+_HOPS = 6
+"""Requests for one blob, with those that are sent elsewhere and those that lack a token."""
 _REDIRECTS = (301, 302, 303, 307, 308)
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)
 _LONGEST_PAUSE = 60.0
@@ -118,8 +120,7 @@ class Client:
             OSError, HTTPException: the registry does not answer.
         """
         url = urljoin(self.base, target)
-        answer = None
-        for _ in range(6):
+        for left in reversed(range(_HOPS)):
             sent = dict(headers)
             if _origin(url) == self.base and (known := self._authorizations.get(scope)):
                 sent["Authorization"] = known
@@ -131,14 +132,13 @@ class Client:
                 answer = _read(response)
             finally:
                 self._give_back(url, connection, response)
-            if answer.status in _REDIRECTS and "location" in answer.headers:
+            if left and answer.status in _REDIRECTS and "location" in answer.headers:
                 url = urljoin(url, answer.headers["location"])
-            elif answer.status == 401 and _origin(url) == self.base:
+            elif left and answer.status == 401 and _origin(url) == self.base:
                 self._authorize(answer, scope, sent.get("Authorization"))
             else:
-                break
-        assert answer is not None  # noqa: S101  there was at least one turn
-        yield answer
+                yield answer
+                return
 
     def _authorized(self, method: str, url: str, scope: str, headers: Mapping[str, str], body: bytes) -> Answer:
         ours = _origin(url) == self.base

@@ -123,13 +123,14 @@ def test_a_notice_while_the_store_is_down_ends_in_time(
     assert clock.at <= 1000 + 3 + 8.2
 
 
+def down(verb: str, key: str) -> None:
+    if verb == "create" and "/packs/" in key:
+        raise Unavailable("down")
+
+
 def test_an_unknown_deadline_and_a_store_that_is_down_end_after_the_grace(
     store: Watched, clock: HandClock, told: Path, announcer: Announcer
 ) -> None:
-    def down(verb: str, key: str) -> None:
-        if verb == "create" and "/packs/" in key:
-            raise Unavailable("down")
-
     store.before = down
     program = Program(store, clock, told, announcer)
     with pytest.raises(SystemExit):
@@ -141,10 +142,6 @@ def test_an_unknown_deadline_and_a_store_that_is_down_end_after_the_grace(
 def test_a_notice_at_the_very_end_interrupts_a_final_save_that_cannot_succeed(
     store: Watched, clock: HandClock, told: Path, announcer: Announcer
 ) -> None:
-    def down(verb: str, key: str) -> None:
-        if verb == "create" and "/packs/" in key:
-            raise Unavailable("down")
-
     store.before = down
     program = Program(store, clock, told, announcer)
     with pytest.raises(SystemExit) as caught:
