@@ -31,9 +31,12 @@
         ├── RegistryRefused        SW6003           wrong credentials, read-only, not allowed: no use in a retry
         ├── ImageDamaged           SW6004           a blob is gone, or differs from its digest
         ├── TagMoved               SW6005           somebody else moved the tag meanwhile
-        └── DockerfileError        SW6011           the Dockerfile is wrong, at a line
-            ├── ContextError       SW6012           a file that the Dockerfile names is not in the context
-            └── BaseUnresolved     SW6013           nobody knows which image a base's name means now
+        ├── DockerfileError        SW6011           the Dockerfile is wrong, at a line
+        │   ├── ContextError       SW6012           a file that the Dockerfile names is not in the context
+        │   └── BaseUnresolved     SW6013           nobody knows which image a base's name means now
+        ├── BuildFailed            SW6021           an instruction failed, or the builder refused the Dockerfile
+        ├── BuilderUnavailable     SW6022           the builder is not installed, or does not answer
+        └── CacheUnsaved           SW6023           a finished instruction could not be sent to the registry
 
 An error says *what* happened, *why*, and *what to do*. Its code is stable; ``spotweld explain CODE`` prints the
 docstring of its class.
@@ -364,6 +367,36 @@ class BaseUnresolved(DockerfileError):
     """
 
     code = "SW6013"
+
+
+class BuildFailed(ImageError):
+    """An instruction of the Dockerfile failed, or the builder did not understand it.
+
+    The builder's last words are part of the message. Every instruction that had finished before is kept: mend the
+    Dockerfile and build again, and only what differs and what follows it runs.
+    """
+
+    code = "SW6021"
+
+
+class BuilderUnavailable(ImageError):
+    """The program that builds images is not installed, cannot run here, or its daemon does not answer.
+
+    Nothing was built. Spotweld builds with ``buildah`` (no daemon; Debian: ``apt-get install buildah``) or with
+    BuildKit through ``docker buildx`` where Docker keeps its images in containerd.
+    """
+
+    code = "SW6022"
+
+
+class CacheUnsaved(ImageError):
+    """The instruction ran, but what it made did not reach the cache registry, so another machine would run it again.
+
+    Instructions that had arrived are kept. Look at the registry: its address, credentials and free space; then build
+    again on the same machine, which sends what it already has and runs nothing twice.
+    """
+
+    code = "SW6023"
 
 
 def catalogue() -> dict[str, type[SpotweldError]]:

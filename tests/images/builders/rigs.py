@@ -1,0 +1,170 @@
+"""Machines to build on: each has a builder with an empty storage of its own, and can be taken away."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+import urllib.request
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Self
+
+import msgspec
+
+from spotweld.images.buildah import Buildah
+from spotweld.images.builder import Solve
+from spotweld.images.buildkit import BuildKit, ladder_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from spotweld.images.builder import Builder
+
+KINDS = ("buildah", "buildkit")
+DOCKER = Path(os.environ.get("SPOTWELD_DOCKER", Path(__file__).parents[3] / ".venv" / "docker")) / "bin"
+"""Where ``scripts/fetch-docker`` has put dockerd and buildx."""
+_NAMESPACES = ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--"]
+
+
+class Machine(msgspec.Struct):
+    """One machine. ``folder`` is all of its disk."""
+
+    kind: str
+    folder: Path
+    daemon: subprocess.Popen[bytes] | None = None
+
+    def builder(self) -> Builder:
+        """Its builder."""
+        if self.kind == "buildah":
+            return Buildah(self.folder)
+        return BuildKit((str(DOCKER / "docker-buildx"),), f"unix://{self.folder}/socket", network="host")
+
+    def start(self, solve: Solve) -> subprocess.Popen[bytes]:
+        """Begin to build in another process, which may be killed."""
+        told = [self.kind, str(self.folder), msgspec.json.encode(solve, enc_hook=str).decode()]
+        return subprocess.Popen([sys.executable, "-m", "tests.images.builders.building", *told], cwd=_root())
+
+    def kill(self) -> None:
+        """Take it away with all that runs on it."""
+        if self.daemon is not None:
+            self.daemon.kill()
+            self.daemon.wait()
+
+
+@contextmanager
+def machine(kind: str, folder: Path) -> Iterator[Machine]:
+    """A fresh machine until the block ends."""
+    folder.mkdir()
+    if kind == "buildah":
+        yield Machine(kind, folder)
+        return
+    (folder / "daemon.json").write_text('{"features": {"containerd-snapshotter": true}, "userland-proxy": false}')
+    with (folder / "log").open("wb") as log, ExitStack() as stack:
+        # Of its own, because a socket's path can have 104 bytes only.
+        running = stack.enter_context(TemporaryDirectory(prefix="d", ignore_cleanup_errors=True))
+        command = [str(DOCKER / "dockerd"), f"--config-file={folder}/daemon.json", f"--host=unix://{folder}/socket"]
+        command += [f"--data-root={folder}/data", f"--exec-root={running}", f"--pidfile={folder}/pid"]
+        command += ["--bridge=none", "--iptables=false", "--ip6tables=false"]
+        daemon = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", *_NAMESPACES, *command],
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "TMPDIR": str(folder)},
+            start_new_session=True,
+        )
+        made = Machine(kind, folder, daemon)
+        stack.callback(made.kill)
+        eventually(lambda: daemon.poll() is not None or "API listen on" in (folder / "log").read_text())
+        assert daemon.poll() is None, (folder / "log").read_text()
+        yield made
+
+
+class Counter:
+    """A server that instructions call, so that it is known how often each really ran.
+
+    Attributes:
+        calls: the names that were called, in order: ``begin/NAME`` and ``end/NAME``.
+        hook: is called with each name, and says whether it is answered.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.hook: Callable[[str], bool] = lambda _: True
+        counter = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                name = urllib.parse.unquote(self.path.lstrip("/"))
+                counter.calls.append(name)
+                if not counter.hook(name):
+                    self.close_connection = True
+                    return
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def run(self, name: str, command: str = "true") -> str:
+        """A RUN that says when it begins and when it ends."""
+        return f"RUN wget -q -O - {self.url}/begin/{name} && {command} && wget -q -O - {self.url}/end/{name}"
+
+
+def until_durable(kind: str, solve: Solve, line: int) -> None:
+    """Wait until the instruction at ``line``, which has ended, is in the registry. Buildah promises it at once."""
+    if kind == "buildkit":
+        tags = {rung.line: rung.tag for rung in ladder_of(solve)}
+        host, _, name = solve.cache.partition("/")
+        eventually(lambda: _answers(f"http://{host}/v2/{name}/manifests/{tags[line]}"))
+
+
+def make_base(registry: str, folder: Path) -> str:
+    """Put an image with a shell into the registry; gives its reference."""
+    shutil.copy(shutil.which("busybox") or "", folder / "busybox")
+    (folder / "Dockerfile").write_text(
+        'FROM scratch\nCOPY busybox /bin/busybox\nRUN ["/bin/busybox", "--install", "-s", "/bin"]\n'
+    )
+    image = f"{registry}/base"
+    Buildah(folder / "machine").solve(Solve(folder, folder / "Dockerfile", f"{registry}/base-cache", image=image))
+    return image
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    """Wait until it does."""
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def _answers(url: str) -> bool:
+    try:
+        request = urllib.request.Request(url, headers={"Accept": "application/vnd.oci.image.index.v1+json"})
+        with urllib.request.urlopen(request, timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+def _root() -> Path:
+    return Path(__file__).parents[3]
