@@ -12,8 +12,8 @@ from checkpoints import contenders
 from checkpoints.curve import Point, curve
 from checkpoints.flips import Flip, flip
 from checkpoints.loop import Driver, Save
-from checkpoints.measuring import Peak, digest, evict, memory, touch, warm
-from checkpoints.states import KINDS, Training, size
+from checkpoints.measuring import Peak, back_memory, digest, evict, memory, touch, warm
+from checkpoints.states import KINDS, Training, size, trained
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,10 +86,11 @@ def restore(kind: str, name: str, folder: Path, expect: str, times: int) -> list
     """Each time from the disk into a fresh training, then from the page cache into another one, which makes a step."""
     found = []
     for _ in range(times):
-        cold, same, close = _restore(name, Training(KINDS[kind], fresh=True), folder, evict, expect)
+        evict(folder)
+        cold, same, _, close = _restore(kind, name, folder, expect)
         close()
-        fresh = Training(KINDS[kind], fresh=True)
-        again, also, close = _restore(name, fresh, folder, warm, expect)
+        warm(folder)
+        again, also, fresh, close = _restore(kind, name, folder, expect)
         began = time.perf_counter()
         fresh.step()
         found.append(Restored(cold, again, again + time.perf_counter() - began, same and also))
@@ -98,15 +99,16 @@ def restore(kind: str, name: str, folder: Path, expect: str, times: int) -> list
 
 
 def _restore(
-    name: str, fresh: Training, folder: Path, prepare: Callable[[Path], None], expect: str, *, remote: bool = False
-) -> tuple[float, bool, Callable[[], None]]:
-    """Seconds until every page of the state is there, whether it is what was saved, and what ends the contender."""
-    prepare(folder)
+    kind: str, name: str, folder: Path, expect: str, *, remote: bool = False
+) -> tuple[float, bool, Training, Callable[[], None]]:
+    """Seconds until every page of the state is there, if it is what was saved, where it is, what ends the contender."""
+    fresh = Training(KINDS[kind], fresh=True)
+    back_memory(2 * trained(KINDS[kind]).stat().st_size)
     began = time.perf_counter()
     close = contenders.restore(name, fresh, folder, remote=remote)
     touch(fresh.parts())
     took = time.perf_counter() - began
-    return took, digest(fresh.parts()) == expect, close
+    return took, digest(fresh.parts()) == expect, fresh, close
 
 
 def remote(kind: str, name: str, folder: Path, saves: int) -> Remote:
@@ -120,7 +122,7 @@ def remote(kind: str, name: str, folder: Path, saves: int) -> Remote:
     expect = digest(training.parts())
     driver.unmeasured()
     chosen.close()
-    took, same, _ = _restore(name, Training(KINDS[kind], fresh=True), folder, lambda _: None, expect, remote=True)
+    took, same, _, _ = _restore(kind, name, folder, expect, remote=True)
     return Remote(first, later, took, same)
 
 

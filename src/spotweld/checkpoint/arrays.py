@@ -10,7 +10,6 @@ import math
 import mmap
 import re
 import sys
-from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
 ALIGNMENT = 64
 """Bytes: PyTorch's own allocator gives this much, and kernels may round differently on data aligned otherwise."""
 
-_HUGE = 2 * 2**20
-"""Bytes from which on memory is taken in huge pages."""
+_LARGE = 2 * 2**20
+"""Bytes from which on memory begins with a page."""
 
 _TORCH: dict[str, int] = {
     **dict.fromkeys(("bool", "uint8", "int8", "float8_e4m3fn", "float8_e4m3fnuz"), 1),
@@ -124,7 +123,7 @@ def copy_part(row: Any, start: int, into: memoryview) -> None:  # noqa: ANN401
 
 def copy_whole(leaf: Leaf, into: memoryview) -> None:
     """Copy a leaf's elements in C order, quickly also where there are thousands of small ones."""
-    if leaf.kind is Kind.TORCH and leaf.size < _HUGE and can_be_filled(leaf.source):
+    if leaf.kind is Kind.TORCH and leaf.size < _LARGE and can_be_filled(leaf.source):
         import ctypes  # noqa: PLC0415 - not before it is needed
 
         ctypes.memmove(ctypes.addressof(ctypes.c_char.from_buffer(into)), leaf.source.data_ptr(), leaf.size)
@@ -179,17 +178,13 @@ def can_be_filled(array: Any) -> bool:  # noqa: ANN401
 def allocate(size: int) -> memoryview:
     """``size`` writable bytes with undefined content, aligned to ``ALIGNMENT``; large ones to pages, for the disk."""
     torch = sys.modules.get("torch")
-    if size >= _HUGE and torch is not None:
+    if size >= _LARGE and torch is not None:
         # What the program's own tensors would get: memory that its allocator kept is used again, and costs no fault.
         row = torch.empty(size + mmap.PAGESIZE, dtype=torch.uint8)
         ahead = -row.data_ptr() % mmap.PAGESIZE
         return memoryview(row.numpy())[ahead : ahead + size]
-    if size >= _HUGE:
-        # Pages of 2 MiB instead of 4 KiB: touching fresh memory is what costs most in reading a state.
-        arena = mmap.mmap(-1, size)
-        with suppress(AttributeError, OSError):
-            arena.madvise(mmap.MADV_HUGEPAGE)
-        return memoryview(arena)
+    if size >= _LARGE:
+        return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
     import ctypes  # noqa: PLC0415 - not before it is needed
 
     raw = bytearray(size + ALIGNMENT)
