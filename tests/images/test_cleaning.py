@@ -16,7 +16,7 @@ from spotweld.images.layouts import Layout
 from spotweld.images.lifetimes import Use
 from spotweld.images.naming import LATEST, repository_of
 from spotweld.images.opening import open_registry
-from spotweld.project.nouns import Project, Registries
+from spotweld.project.nouns import Registries
 from spotweld.store.local import LocalObjects
 
 if TYPE_CHECKING:

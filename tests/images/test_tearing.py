@@ -179,7 +179,8 @@ class Gone:
     def tags(self, repository: str) -> tuple[str, ...]:
         raise RegistryUnavailable("Cannot reach it", f"no route to {repository}")
 
-    repositories = lambda _: ()  # noqa: E731
+    def repositories(self) -> tuple[str, ...]:
+        return ()
 
 
 def test_a_registry_that_is_gone_keeps_nothing_else_from_going(tmp_path: Path) -> None:
@@ -270,7 +271,7 @@ def kill_everywhere(tmp_path: Path, server: str, named: Sequence[str], step: int
 
 @pytest.mark.parametrize("named", [(), ("base",)])
 def test_a_kill_anywhere_is_followed_up(tmp_path: Path, named: Sequence[str]) -> None:
-    assert kill_everywhere(tmp_path, "", named, step=3) > 40
+    assert kill_everywhere(tmp_path, "", named, step=9) > 40
 
 
 @pytest.mark.slow
