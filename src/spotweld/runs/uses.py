@@ -80,11 +80,10 @@ def strangers(objects: Objects, known: Collection[str], since: float) -> list[St
 
 def active(runs: Mapping[str, RunState], alive: Iterable[Machine], others: Iterable[Stranger]) -> list[str]:
     """What keeps a teardown from taking machines and images: runs, and machines of runs that nobody here knows."""
-    found = [f"the run {run} ({state.phase})" for run, state in sorted(runs.items()) if state.outcome is None]
-    for machine in alive:
-        if (run := machine.labels.get("run")) not in runs:
-            found.append(f"the machine {machine.id} of {f'the run {run}, which' if run else 'a run that'} {_STRANGE}")
-    return found + [f"the run {one.run}, which {_STRANGE}" for one in others if one.is_placed]
+    going = [f"the run {run} ({state.phase})" for run, state in sorted(runs.items()) if state.outcome is None]
+    strange = [machine for machine in alive if machine.labels.get("run", "") not in runs]
+    left = [f"the machine {one.id} of {_owner(one)}" for one in strange]
+    return [*going, *left, *(f"the run {one.run}, which {_STRANGE}" for one in others if one.is_placed)]
 
 
 def uses(runs: Mapping[str, RunState], alive: Iterable[Machine], others: Iterable[Stranger]) -> list[Use]:
@@ -142,6 +141,11 @@ def cancel_all(log: EventLog, state: Path, clock: Clock, patience: float) -> Non
             why = f"after {patience:.0f} s these still save their state: {', '.join(waiting)}"
             raise TeardownRefused("The runs have not ended yet", why, "Tear down again in a while.")
         clock.sleep(_LOOK)
+
+
+def _owner(machine: Machine) -> str:
+    run = machine.labels.get("run")
+    return f"{f'the run {run}, which' if run else 'a run that'} {_STRANGE}"
 
 
 def _stranger(objects: Objects, run: str, metas: list[Meta]) -> Stranger:
