@@ -105,7 +105,9 @@ def standings(
     return tuple(found.values())
 
 
-def stand(project: Project, image: Image, bases: Mapping[str, Standing], registries: Registries) -> Standing:
+def stand(
+    project: Project, image: Image, bases: Mapping[str, Standing], registries: Registries, *, deep: bool = False
+) -> Standing:
     """How one image stands.
 
     Args:
@@ -113,6 +115,7 @@ def stand(project: Project, image: Image, bases: Mapping[str, Standing], registr
         image: one of its images.
         bases: how those stand that it needs.
         registries: the ones to ask.
+        deep: whether to ask for every layer of an image that is there.
 
     Raises:
         DockerfileError: see `standings`.
@@ -136,7 +139,7 @@ def stand(project: Project, image: Image, bases: Mapping[str, Standing], registr
     standing = Standing(image, url, repository_of(project.name, image.name), platform, steps, pinned, waits)
     if waits:
         return standing
-    return _looked_up(msgspec.structs.replace(standing, key=image_key(steps, platform)), registries)
+    return _looked_up(msgspec.structs.replace(standing, key=image_key(steps, platform)), registries, deep=deep)
 
 
 def read_dockerfile(project: Project, image: Image) -> Dockerfile:
@@ -208,14 +211,15 @@ def _pinned(base: Standing, registries: Registries) -> Pinned:
     return Pinned(identity, base.registry, base.repository, base.digest)
 
 
-def _looked_up(standing: Standing, registries: Registries) -> Standing:
+def _looked_up(standing: Standing, registries: Registries, *, deep: bool) -> Standing:
     registry = registries[standing.registry]
     found = registry.resolve(standing.repository, standing.tag)
     if found is None:
         return msgspec.structs.replace(standing, latest=registry.resolve(standing.repository, LATEST))
     latest = registry.resolve(standing.repository, LATEST)
     # In a folder it costs next to nothing to see that the layers are there, too.
-    damage = damage_of(registry, standing.repository, found) if standing.registry.startswith("oci:") else ""
+    look = deep or standing.registry.startswith("oci:")
+    damage = damage_of(registry, standing.repository, found) if look else ""
     return msgspec.structs.replace(standing, found=found, latest=latest, damage=damage)
 
 
