@@ -36,7 +36,8 @@
         │   └── BaseUnresolved     SW6013           nobody knows which image a base's name means now
         ├── BuildFailed            SW6021           an instruction failed, or the builder refused the Dockerfile
         ├── BuilderUnavailable     SW6022           the builder is not installed, or does not answer
-        └── CacheUnsaved           SW6023           a finished instruction could not be sent to the registry
+        ├── CacheUnsaved           SW6023           a finished instruction could not be sent to the registry
+        └── ImageRecordUnreadable  SW6031           what the store remembers of an image is damaged, or too new
 
 An error says *what* happened, *why*, and *what to do*. Its code is stable; ``spotweld explain CODE`` prints the
 docstring of its class.
@@ -397,6 +398,16 @@ class CacheUnsaved(ImageError):
     """
 
     code = "SW6023"
+
+
+class ImageRecordUnreadable(ImageError):
+    """What the project's store remembers of an image cannot be read: it is damaged, or a newer Spotweld wrote it.
+
+    The image itself is not touched by it. Verbs that look at many records pass over such a one with a warning. Upgrade
+    Spotweld, or delete the object that the message names: the image's next build writes it anew.
+    """
+
+    code = "SW6031"
 
 
 def catalogue() -> dict[str, type[SpotweldError]]:
