@@ -18,9 +18,10 @@ from spotweld.images.builder import Outcome, Solve
 from spotweld.images.commits import Commit, commit_of
 from spotweld.images.comparing import layers
 from spotweld.images.freshness import Standing, stand, standings
-from spotweld.images.happenings import Begun, Built, Failed, Happening, Printed, Published, Ran, Warned, Watch
+from spotweld.images.happenings import Begun, Built, Failed, Happening, Printed, Published, Ran, Warned, Watch, built_of
 from spotweld.images.hosts import Hosts
 from spotweld.images.naming import cache_of
+from spotweld.images.planning import REMEMBERED
 from spotweld.images.predicting import History, total
 from spotweld.images.publishing import labels_of, publish
 from spotweld.images.readying import ready_dockerfile
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
     from spotweld.store.objects import Objects
     from spotweld.values.digests import Digest
 
-REMEMBERED = 8
-"""Builds of an image that are read to say what is there and how long it takes."""
 _WORTH_WRITING = 2.0
 """Seconds of an instruction after whose end the record is written, while the build goes on."""
 
@@ -94,16 +93,6 @@ def build(
         work = _Work(project, builder, objects, watch, registries, hosts, now)
         found = in_order({one.name: set(one.bases.values()) for one in images}, work.bring, at_once, work.failed)
     return tuple(work.results[name] for name in found)
-
-
-def built_of(standing: Standing) -> Built:
-    """The result for an image that needed no build."""
-    assert standing.key is not None  # noqa: S101 - the caller has looked
-    assert standing.digest is not None  # noqa: S101 - as above
-    image = standing.image.name
-    return Built(
-        image, standing.key, standing.digest, standing.registry, standing.repository, standing.tag, built=False
-    )
 
 
 class _Work:

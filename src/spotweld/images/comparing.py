@@ -10,7 +10,7 @@ from spotweld.images.explaining import explain
 from spotweld.images.predicting import Estimate, History
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from spotweld.images.freshness import Standing
     from spotweld.images.preimages import Preimage
@@ -66,7 +66,10 @@ def layers(standing: Standing, known: Sequence[Build]) -> tuple[Layer, ...]:
         for done in build.steps:
             if done.outcome != "failed":
                 holders.setdefault(done.preimage.key, build.tag)
-    verdicts = explain(_preimages(nearest_build(standing, known)), [step.preimage for step in standing.steps])
+    verdicts = explain(
+        _preimages(nearest_build({step.key for step in standing.steps}, known)),
+        [step.preimage for step in standing.steps],
+    )
     found = []
     for step, verdict in zip(standing.steps, verdicts, strict=True):
         hit = step.key in holders or standing.digest is not None
@@ -93,9 +96,33 @@ def layers(standing: Standing, known: Sequence[Build]) -> tuple[Layer, ...]:
     return tuple(found)
 
 
-def nearest_build(standing: Standing, known: Sequence[Build]) -> Build | None:
-    """The build that shares most instructions with the image as it stands; of several, the newest."""
-    keys = {step.key for step in standing.steps}
+def past_layers(build: Build, older: Sequence[Build]) -> tuple[Layer, ...]:
+    """The instructions of a build, each with what became of it and why.
+
+    Args:
+        build: it.
+        older: the image's earlier builds, newest first.
+    """
+    now = [done.preimage for done in build.steps]
+    near = nearest_build({one.key for one in now}, older)
+    holders: dict[Digest, str] = {}
+    for other in older:
+        for done in other.steps:
+            holders.setdefault(done.preimage.key, other.tag)
+    found = []
+    for done, verdict in zip(build.steps, explain(_preimages(near), now), strict=True):
+        hit = done.outcome == "hit"
+        why = "" if hit else verdict.why or "an earlier build had it, and the builder did not find it in the cache"
+        source = holders.get(done.preimage.key, "") if hit else ""
+        took = Estimate(done.seconds, done.seconds, done.seconds)
+        advice = _advice(done.preimage, Estimate(done.ran or 0.0))
+        told = why if near else "" if hit else "it was never built before"
+        found.append(Layer(verdict.stage, 0, 0, verdict.text, hit, source, told, verdict.file, took, (), advice))
+    return tuple(found)
+
+
+def nearest_build(keys: Collection[Digest], known: Sequence[Build]) -> Build | None:
+    """The build that shares most instructions with those of ``keys``; of several, the newest."""
 
     def shared(build: Build) -> tuple[int, bool]:
         return sum(done.preimage.key in keys for done in build.steps), build.digest is not None

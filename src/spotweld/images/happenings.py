@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
@@ -11,6 +11,9 @@ from spotweld.images.builder import Outcome
 from spotweld.images.comparing import Layer
 from spotweld.images.predicting import Estimate
 from spotweld.values.digests import Digest
+
+if TYPE_CHECKING:
+    from spotweld.images.freshness import Standing
 
 
 class Built(msgspec.Struct, frozen=True):
@@ -86,3 +89,13 @@ class Warned(msgspec.Struct, frozen=True, tag="warned"):
 
 Happening: TypeAlias = Begun | Ran | Printed | Published | Failed | Warned
 Watch: TypeAlias = Callable[[Happening], None]
+
+
+def built_of(standing: Standing) -> Built:
+    """The result for an image that needed no build."""
+    assert standing.key is not None  # noqa: S101 - the caller has looked
+    assert standing.digest is not None  # noqa: S101 - as above
+    image = standing.image.name
+    return Built(
+        image, standing.key, standing.digest, standing.registry, standing.repository, standing.tag, built=False
+    )
