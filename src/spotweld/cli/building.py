@@ -8,10 +8,10 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from spotweld.cli.courses import Course, follow
 from spotweld.cli.imagery import in_words, short_place
 from spotweld.cli.output import is_coloured, json_bytes, progress_mode, say
-from spotweld.images.happenings import Begun, Failed, Printed, Published, Ran, Warned
-from spotweld.images.predicting import Estimate, share
+from spotweld.images.happenings import Begun, Failed, Published, Ran, Warned
 from spotweld.project.settings import Progress
 from spotweld.report.markup import clean
 from spotweld.report.words import count
@@ -40,47 +40,6 @@ def summary(results: Sequence[Built]) -> str:
     if saved >= 1:
         parts.append(f"which saved {format_duration(saved)}")
     return "; ".join(parts)
-
-
-class Course:
-    """How far the build of one image is.
-
-    Args:
-        begun: its beginning.
-        now: seconds, of a clock that never goes back.
-    """
-
-    def __init__(self, begun: Begun, now: float) -> None:
-        self.image = begun.image
-        self.expected = begun.expected
-        self.since = now
-        self.last = ""
-        self._layers = [layer.expected for layer in begun.layers if layer.number]
-        self._ended: set[tuple[int, int]] = set()
-        self.count = len(self._layers)
-
-    @property
-    def done(self) -> int:
-        """Instructions that ended."""
-        return len(self._ended)
-
-    def ended(self, ran: Ran) -> None:
-        """An instruction ended."""
-        self._ended.add((ran.stage, ran.number))
-
-    def share(self, now: float) -> float:
-        """How much is done, 0 to 1; the instruction in progress counts for the time that it has had."""
-        done = min(self.done, len(self._layers))
-        by_count = share(self._layers[:done], self._layers[done:])
-        by_time = (now - self.since) / self.expected.seconds if self.expected.seconds else 0.0
-        ahead = share(self._layers[: done + 1], self._layers[done + 1 :])
-        return max(by_count, min(by_time, ahead, 0.99))
-
-    def left(self, now: float) -> Estimate:
-        """Seconds to go."""
-        gone = now - self.since
-        whole = self.expected
-        return Estimate(*(max(0.0, one - gone) for one in (whole.seconds, whole.low, whole.high)), whole.unknown)
 
 
 def line_of(happening: Happening) -> tuple[str, str] | None:
@@ -159,17 +118,7 @@ def _terminal() -> Iterator[Watch]:
 
     def watch(happening: Happening) -> None:
         with lock:
-            match happening:
-                case Begun(image=image):
-                    courses[image] = Course(happening, time.monotonic())
-                case Ran(image=image):
-                    courses[image].ended(happening)
-                case Printed(image=image, line=line):
-                    courses[image].last = line[:80]
-                case Published(built=built):
-                    courses.pop(built.image, None)
-                case Failed(image=image):
-                    courses.pop(image, None)
+            follow(courses, happening, time.monotonic())
         told = line_of(happening)
         if told:
             console.print(Text(f"{told[0]:<12}  {_flat(told[1])}", style=_style(happening)))

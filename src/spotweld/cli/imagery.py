@@ -67,7 +67,7 @@ def describe_images(plans: Sequence[Planned]) -> str:
         if one.does == "publish":
             lines.append(f"{head}publish: {short_place(one.repository, one.tag)} is there, latest moves to it")
             continue
-        lines.append(f"{head}build ({one.lifetime}): {clean(one.why)}; {expectation(one)}")
+        lines.append(f"{head}build ({one.lifetime}): {_cut(one.why, 60)}; {expectation(one)}")
         lines += [f"{'':10}{line}" for line in layer_lines(one.layers)]
     stale = [one for one in plans if one.does == "build"]
     if stale:
@@ -102,7 +102,8 @@ def layer_lines(layers: Sequence[Layer], more: Callable[[Layer], str] = lambda _
     """
     rows = []
     for layer in layers:
-        place = f"{layer.stage}:{layer.line}" if layer.line else layer.stage
+        named = "" if layer.stage.isdecimal() else f"{layer.stage} "
+        place = f"{named}line {layer.line}" if layer.line else named.strip()
         told = f"from {layer.source[:_SHOWN]}" if layer.hit and layer.source else layer.why
         extra = more(layer)
         rows.append((place, _cut(layer.text, 50), "HIT" if layer.hit else "MISS", clean(told) + extra))

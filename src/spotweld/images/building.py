@@ -30,6 +30,7 @@ from spotweld.images.reporting import counted, done_steps
 from spotweld.images.resolving import Registries
 from spotweld.images.saying import explained
 from spotweld.images.scheduling import in_order
+from spotweld.images.texts import gather_texts, keep_texts
 from spotweld.project.graph import build_order
 from spotweld.project.nouns import Lifetime
 from spotweld.version import VERSION
@@ -184,6 +185,9 @@ class _One:
         self.work.watch(Begun(standing.image.name, standing.tag, told, expected, standing.damage))
         self._write("begun")
         try:
+            # Before the build: afterwards the files may be others.
+            texts = gather_texts(standing.image.context, [step.preimage for step in standing.steps])
+            keep_texts(self.work.objects, standing.image.name, standing.tag, texts)
             self._run()
             return self._publish(lambda digest: self._write("done", digest))
         except ImageError as error:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from spotweld.images.freshness import Standing
-    from spotweld.images.preimages import Preimage
+    from spotweld.images.preimages import Preimage, Step
     from spotweld.images.records import Build
     from spotweld.values.digests import Digest
 
@@ -83,7 +83,7 @@ def layers(standing: Standing, known: Sequence[Build]) -> tuple[Layer, ...]:
                 verdict.stage,
                 step.number,
                 step.line,
-                verdict.text,
+                text_of(step.preimage),
                 hit,
                 source,
                 why,
@@ -96,28 +96,43 @@ def layers(standing: Standing, known: Sequence[Build]) -> tuple[Layer, ...]:
     return tuple(found)
 
 
-def past_layers(build: Build, older: Sequence[Build]) -> tuple[Layer, ...]:
+def past_layers(build: Build, older: Sequence[Build], steps: Sequence[Step]) -> tuple[Layer, ...]:
     """The instructions of a build, each with what became of it and why.
 
     Args:
         build: it.
         older: the image's earlier builds, newest first.
+        steps: the image's instructions now; those of the same keys say where they stand in the Dockerfile.
     """
     now = [done.preimage for done in build.steps]
     near = nearest_build({one.key for one in now}, older)
+    places = {step.key: step for step in steps}
     holders: dict[Digest, str] = {}
     for other in older:
         for done in other.steps:
             holders.setdefault(done.preimage.key, other.tag)
     found = []
     for done, verdict in zip(build.steps, explain(_preimages(near), now), strict=True):
-        hit = done.outcome == "hit"
-        why = "" if hit else verdict.why or "an earlier build had it, and the builder did not find it in the cache"
-        source = holders.get(done.preimage.key, "") if hit else ""
-        took = Estimate(done.seconds, done.seconds, done.seconds)
-        advice = _advice(done.preimage, Estimate(done.ran or 0.0))
-        told = why if near else "" if hit else "it was never built before"
-        found.append(Layer(verdict.stage, 0, 0, verdict.text, hit, source, told, verdict.file, took, (), advice))
+        key = done.preimage.key
+        step = places.get(key)
+        # Builders do not report FROM: it is as its base was.
+        hit = (verdict.hit or near is None) if done.preimage.instruction.name == "FROM" else done.outcome == "hit"
+        why = verdict.why or "an earlier build had it, and the builder did not find it in the cache"
+        found.append(
+            Layer(
+                verdict.stage,
+                step.number if step else 0,
+                step.line if step else 0,
+                text_of(done.preimage),
+                hit,
+                holders.get(key, "") if hit else "",
+                "" if hit else why if near else "never built",
+                "" if hit else verdict.file,
+                Estimate(done.seconds, done.seconds, done.seconds),
+                step.doubts if step else (),
+                _advice(done.preimage, Estimate(done.ran or 0.0)),
+            )
+        )
     return tuple(found)
 
 
@@ -130,13 +145,21 @@ def nearest_build(keys: Collection[Digest], known: Sequence[Build]) -> Build | N
     return max((build for build in known if build.steps), key=shared, default=None)
 
 
+def text_of(preimage: Preimage) -> str:
+    """The instruction in one line, FROM with what it names."""
+    if preimage.instruction.name != "FROM":
+        return preimage.text()
+    base = next((note.value for note in preimage.notes if note.kind == "base"), "an earlier stage")
+    return f"FROM {base}"
+
+
 def _preimages(build: Build | None) -> list[Preimage]:
     return [done.preimage for done in build.steps] if build else []
 
 
 def _why(standing: Standing, preimage: Preimage, why: str, known: Sequence[Build]) -> str:
     if not any(build.steps for build in known):
-        return "it was never built"
+        return "never built"
     named = {note.value for note in preimage.notes if note.kind == "base"}
     first = next((standing.image.bases[name] for name in named if standing.image.bases.get(name) in standing.waits), "")
     return f"base {first} is rebuilt first" if first else why
