@@ -49,7 +49,8 @@ def complete_image(context: click.Context, parameter: click.Parameter, incomplet
     from spotweld.cli.session import open_project  # noqa: PLC0415 - only when a shell asks
 
     try:
-        names = list(open_project()[0].images)
+        with context.scope(cleanup=False):
+            names = list(open_project()[0].images)
     except Exception:  # noqa: BLE001 - completion has nobody to tell
         return []
     return [name for name in names if name.startswith(incomplete)]
