@@ -33,7 +33,7 @@ def test_json_has_a_stable_shape(small: Here, lived: Here) -> None:
     told = json.loads(small.call("plan", "say", "--json").stdout)
     assert set(told) == {"plan", "would_change"}
     assert set(told["plan"]) == {
-        "project", "run", "job", "store", "folder", "source", "local", "placement", "first",
+        "project", "run", "job", "store", "folder", "source", "local", "placement", "first", "image",
     }  # fmt: skip
     result = lived.call("plan", "train", "--name", "calm", "--json")
     assert result.exit_code == 0
@@ -76,11 +76,12 @@ def test_a_folder_that_is_not_there_is_said(small: Here) -> None:
     assert "gone" in result.stderr
 
 
-def test_a_job_with_an_image_is_refused_for_now(small: Here) -> None:
-    text = (small.folder / "spotweld.yaml").read_text().replace("say: {", "say: {image: debian:12, ")
-    (small.folder / "spotweld.yaml").write_text(text)
+def test_an_image_that_was_never_built_is_said(small: Here) -> None:
+    text = (small.folder / "spotweld.yaml").read_text().replace("say: {", "say: {image: box, ")
+    (small.folder / "spotweld.yaml").write_text(f"{text}images: {{box: {{}}}}\n")
+    (small.folder / "Dockerfile").touch()
     for verb in (["plan"], ["launch", "-y"]):
         result = small.call(*verb, "say")
-        assert result.exit_code == 2
-        assert "cannot run jobs in them yet" in result.stderr
+        assert result.exit_code == 1
+        assert "spotweld build box" in result.stderr
         assert result.stdout == ""
