@@ -74,14 +74,3 @@ def test_a_folder_that_is_not_there_is_said(small: Here) -> None:
     result = small.call("plan", "say")
     assert result.exit_code == 2
     assert "gone" in result.stderr
-
-
-def test_an_image_that_was_never_built_is_said(small: Here) -> None:
-    text = (small.folder / "spotweld.yaml").read_text().replace("say: {", "say: {image: box, ")
-    (small.folder / "spotweld.yaml").write_text(f"{text}images: {{box: {{}}}}\n")
-    (small.folder / "Dockerfile").touch()
-    for verb in (["plan"], ["launch", "-y"]):
-        result = small.call(*verb, "say")
-        assert result.exit_code == 1
-        assert "spotweld build box" in result.stderr
-        assert result.stdout == ""

@@ -24,6 +24,7 @@ VERBS = {
     "init": "Write a commented project file to start from.",
     "doctor": "Say what is here, what is missing, and how to get it.",
     "config": "Show the settings and where each comes from.",
+    "build": "Build the project's images; what is fresh is not touched.",
     "plan": "Say what launch would do, and what it would cost; exit 2 if anything.",
     "launch": "Run a job until it is done, whatever happens to its machines.",
     "watch": "Follow a run live.",
@@ -34,7 +35,7 @@ VERBS = {
     "cancel": "Stop a run for good.",
     "report": "Write a run's story as one HTML file.",
     "checkpoint": "List, verify, compare, export and import checkpoints.",
-    "explain": "Explain an error code.",
+    "explain": "Explain an error code, or why an image's layers would be built.",
     "completion": "Print a shell's completion script.",
 }
 """Each verb's one line; the verb itself is ``command`` in the module of its name."""

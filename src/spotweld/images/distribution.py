@@ -14,7 +14,7 @@ from http.client import HTTPException, HTTPResponse
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
-from spotweld.errors import ImageError, ImageNotFound, RegistryUnavailable
+from spotweld.errors import ImageError, ImageNotFound, RegistryFull, RegistryUnavailable
 from spotweld.images.distribution_client import ATTEMPTS, Client
 from spotweld.images.manifests import KINDS, OCI_CONFIG, OCI_MANIFEST, checked, digest_of, manifest_of, read_manifest
 from spotweld.images.references import is_digest
@@ -288,6 +288,8 @@ class _Upload:
 
     def _ask_how_far(self, failure: ImageError, end: int) -> None:
         answer = self._client.ask("GET", self._location, self._scope)
+        if answer.status != 204 and isinstance(failure, RegistryFull):
+            raise failure
         if answer.status != 204:
             raise RegistryUnavailable(failure.what, f"{failure.why}; the upload is lost there", failure.todo)
         self._location = answer.headers.get("location", self._location)
