@@ -202,7 +202,7 @@ def test_active_runs_are_in_the_way_until_they_may_be_stopped(small: Here) -> No
     small.wait_for("it", lambda state: state.phase == "running")
     result = small.call("teardown", "-y")
     assert result.exit_code == 2
-    assert "SW6041" in result.stderr
+    assert "SW6051" in result.stderr
     assert "the run it (running)" in result.stderr
     assert small.run("it").cancel_requested is False
     assert small.call("teardown", "--dry-run").exit_code == 0
@@ -237,7 +237,7 @@ def test_what_is_left_is_named_with_6(home: Here, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(teardown, "remove", removing)
     result = home.call("teardown", "-y")
     assert result.exit_code == 6
-    assert "SW6042" in result.stderr
+    assert "SW6052" in result.stderr
     assert f"({'small/trainer'}): tags are left: latest, {tag_of(key_of('two'))}" in result.stderr
     monkeypatch.undo()
     assert home.call("teardown", "-y").exit_code == 0

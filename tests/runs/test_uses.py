@@ -11,6 +11,7 @@ from tests.runs.samples import offer
 
 from spotweld.errors import TeardownRefused
 from spotweld.images.lifetimes import ANY, Use
+from spotweld.images.pinning import Pinned
 from spotweld.project.nouns import Job, LocalProvider, PlacementRules, Project
 from spotweld.providers.provider import Machine, MachineState
 from spotweld.runs import uses as subject
@@ -20,6 +21,7 @@ from spotweld.runs.log import EventLog
 from spotweld.runs.reports import over_key, spec_key
 from spotweld.runs.uses import Stranger, active, cancel_all, states, strangers, uses, uses_now
 from spotweld.store.opening import open_store
+from spotweld.values.digests import Digest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,9 +35,10 @@ PINNED = {"name": "base", "registry": "oci:/r", "repository": "small/base", "dig
 def log(tmp_path: Path) -> EventLog:
     """Of two runs: one is going on in an image, one has ended in another."""
     log = EventLog(log_path(tmp_path))
-    for run, image in (("on", "trainer"), ("over", "base"), ("bare", "")):
+    pinned = Pinned("trainer", "oci:/r", "small/trainer", Digest("sha256:bb"))
+    for run, image, pin in (("on", "trainer", pinned), ("over", "base", None), ("bare", "", None)):
         job = Job("train", "true", image=image)
-        log.open_run(run, Opened("small", job, "memory:x", "", LocalProvider(), PlacementRules()))
+        log.open_run(run, Opened("small", job, "memory:x", "", LocalProvider(), PlacementRules(), pin))
     log.append("over", log.take_over("over"), Ended(Outcome.DONE, ""))
     return log
 
@@ -54,7 +57,7 @@ def test_runs_that_have_not_ended_and_machines_use_images(log: EventLog) -> None
     alive = [machine("over"), machine("elsewhere"), machine("other")]
     others = [Stranger("other", "small/base@sha256:aa", is_placed=True), Stranger("plain", "", is_placed=True)]
     assert uses(states(log), alive, others) == [
-        Use("trainer", "the run on"),
+        Use("small/trainer@sha256:bb", "the run on"),
         Use("small/base@sha256:aa", "the run other"),
         Use("base", "the machine m-over"),
         Use(ANY, "the machine m-elsewhere"),

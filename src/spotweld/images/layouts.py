@@ -19,7 +19,7 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spotweld.errors import ImageDamaged, ImageNotFound, RegistryUnavailable
+from spotweld.errors import ImageDamaged, ImageNotFound, RegistryRefused, RegistryUnavailable
 from spotweld.images.incoming import Incoming, is_orphan, told
 from spotweld.images.manifests import LARGEST, Manifest, blobs, checked, children, damaged, read_manifest
 from spotweld.images.references import is_digest

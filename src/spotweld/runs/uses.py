@@ -88,10 +88,10 @@ def active(runs: Mapping[str, RunState], alive: Iterable[Machine], others: Itera
 
 def uses(runs: Mapping[str, RunState], alive: Iterable[Machine], others: Iterable[Stranger]) -> list[Use]:
     """Which images are in use, by runs that have not ended and by machines that have not."""
-    found = [Use(state.job.image, f"the run {run}") for run, state in runs.items() if state.outcome is None]
+    found = [Use(_image(state), f"the run {run}") for run, state in runs.items() if state.outcome is None]
     known = {one.run: one.image for one in others}
     found += [Use(image, f"the run {run}") for run, image in known.items()]
-    known |= {run: state.job.image for run, state in runs.items()}
+    known |= {run: _image(state) for run, state in runs.items()}
     # What a machine of an unknown run needs is unknown, so it may be any image.
     found += [Use(known.get(one.labels.get("run", ""), ANY), f"the machine {one.id}") for one in alive]
     return [use for use in found if use.image]
@@ -141,6 +141,11 @@ def cancel_all(log: EventLog, state: Path, clock: Clock, patience: float) -> Non
             why = f"after {patience:.0f} s these still save their state: {', '.join(waiting)}"
             raise TeardownRefused("The runs have not ended yet", why, "Tear down again in a while.")
         clock.sleep(_LOOK)
+
+
+def _image(state: RunState) -> str:
+    """The image that all attempts of a run are in; empty: none."""
+    return state.job.image if state.image is None else f"{state.image.repository}@{state.image.digest}"
 
 
 def _owner(machine: Machine) -> str:
