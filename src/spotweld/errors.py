@@ -37,7 +37,8 @@
         ├── BuildFailed            SW6021           an instruction failed, or the builder refused the Dockerfile
         ├── BuilderUnavailable     SW6022           the builder is not installed, or does not answer
         ├── CacheUnsaved           SW6023           a finished instruction could not be sent to the registry
-        └── ImageRecordUnreadable  SW6031           what the store remembers of an image is damaged, or too new
+        ├── ImageRecordUnreadable  SW6031           what the store remembers of an image is damaged, or too new
+        └── ContainerRefused       SW6041           a job cannot run in its image here
 
 An error says *what* happened, *why*, and *what to do*. Its code is stable; ``spotweld explain CODE`` prints the
 docstring of its class.
@@ -408,6 +409,17 @@ class ImageRecordUnreadable(ImageError):
     """
 
     code = "SW6031"
+
+
+class ContainerRefused(ImageError):
+    """A job's setup and command cannot be run in its image on this machine.
+
+    It takes Linux, root, the right to mount, and the program ``buildah`` (Debian: ``apt-get install buildah``), which
+    unpacks the image; ``spotweld doctor`` says what of that is missing. Or the image is not for this kind of machine,
+    or has no ``/bin/sh``.
+    """
+
+    code = "SW6041"
 
 
 def catalogue() -> dict[str, type[SpotweldError]]:

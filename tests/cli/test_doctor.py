@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from spotweld.cli import checks
 from spotweld.cli.main import program
-from spotweld.errors import StoreRefused
+from spotweld.errors import ContainerRefused, StoreRefused
 from spotweld.providers.provider import Finding
 
 
@@ -51,6 +51,17 @@ def raising(error: Exception) -> Any:  # noqa: ANN401 - stands for any function
 def doctor(*words: str) -> tuple[int, dict[str, dict[str, Any]]]:
     result = CliRunner().invoke(program, ["doctor", "--json", *words])
     return result.exit_code, {check["name"]: check for check in json.loads(result.stdout)}
+
+
+def test_what_jobs_in_images_need_is_required_where_a_job_has_one(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(monkeypatch, "spotweld.images.containers", check_here=lambda: None)
+    assert doctor()[1]["containers"]["what"] == "jobs can run in images"
+    put(monkeypatch, "spotweld.images.containers", check_here=raising(ContainerRefused("no", "buildah", "apt-get")))
+    status, found = doctor()
+    assert (status, found["containers"]["ok"], found["containers"]["required"]) == (0, False, False)
+    (here / "spotweld.yaml").write_text("name: x\njobs: {t: {command: a, image: 'debian:12'}}\n")
+    status, found = doctor()
+    assert (status, found["containers"]["required"], found["containers"]["todo"]) == (1, True, "apt-get")
 
 
 def test_everything_is_here() -> None:

@@ -66,6 +66,7 @@ def everything(start: Path, flags: Mapping[str, str | None]) -> list[Check]:
         checks += _store(found["store"].value)
     if project is not None:
         checks += _provider(project)
+        checks.append(_containers(project))
     return checks
 
 
@@ -132,6 +133,17 @@ def _fsync(folder: Path) -> Check:
         what = f"the store's disk does not keep what it is given: {error.strerror}"
         return Check("fsync", ok=False, required=True, what=what, todo="name a store on another disk")
     return Check("fsync", ok=True, required=True, what=f"{format_duration(seconds)} for 64 kB at the store")
+
+
+def _containers(project: Project) -> Check:
+    """Jobs with an image run on this machine where the provider is the local one."""
+    jobs = ", ".join(job.name for job in project.jobs.values() if job.image)
+    try:
+        import_module("spotweld.images.containers").check_here()
+    except SpotweldError as error:
+        return Check("containers", ok=False, required=bool(jobs), what=str(error), todo=error.todo)
+    what = f"jobs can run in images{f' ({jobs})' if jobs else ''}"
+    return Check("containers", ok=True, required=bool(jobs), what=what)
 
 
 def _provider(project: Project) -> Iterator[Check]:

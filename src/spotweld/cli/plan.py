@@ -73,6 +73,7 @@ def describe(plan: Plan) -> str:
     lines = [
         f"run       {plan.run} (job {plan.job.name} of {plan.project})",
         f"command   {plan.job.command}",
+        *([f"image     {plan.image.name}: {plan.image.digest}"] if plan.image is not None else []),
         f"files     {plan.folder}: {source}, frozen for all attempts",
         f"store     {plan.store}",
         f"machine   {first.offer.zone} {first.offer.capacity_type} at {format_money(first.offer.hourly)}/h "
@@ -98,7 +99,7 @@ def command(
 
     \b
     With --json: {"would_change": true, "plan": {project, run, job, store,
-    folder, source, local, placement, first}} or {"would_change": false,
+    folder, source, local, placement, first, image}} or {"would_change": false,
     "run", "phase"}; while an image that the job needs has to be built first,
     {"would_change": true, "images": [{image, does, why, layers, expected, ...}]}.
     """
