@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from msgspec.structs import replace
 from tests.images.fake import fake
-from tests.images.homes import PERSISTENT, Dying, at_once, build, dies, project_of, put, standing, without
+from tests.images.homes import PERSISTENT, Dying, at_once, build, dies, project_of, put, standing, with_image, without
 from tests.images.samples import add_image
 from tests.images.samples import at as place
 from tests.images.servers import docker_registry
@@ -271,7 +271,7 @@ def kill_everywhere(tmp_path: Path, server: str, named: Sequence[str], step: int
 
 @pytest.mark.parametrize("named", [(), ("base",)])
 def test_a_kill_anywhere_is_followed_up(tmp_path: Path, named: Sequence[str]) -> None:
-    assert kill_everywhere(tmp_path, "", named, step=9) > 40
+    assert kill_everywhere(tmp_path, "", named, step=14) > 40
 
 
 @pytest.mark.slow
@@ -313,6 +313,16 @@ def test_a_set_up_at_the_same_time(tmp_path: Path) -> None:
     kept = read_kept(objects, "base")
     assert kept is not None
     assert kept.protected
+
+
+def test_what_was_protected_since_it_was_looked_at_stays(tmp_path: Path) -> None:
+    project, objects = made(tmp_path)
+    project = replace(project, registries=Registries(f"oci:{tmp_path}/goes", f"oci:{tmp_path}/goes"))
+    agreed = plan(survey(project, objects, opening), only=["trainer"])
+    list(settle(with_image(project, Image("trainer", lifetime=PERSISTENT)), objects, opening))
+    done = remove(agreed, objects, opening=opening)
+    assert "protected meanwhile" in done.failed[0].why
+    assert any("/trainer" in name for name in standing(project))
 
 
 def test_dying_counts_before_and_after() -> None:

@@ -56,6 +56,7 @@ def remove(
     for going in plan.going:
         tell(going)
         try:
+            _check(going, objects, opening)
             _remove(going, opening)
             if going.persistent:
                 _release(going, objects, opening)
@@ -69,6 +70,21 @@ def remove(
         except (ImageError, UsageError) as error:
             unfreed.append(Unseen(url, f"its space was not given back: {error}", error.todo))
     return Removed(tuple(dict.fromkeys(gone)), freed, tuple(failed), tuple(unfreed))
+
+
+def _check(going: Going, objects: Objects, opening: Open) -> None:
+    """See that nobody has protected the image since it was looked at.
+
+    Raises:
+        UsageError: somebody has.
+    """
+    kept = None if going.persistent else read_kept(objects, going.image)
+    if kept is not None and kept.protected and _place(kept, opening) == (going.registry, going.repository):
+        raise UsageError(f"{going.image} was not removed", "it has been protected meanwhile", "tear down again")
+
+
+def _place(kept: Kept, opening: Open) -> tuple[str, str]:
+    return opening(kept.registry).url, kept.repository
 
 
 def _remove(going: Going, opening: Open) -> None:
@@ -88,7 +104,7 @@ def _release(going: Going, objects: Objects, opening: Open) -> None:
 
     def released(old: Kept | None) -> Kept:
         now = old or known
-        here = (opening(now.registry).url, now.repository) == (going.registry, going.repository)
+        here = _place(now, opening) == (going.registry, going.repository)
         return replace(now, protected=now.protected and not here)
 
     change_kept(objects, going.image, released)
