@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.images.homes import PERSISTENT, build, dies, project_of, with_image, without
+from tests.images.samples import add_image
 from tests.images.samples import at as place
 
 from spotweld.images.copying import verify
@@ -19,7 +20,7 @@ from spotweld.images.lifetimes import plan
 from spotweld.images.naming import LATEST, cache_of, repository_of
 from spotweld.images.opening import open_registry
 from spotweld.images.records import read_kept
-from spotweld.images.settling import settle
+from spotweld.images.settling import remember, settle
 from spotweld.images.surveying import survey
 from spotweld.images.tearing import remove
 from spotweld.project.nouns import Image, Lifetime, Project, Registries
@@ -31,6 +32,7 @@ POINTS = st.integers(0, 80)
 STEPS = st.one_of(
     st.tuples(st.just("set up"), POINTS),
     st.tuples(st.just("build"), NAMES),
+    st.tuples(st.just("begin"), NAMES),
     st.tuples(st.just("call"), NAMES, st.sampled_from(Lifetime)),
     st.tuples(st.just("drop"), NAMES),
     st.tuples(st.just("forget"), NAMES),
@@ -51,6 +53,8 @@ class History:
         self.numbers = itertools.count()
         self.lasting: set[tuple[str, str, str]] = set()
         """What was built as persistent: registry, image, tag."""
+        self.begun: set[tuple[str, str]] = set()
+        """Builds of persistent images that never came to their end: nothing but the record protects their steps."""
 
     def do(self, step: tuple[Any, ...]) -> None:
         match step:
@@ -61,19 +65,31 @@ class History:
                 lifetime = self.project.images[image].lifetime
                 if lifetime is PERSISTENT:
                     self.lasting.add((self.project.registries.persistent, image, tag))
+            case ("begin", image) if image in self.project.images:
+                self.begin(image)
             case ("call", image, lifetime):
                 self.project = with_image(self.project, Image(image, lifetime=lifetime))
             case ("drop", image):
                 self.project = without(self.project, image)
             case ("forget", image):
                 self.objects.delete(f"images/{image}/image.json")
+                self.begun = {one for one in self.begun if one[1] != image}
             case ("swap",):
                 known = self.project.registries
                 swapped = Registries(known.ephemeral, known.persistent)
                 self.project = replace(self.project, registries=swapped)
+                self.begun.clear()  # the record goes to the new place once the image is there
             case ("tear down", at):
                 self.killed(at, torn)
         self.check()
+
+    def begin(self, image: str) -> None:
+        about = self.project.images[image]
+        url = self.project.registries.of(about.lifetime)
+        kept, _ = remember(self.project, about, self.objects)
+        add_image(opening(url), cache_of(repository_of(self.project.name, image)), "step", [b"step"])
+        if about.lifetime is PERSISTENT and kept.registry == url:
+            self.begun.add((url, image))
 
     def killed(self, at: int, body: Any) -> None:  # noqa: ANN401 - a function
         if at == 0:
@@ -86,6 +102,9 @@ class History:
             repository = repository_of(self.project.name, image)
             assert verify(place(opening(url), repository, tag)) == ()
             assert opening(url).tags(cache_of(repository))
+
+        for url, image in self.begun:
+            assert "step" in opening(url).tags(cache_of(repository_of(self.project.name, image)))
 
     def check_rest(self) -> None:
         """After a teardown: in either registry there is nothing but what is protected."""
