@@ -4,24 +4,31 @@ import json
 import os
 import pty
 import sys
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.cli.test_setup import add_images
-from tests.images.homes import build, key_of, standing
+from tests.images.homes import build, dies, key_of, standing
 
+from spotweld.images.lifetimes import Plan
 from spotweld.images.naming import tag_of
 from spotweld.images.opening import open_registry
 from spotweld.project.reading import load_project
 from spotweld.providers.opening import open_provider
 from spotweld.providers.provider import Boot, Machine, MachineState
 from spotweld.runs.events import Outcome
+from spotweld.runs.teardown import Places, Scope, look, tear_down
 from spotweld.store.local import LocalObjects
+from spotweld.values.clocks import SystemClock
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.cli.conftest import Here
 
     from spotweld.project.nouns import Project
+    from spotweld.providers.provider import Provider
 
 
 def project_of(here: Here) -> Project:
@@ -195,6 +202,28 @@ def test_machines_of_ended_runs_go(small: Here) -> None:
     assert result.exit_code == 0, result.output
     assert alive(small) == []
     assert small.run("it").outcome is Outcome.DONE
+
+
+@pytest.mark.slow
+def test_a_kill_anywhere_leaves_no_machine_to_the_next_one(small: Here) -> None:
+    project = project_of(small)
+    for at in range(1, 99):
+        provider = open_provider(small.state, small.local)
+        started = {start_machine(small, f"gone{number}-{at}").id for number in (1, 2)}
+
+        def tearing(deadly: Callable[[object], Any], provider: Provider = provider) -> None:
+            objects = LocalObjects(small.state / "store")
+            places = Places(project, objects, deadly(provider), None)
+            found = look(places, Scope(images=False), time.time())
+            tear_down(places, Scope(images=False), found, Plan(), SystemClock())
+
+        died = dies(at, tearing)
+        assert set(alive(small)) <= started
+        assert small.call("teardown", "--skip-images", "--cancel-runs", "-y").exit_code == 0
+        assert alive(small) == []
+        if not died:
+            break
+    assert 8 < at < 99
 
 
 def test_active_runs_are_in_the_way_until_they_may_be_stopped(small: Here) -> None:
