@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.cli.test_setup import add_images
-from tests.images.homes import build, dies, key_of, standing
+from tests.images.homes import age, build, dies, key_of, standing
 
 from spotweld.images.lifetimes import Plan
 from spotweld.images.naming import tag_of
@@ -83,6 +83,18 @@ def test_ephemeral_images_go_and_what_stays_is_told_with_its_command(home: Here)
     assert result.stderr.splitlines()[-1] == "looked again: nothing of this project is left, but for what stays"
     again = home.call("teardown")
     assert (again.exit_code, again.stderr) == (0, "nothing to do\n")
+
+
+def test_space_that_a_killed_teardown_has_left_is_given_back(home: Here) -> None:
+    registry = open_registry(f"oci:{home.state}/images/ephemeral")
+    for repository in registry.repositories():
+        for tag in registry.tags(repository):
+            registry.delete(repository, tag)
+    age(home.state / "images/ephemeral")
+    result = home.call("teardown")
+    assert result.exit_code == 0
+    assert "removed 0 machine(s) and 0 image(s)" in result.stderr
+    assert not [path for path in (home.state / "images/ephemeral/blobs").rglob("*") if path.is_file()]
 
 
 def test_a_dry_run_changes_nothing(home: Here) -> None:

@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from msgspec.structs import replace
 from tests.images.fake import fake
-from tests.images.homes import PERSISTENT, Dying, at_once, build, dies, project_of, put, standing, with_image, without
+from tests.images.homes import (
+    PERSISTENT,
+    Dying,
+    age,
+    at_once,
+    build,
+    dies,
+    project_of,
+    put,
+    standing,
+    with_image,
+    without,
+)
 from tests.images.samples import add_image
 from tests.images.samples import at as place
 from tests.images.servers import docker_registry
@@ -18,6 +30,7 @@ from spotweld.errors import RegistryUnavailable
 from spotweld.images.copying import verify
 from spotweld.images.layouts import Layout
 from spotweld.images.lifetimes import Plan, plan
+from spotweld.images.manifests import digest_of
 from spotweld.images.naming import cache_of, repository_of
 from spotweld.images.opening import open_registry
 from spotweld.images.records import read_kept
@@ -95,6 +108,16 @@ def test_the_space_of_a_folder_is_given_back(tmp_path: Path) -> None:
     build(one, objects, "base", 1)
     build(one, objects, "trainer", 1)
     assert torn(one, objects).freed == 0  # somebody may be building a persistent image there
+
+
+def test_a_build_in_progress_loses_nothing_where_nothing_goes(tmp_path: Path) -> None:
+    project, objects = made(tmp_path, builds=0)
+    registry = opening(project.registries.ephemeral)
+    data = b"half of an image"
+    registry.write_blob("", digest_of(data), len(data), [data])
+    assert torn(project, objects).freed == 0
+    age(tmp_path / "goes")
+    assert torn(project, objects).freed == len(data)
 
 
 def test_a_named_persistent_image_goes_and_is_off_the_record(home: tuple[Project, LocalObjects]) -> None:
@@ -253,6 +276,8 @@ def kill_everywhere(tmp_path: Path, server: str, named: Sequence[str], step: int
             assert kept.protected
         # As long as anything of it is there it is protected.
         assert kept.protected or not any("/base" in name for name in left)
+        if not server:
+            age(tmp_path / str(at) / "goes")
         torn(project, objects, named)
         assert all("/base" in name for name in standing(project))
         if named:
@@ -262,6 +287,8 @@ def kill_everywhere(tmp_path: Path, server: str, named: Sequence[str], step: int
             assert not kept.protected
         else:
             assert_whole(project, "base", 1)
+        if not server:
+            assert not [path for path in (tmp_path / str(at) / "goes" / "blobs").rglob("*") if path.is_file()]
         found = again(project, objects, named)
         assert (found.going, found.unseen) == ((), ())
         if not died:

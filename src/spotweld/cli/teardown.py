@@ -80,10 +80,8 @@ def command(
         return
     if not cancel_runs:
         refuse_active(found)
-    if not _worth_asking(found, agreed):
-        _finish(found, agreed, staying, None, as_json=as_json)
-        return
-    if not confirmed("remove all that?", yes=yes):
+    # Space that a killed teardown has left is given back without a question.
+    if (found.machines or agreed.going or found.active) and not confirmed("remove all that?", yes=yes):
         sys.exit(1)
     if found.active and places.log is not None:
         cancel_all(places.log, places.project.state, clock, _PATIENCE)
@@ -140,10 +138,6 @@ def _typed(name: str) -> str:
     return str(click.prompt(question, default="", show_default=False, err=True))
 
 
-def _worth_asking(found: Found, agreed: Plan) -> bool:
-    return bool(found.machines or agreed.going or found.active)
-
-
 def _described(found: Found, agreed: Plan, staying: Sequence[Staying]) -> Iterator[str]:
     yield "goes:" if found.machines or agreed.going else "goes: nothing"
     for machine in found.machines:
@@ -164,28 +158,28 @@ def _described(found: Found, agreed: Plan, staying: Sequence[Staying]) -> Iterat
         yield f"cannot look into {blind.where}: {blind.why}"
 
 
-def _finish(found: Found, agreed: Plan, staying: Sequence[Staying], outcome: Outcome | None, *, as_json: bool) -> None:
+def _finish(found: Found, agreed: Plan, staying: Sequence[Staying], outcome: Outcome, *, as_json: bool) -> None:
     """Say what came of it.
 
     Raises:
         LeftBehind: a second look found something.
     """
-    left = agreed.unseen if outcome is None else outcome.left
+    done, left = outcome.removed, outcome.left
     if as_json:
-        freed = 0 if outcome is None else outcome.removed.freed
-        print_json(_fields(found, agreed, staying, dry_run=False) | {"left": left, "freed": freed})
-    elif outcome is not None:
-        for one in outcome.removed.unfreed:
+        print_json(_fields(found, agreed, staying, dry_run=False) | {"left": left, "freed": done.freed})
+    else:
+        for one in done.unfreed:
             say(f"{one.where}: {one.why}")
-        images = f"{len(outcome.removed.images)} image(s)"
-        say(f"removed {len(outcome.machines)} machine(s) and {images}, {format_size(outcome.removed.freed)} freed here")
+        if outcome.machines or done.images or done.freed:
+            counted = f"{len(outcome.machines)} machine(s) and {len(done.images)} image(s)"
+            say(f"removed {counted}, {format_size(done.freed)} freed here")
     if left:
-        what = f"{len(left)} thing(s) are left" if outcome else "not everything could be looked at"
         why = "; ".join(f"{one.where}: {one.why}" for one in left)
         todo = next((one.todo for one in left if one.todo), "Tear down again; it takes up where this one ended.")
-        raise LeftBehind(what, why, todo)
+        raise LeftBehind(f"{len(left)} thing(s) are left", why, todo)
     if not as_json:
-        say("looked again: nothing of this project is left, but for what stays" if outcome else "nothing to do")
+        changed = found.machines or found.active or agreed.going
+        say("looked again: nothing of this project is left, but for what stays" if changed else "nothing to do")
 
 
 def _fields(found: Found, agreed: Plan, staying: Sequence[Staying], *, dry_run: bool) -> dict[str, object]:

@@ -110,6 +110,8 @@ class Plan(msgspec.Struct, frozen=True):
     going: tuple[Going, ...] = ()
     staying: tuple[Staying, ...] = ()
     unseen: tuple[Unseen, ...] = ()
+    registries: dict[str, bool] = {}
+    """Whose space is given back, also what one that was killed has left; and whether persistent images live there."""
 
 
 def remembered(old: Kept | None, new: Kept, *, move: bool = False) -> Kept:
@@ -135,9 +137,12 @@ def plan(survey: Survey, named: Collection[str] = (), only: Collection[str] = ()
     """
     going: list[Going] = []
     staying: list[Staying] = []
+    registries: dict[str, bool] = {}
     for one in survey.contents:
         if only and one.image not in only:
             continue
+        lasting = one.registry == survey.project.registries.persistent or bool(protection(survey, one))
+        registries[one.registry] = registries.get(one.registry, False) or lasting
         if not (one.tags or one.cache or _is_recorded(survey, one)):
             continue
         why = protection(survey, one)
@@ -151,7 +156,7 @@ def plan(survey: Survey, named: Collection[str] = (), only: Collection[str] = ()
         if tags or one.cache or why:
             size = one.size if not foreign else None
             going.append(Going(one.image, one.registry, one.repository, tuple(tags), one.cache, size, bool(why)))
-    return Plan(tuple(going), tuple(staying), survey.unseen)
+    return Plan(tuple(going), tuple(staying), survey.unseen, registries)
 
 
 def protection(survey: Survey, contents: Contents) -> str:

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from spotweld.images.surveying import Open
     from spotweld.store.objects import Objects
 
-_UNTOUCHED = 86_400.0
+_LASTING = 86_400.0
 """Seconds for which blobs of a registry with protected images stay, so that no build of one loses any."""
+_UNASKED = 3600.0
+"""The same where nothing was to go: space that a killed teardown left, but not that of a build in progress."""
 
 
 class Removed(msgspec.Struct, frozen=True):
@@ -64,9 +66,10 @@ def remove(
             failed.append(Unseen(f"{going.registry} ({going.repository})", str(error), error.todo))
             continue
         gone.append(going.image)
-    for url in dict.fromkeys(going.registry for going in plan.going):
+    for url, lasting in plan.registries.items():
+        asked = any(going.registry == url for going in plan.going)
         try:
-            freed += opening(url).collect(_UNTOUCHED if _is_shared(plan, url) else 0.0)
+            freed += opening(url).collect(_LASTING if lasting else 0.0 if asked else _UNASKED)
         except (ImageError, UsageError) as error:
             unfreed.append(Unseen(url, f"its space was not given back: {error}", error.todo))
     return Removed(tuple(dict.fromkeys(gone)), freed, tuple(failed), tuple(unfreed))
@@ -108,8 +111,3 @@ def _release(going: Going, objects: Objects, opening: Open) -> None:
         return replace(now, protected=now.protected and not here)
 
     change_kept(objects, going.image, released)
-
-
-def _is_shared(plan: Plan, url: str) -> bool:
-    persistent = any(going.persistent for going in plan.going if going.registry == url)
-    return persistent or any(staying.where.startswith(f"{url} (") for staying in plan.staying)
