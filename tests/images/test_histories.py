@@ -117,6 +117,7 @@ class History:
                 recorded = kept is not None and kept.protected and kept.registry == url
                 assert (
                     recorded
+                    or not (registry.tags(repository) or kept or image in self.project.images)
                     or any(place[:2] == (url, image) for place in self.lasting)
                     or (url == self.project.registries.persistent != self.project.registries.ephemeral)
                     or self.project.images.get(image, Image(image)).lifetime is PERSISTENT
@@ -153,6 +154,15 @@ def test_what_is_persistent_stays(steps: list[tuple[Any, ...]], shared: bool) ->
 @given(steps=st.lists(STEPS, min_size=5, max_size=16), shared=st.booleans())
 def test_what_is_persistent_stays_in_long_histories(steps: list[tuple[Any, ...]], shared: bool) -> None:
     live(steps, shared=shared)
+
+
+def test_steps_that_nobody_knows_are_listed_and_left(tmp_path: Path) -> None:
+    history = History(tmp_path, shared=False)
+    for step in [("begin", "base"), ("drop", "base"), ("swap",), ("forget", "base"), ("tear down", 0)]:
+        history.do(step)
+    (staying,) = plan(survey(history.project, history.objects, opening)).staying
+    assert staying.what == "image base (0 builds, 1 cached steps)"
+    assert "neither the file, the store nor a label" in staying.why
 
 
 def test_the_label_is_enough(tmp_path: Path) -> None:

@@ -57,6 +57,8 @@ class Contents(msgspec.Struct, frozen=True):
     """Tags of finished instructions."""
     size: int | None = 0
     """Bytes of all of it, each blob once; None: unknown."""
+    is_known: bool = True
+    """The file, a record or a label says that it is the project's; cached steps alone have no label."""
 
 
 class Unseen(msgspec.Struct, frozen=True):
@@ -163,6 +165,8 @@ def protection(survey: Survey, contents: Contents) -> str:
     """Why a teardown leaves the image alone; empty: it does not."""
     kept = survey.kept.get(contents.image)
     image = survey.project.images.get(contents.image)
+    if not contents.is_known:
+        return "it is called as the project's are, but neither the file, the store nor a label says that it is"
     if kept is None and contents.image in survey.kept:
         return "its record in the store cannot be read, so it may be protected"
     if _is_recorded(survey, contents):

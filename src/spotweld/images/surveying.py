@@ -116,15 +116,17 @@ def _homes(
 
 def _look(registry: Registry, project: str, repositories: dict[str, str]) -> Iterator[Contents]:
     known = dict(repositories)
-    for repository in _catalogue(registry):
-        owner, _, image = repository.rpartition("/")
-        if repository not in known and f"{owner}/" == repository_of(project, ""):
-            known[repository] = image
+    prefix = repository_of(project, "")
+    for name in _catalogue(registry):
+        # An image of that name has no slash, so there is at most the one of its cache.
+        image = name.removeprefix(prefix).removesuffix(cache_of(""))
+        if name.startswith(prefix) and "/" not in image:
+            known.setdefault(prefix + image, image)
     for repository, image in sorted(known.items()):
         contents = _contents(registry, repository, image)
-        named = repository in repositories
-        if named or any(tag.labels.get(PROJECT_LABEL) == project for tag in contents.tags):
-            yield contents
+        named = repository in repositories or any(tag.labels.get(PROJECT_LABEL) == project for tag in contents.tags)
+        if named or contents.cache:
+            yield replace(contents, is_known=named)
 
 
 def _contents(registry: Registry, repository: str, image: str) -> Contents:
