@@ -21,7 +21,7 @@ checkpointer = Checkpointer({"weights": weights})
 for step in checkpointer.steps(STEPS):
     rows = np.random.default_rng(step).integers(0, len(data), 64)
     error = data[rows] @ weights - target[rows]
-    weights -= 0.01 * data[rows].T @ error / len(rows)
+    weights -= 0.03 * data[rows].T @ error / len(rows)
     checkpointer.log(loss=float(np.mean(error**2)))
     time.sleep(0.05)
 
