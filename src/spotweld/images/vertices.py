@@ -49,19 +49,31 @@ class Vertex(msgspec.Struct, frozen=True):
             stages: of the document.
             pinned: the names of bases that the solve was told the meaning of.
         """
+        found = self._numbered(stages)
+        if found is None:
+            return None
+        index, number, count, text = found
+        layers = stages[index].layers
+        base = stages[index].base
+        skipped = base in pinned or ("$" in base and bool(pinned))
+        position = number - count + len(layers) - 1 + skipped
+        return (index, layers[position], text) if 0 <= position < len(layers) else None
+
+    def triggers(self, stages: Sequence[Stage]) -> bool:
+        """Whether its stage has more steps than the document gives it: those of the base's ONBUILD triggers."""
+        found = self._numbered(stages)
+        return found is not None and found[2] > len(stages[found[0]].layers) + 1
+
+    def _numbered(self, stages: Sequence[Stage]) -> tuple[int, int, int, str] | None:
+        """The stage, the number that it bears there, the count of numbers, and what follows; None: it bears none."""
         found = _NAME.fullmatch(self.name)
         if found is None:
             return None
         label = "".join((found[1] or "").lower().split()[-1:])  # after the platform, if that is named
         named = [index for index, stage in enumerate(stages) if stage.label == label]
-        index = named[-1] if named else 0
         if not named and len(stages) > 1:
             return None
-        layers = stages[index].layers
-        base = stages[index].base
-        skipped = base in pinned or ("$" in base and bool(pinned))
-        position = int(found[2]) - int(found[3]) + len(layers) - 1 + skipped
-        return (index, layers[position], found[4]) if 0 <= position < len(layers) else None
+        return named[-1] if named else 0, int(found[2]), int(found[3]), found[4]
 
 
 class Progress:
