@@ -72,7 +72,9 @@ class BuildKit(Builder):
     def solve(self, solve: Solve, tell: Tell = ignore, hear: Hear = ignore) -> Solved:
         began = time.monotonic()
         document = parse(solve.dockerfile.read_text(), str(solve.dockerfile))
-        ladder = rungs(document, solve.target, salt_of(solve))
+        if "TARGETSTAGE" in document.source:  # it would say something else in a rung
+            solve = msgspec.structs.replace(solve, args={"TARGETSTAGE": solve.target or "default", **solve.args})
+        ladder = ladder_of(solve)
         wanted = reach(document)
         while True:
             try:
@@ -127,10 +129,11 @@ class BuildKit(Builder):
         self, solve: Solve, context: str, ladder: tuple[Rung, ...], together: tuple[Rung, ...], folder: Path
     ) -> str:
         rung = together[-1]
-        cut = folder / rung.tag
+        cut = folder / rung.tags[0]
         cut.write_text(rung.text)
         own = msgspec.structs.replace(solve, target="", image="")
-        there = [f"--cache-to=type=registry,ref={solve.cache}:{one.tag},mode=min" for one in together]
+        tags = [tag for one in together for tag in one.tags]
+        there = [f"--cache-to=type=registry,ref={solve.cache}:{tag},mode=min" for tag in tags]
         for _ in range(_TRIES):
             ended = follow([*self._argv(own, context, ladder, cut), *there], ignore, env=self._env)
             if ended.status == 0:
@@ -151,18 +154,19 @@ class BuildKit(Builder):
             *([f"--target={solve.target}"] if solve.target else []),
             *([f"--platform={solve.platform}"] if solve.platform else []),
             f"--output=type=image,name={solve.image},push=true" if solve.image else "--output=type=cacheonly",
-            *(f"--cache-from=type=registry,ref={solve.cache}:{rung.tag}" for rung in ladder),
+            *(f"--cache-from=type=registry,ref={solve.cache}:{tag}" for rung in ladder for tag in rung.tags),
             context,
         ]
 
 
 def ladder_of(solve: Solve) -> tuple[Rung, ...]:
-    """The rungs that this solve imports from ``solve.cache`` and sends there, each under its tag.
+    """The rungs that this solve imports from ``solve.cache`` and sends there, each under its tags.
 
     Raises:
         DockerfileError: the Dockerfile breaks a rule, or has no such stage.
     """
-    return rungs(parse(solve.dockerfile.read_text(), str(solve.dockerfile)), solve.target, salt_of(solve))
+    document = parse(solve.dockerfile.read_text(), str(solve.dockerfile))
+    return rungs(document, solve.target, salt_of(solve), solve.keys)
 
 
 class _Metadata(msgspec.Struct, frozen=True):
@@ -191,12 +195,12 @@ class Reading:
     """Sends rungs."""
 
     def __init__(self, document: Dockerfile, solve: Solve, wanted: Reach, tell: Tell, hear: Hear) -> None:
-        self._plan = stages(document, salt_of(solve))
+        self._plan = stages(document, salt_of(solve), solve.keys)
         self._solve = solve
         self._wanted = wanted
         self._tell = tell
         self._print = hear
-        self._progress = Progress()
+        self._progress = Progress(self._plan)
         self._kept: set[str] = set()
         self.steps: list[Step] = []
         self.failed: Vertex | None = None
@@ -224,9 +228,9 @@ class Reading:
             self._kept.add(tag)
         if vertex.error and "context canceled" not in vertex.error and not tag:
             self.failed = self.failed or vertex
-        if self._wanted != EVERYTHING and vertex.triggers(self._plan):
+        if self._wanted != EVERYTHING and any(self._has_triggers(index) for index in self._progress.highest):
             raise Triggered
-        place = vertex.place(self._plan, self._solve.bases)
+        place = vertex.place(self._plan, self._progress.highest)
         if place is None or "context canceled" in vertex.error:
             return
         stage, number, text = place
@@ -237,13 +241,19 @@ class Reading:
             self._climb(step)
         self._tell(step)
 
+    def _has_triggers(self, index: int) -> bool:
+        """Whether there are more steps than the document's. A base counts, but for one that is pinned."""
+        stage, pinned = self._plan[index], self._solve.bases
+        counted = not (stage.base in pinned or ("$" in stage.base and pinned))
+        return self._progress.highest[index] > len(stage.layers) + counted
+
     def _climb(self, step: Step) -> None:
         """A hit needs no rung if one at or above it is kept; it does if it was made here and its sender was killed."""
         ladder = self._plan[step.stage].rungs
         above = [rung for rung in ladder if rung.number >= step.number]
         if not above or above[0].number != step.number:
             return
-        if step.outcome is Outcome.RAN or not any(rung.tag in self._kept for rung in above):
+        if step.outcome is Outcome.RAN or not any(rung.tags[0] in self._kept for rung in above):
             self.climber.reached(above[0])
 
 
