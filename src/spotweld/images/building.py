@@ -252,6 +252,7 @@ class _One:
             one.image.args,
             pinned,
             one.image.platform,
+            keys=tuple((step.stage, step.number, step.key) for step in one.steps),
         )
 
     def _tell(self, step: seam.Step) -> None:
