@@ -37,7 +37,9 @@
         ├── BuildFailed            SW6021           an instruction failed, or the builder refused the Dockerfile
         ├── BuilderUnavailable     SW6022           the builder is not installed, or does not answer
         ├── CacheUnsaved           SW6023           a finished instruction could not be sent to the registry
-        └── ImageRecordUnreadable  SW6031           what the store remembers of an image is damaged, or too new
+        ├── ImageRecordUnreadable  SW6031           what the store remembers of an image is damaged, or too new
+        ├── TeardownRefused        SW6041  exit 2   runs are active
+        └── LeftBehind             SW6042  exit 6   a teardown left something
 
 An error says *what* happened, *why*, and *what to do*. Its code is stable; ``spotweld explain CODE`` prints the
 docstring of its class.
@@ -408,6 +410,28 @@ class ImageRecordUnreadable(ImageError):
     """
 
     code = "SW6031"
+
+
+class TeardownRefused(ImageError):
+    """Runs are active, and a teardown would take their machines and images away. Nothing was removed.
+
+    Wait for them, stop them with ``spotweld cancel RUN``, or let the teardown do that: ``--cancel-runs``. Their
+    checkpoints stay in any case.
+    """
+
+    code = "SW6041"
+    exit_status = 2
+
+
+class LeftBehind(ImageError):
+    """After a teardown there is still something with this project's label, or a place could not be looked into.
+
+    The message names each. Somebody else may be building or launching, a registry may not allow deletions, or may not
+    answer. Once that is mended, tear down again: it takes up where this one ended.
+    """
+
+    code = "SW6042"
+    exit_status = 6
 
 
 def catalogue() -> dict[str, type[SpotweldError]]:

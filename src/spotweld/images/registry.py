@@ -13,7 +13,7 @@ from spotweld.errors import TagMoved
 from spotweld.images.manifests import Manifest, checked, labelled, labels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from spotweld.values.digests import Digest
 
@@ -29,6 +29,19 @@ class Registry(ABC):
     """
 
     url: str
+
+    @abstractmethod
+    def prepare(self, repositories: Collection[str]) -> bool:
+        """Make it ready to be written to, and see that it is; whether something had to be made.
+
+        Any number of processes may do so at once, and each may be killed.
+
+        Args:
+            repositories: where images will be written.
+
+        Raises:
+            ImageDamaged: it is there, and cannot be read.
+        """
 
     @abstractmethod
     def resolve(self, repository: str, name: str) -> Digest | None:
