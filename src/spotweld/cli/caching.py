@@ -97,6 +97,7 @@ def image_argument(*, required: bool = True) -> Callable[[Callable[..., Any]], C
 def _complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
     """Images of the project file: nobody waits for a network at each key."""
     try:
-        return [name for name in open_project()[0].images if name.startswith(incomplete)]
+        with context.scope(cleanup=False):
+            return [name for name in open_project()[0].images if name.startswith(incomplete)]
     except Exception:  # noqa: BLE001 - completion has nobody to tell
         return []

@@ -94,7 +94,8 @@ def run_argument(verb: Callable[..., Any]) -> Callable[..., Any]:
 def complete_run(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
     """Runs in the store, if that is a folder: nobody waits for a network at each key."""
     try:
-        objects = store_here()
+        with context.scope(cleanup=False):
+            objects = store_here()
         names = sorted(runs_in(objects)) if objects.url.startswith("file:") else []
     except Exception:  # noqa: BLE001 - completion has nobody to tell
         return []
