@@ -39,8 +39,9 @@
         ├── CacheUnsaved           SW6023           a finished instruction could not be sent to the registry
         ├── ImageRecordUnreadable  SW6031           what the store remembers of an image is damaged, or too new
         ├── CacheUnfetched         SW6032           a cached step could not be brought to this machine
-        ├── TeardownRefused        SW6041  exit 2   runs are active
-        └── LeftBehind             SW6042  exit 6   a teardown left something
+        ├── ContainerRefused       SW6041           a job cannot run in its image here
+        ├── TeardownRefused        SW6051  exit 2   runs are active
+        └── LeftBehind             SW6052  exit 6   a teardown left something
 
 An error says *what* happened, *why*, and *what to do*. Its code is stable; ``spotweld explain CODE`` prints the
 docstring of its class.
@@ -423,6 +424,17 @@ class CacheUnfetched(ImageError):
     code = "SW6032"
 
 
+class ContainerRefused(ImageError):
+    """A job's setup and command cannot be run in its image on this machine.
+
+    It takes Linux, root, the right to mount, and the program ``buildah`` (Debian: ``apt-get install buildah``), which
+    unpacks the image; ``spotweld doctor`` says what of that is missing. Or the image is not for this kind of machine,
+    or has no ``/bin/sh``.
+    """
+
+    code = "SW6041"
+
+
 class TeardownRefused(ImageError):
     """Runs are active, and a teardown would take their machines and images away. Nothing was removed.
 
@@ -430,7 +442,7 @@ class TeardownRefused(ImageError):
     checkpoints stay in any case.
     """
 
-    code = "SW6041"
+    code = "SW6051"
     exit_status = 2
 
 
@@ -441,7 +453,7 @@ class LeftBehind(ImageError):
     answer. Once that is mended, tear down again: it takes up where this one ended.
     """
 
-    code = "SW6042"
+    code = "SW6052"
     exit_status = 6
 
 

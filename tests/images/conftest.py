@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.images.servers import docker_registry
+from tests.servers import free_ports
 
+from spotweld.images.distribution_client import Client
 from spotweld.images.layouts import Layout
 from spotweld.images.opening import open_registry
 from spotweld.images.serving import reachable
@@ -60,3 +62,12 @@ def repository() -> str:
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
     return Layout(tmp_path / "layout")
+
+
+@pytest.fixture
+def free_port(monkeypatch: pytest.MonkeyPatch) -> int:
+    """A port on which nobody listens; clients do not wait between their tries."""
+    defaults = Client.__init__.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "sleep", lambda _: None)
+    return free_ports(1)[0]

@@ -21,7 +21,7 @@ def preserved(project: Project, objects: Objects) -> Iterator[Staying]:
     sizes = [meta.size for meta in objects.list("")]
     if sizes:
         what = f"store ({len(sizes)} objects: checkpoints, runs, records of builds)"
-        yield Staying(what, objects.url, "finished work", sum(sizes), _removal(project.store))
+        yield Staying(what, objects.url, "finished work, and what protects images", sum(sizes), _removal(project.store))
     files = [path for path in log_path(project.state).parent.glob(f"{log_path(project.state).name}*") if path.is_file()]
     if files:
         command = f"rm {shlex.join(str(path) for path in sorted(files))}"

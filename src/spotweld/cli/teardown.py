@@ -68,7 +68,8 @@ def command(
     _check(images, names, skip_images=skip_images, persistent=persistent)
     places = _places()
     scope = Scope(images=not skip_images, only=images)
-    found = look(places, scope)
+    clock = SystemClock()
+    found = look(places, scope, clock.now())
     agreed = plan(found.survey, _named(found, scope, names, ask=persistent and not dry_run), images)
     staying = (*agreed.staying, *preserved(places.project, places.objects))
     if not as_json:
@@ -85,9 +86,9 @@ def command(
     if not confirmed("remove all that?", yes=yes):
         sys.exit(1)
     if found.active and places.log is not None:
-        cancel_all(places.log, places.project.state, SystemClock(), _PATIENCE)
-        found = look(places, scope)
-    outcome = tear_down(places, scope, found, agreed, SystemClock(), lambda one: say(f"removing {one.image}"))
+        cancel_all(places.log, places.project.state, clock, _PATIENCE)
+        found = look(places, scope, clock.now())
+    outcome = tear_down(places, scope, found, agreed, clock, lambda one: say(f"removing {one.image}"))
     _finish(found, agreed, staying, outcome, as_json=as_json)
 
 

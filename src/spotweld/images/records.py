@@ -17,6 +17,7 @@ from spotweld.errors import Conflict, ImageRecordUnreadable, NotFound
 from spotweld.images.builder import Outcome
 from spotweld.images.naming import tag_of
 from spotweld.images.preimages import Preimage
+from spotweld.images.texts import texts_key
 from spotweld.project.nouns import Lifetime
 from spotweld.values.digests import Digest
 
@@ -216,7 +217,8 @@ def builds(
 
 
 def forget_build(objects: Objects, image: str, key: Digest) -> None:
-    """Remove the record of a build; nothing happens if it is not there."""
+    """Remove what is remembered of a build; nothing happens if it is not there."""
+    objects.delete(texts_key(image, tag_of(key)))
     objects.delete(_build_key(image, key))
 
 

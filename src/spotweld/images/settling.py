@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from spotweld.errors import ImageDamaged, ImageError, UsageError
 from spotweld.images.lifetimes import remembered
@@ -91,7 +92,7 @@ def remember(project: Project, image: Image, objects: Objects, opening: Open = o
         return remembered(old, new, move=old is not None and _is_moved(old, registry, opening))
 
     known = read_kept(objects, image.name)
-    if known == new:
+    if known is not None and replace(known, registry=opening(known.registry).url) == new:
         return new, False
     now = change_kept(objects, image.name, change)
     return now, now != before[-1]

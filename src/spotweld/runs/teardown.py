@@ -15,7 +15,7 @@ from spotweld.images.surveying import survey
 from spotweld.images.tearing import Removed, remove
 from spotweld.project.words import nearest, quoted
 from spotweld.providers.provider import Machine
-from spotweld.runs.uses import active, machines, states, uses
+from spotweld.runs.uses import active, machines, states, strangers, uses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from spotweld.store.objects import Objects
     from spotweld.values.clocks import Clock
 
+_RECENTLY = 3600.0
+"""Seconds for which a run of somebody else may have written nothing and still be active."""
 _PATIENCE = 60.0
 """Seconds that a machine may take to end."""
 
@@ -72,8 +74,13 @@ class Outcome(msgspec.Struct, frozen=True):
     """What is there all the same, or could not be looked for."""
 
 
-def look(places: Places, scope: Scope) -> Found:
+def look(places: Places, scope: Scope, now: float) -> Found:
     """Look for what a teardown might take.
+
+    Args:
+        places: where.
+        scope: what it is about.
+        now: seconds since 1970.
 
     Raises:
         UsageError: the project has never had one of the images.
@@ -81,13 +88,14 @@ def look(places: Places, scope: Scope) -> Found:
     project = places.project
     runs = {} if places.log is None else states(places.log)
     alive = machines(places.provider, project.name)
+    others = strangers(places.objects, runs, now - _RECENTLY)
     found = survey(project, places.objects, places.opening) if scope.images else Survey(project, (), {})
     if scope.only:
         _check_names(scope.only, found)
         wanted = {name: repository_of(project.name, name) for name in scope.only}
-        against = [use.by for use in uses(runs, alive) if any(uses_image(use, *one) for one in wanted.items())]
+        against = [use.by for use in uses(runs, alive, others) if any(uses_image(use, *one) for one in wanted.items())]
         return Found(found, (), tuple(dict.fromkeys(against)))
-    against = active(runs, alive)
+    against = active(runs, alive, others)
     ended = [one for one in alive if (run := runs.get(one.labels.get("run", ""))) is None or run.outcome is not None]
     return Found(found, tuple(ended), tuple(against))
 
@@ -124,7 +132,7 @@ def tear_down(
     failed = _stop(places.provider, found.machines)
     removed = remove(agreed, places.objects, tell, places.opening)
     _await_end(places, found.machines, clock)
-    again = look(places, scope)
+    again = look(places, scope, clock.now())
     named = {going.image for going in agreed.going if going.persistent}
     left = [
         Unseen(f"{going.registry} ({going.repository})", f"tags are left: {', '.join([*going.tags, *going.cache])}")
