@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -9,16 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spotweld.cli.output import say
-from spotweld.cli.parts import open_log
 from spotweld.cli.session import open_project
 from spotweld.errors import RegistryUnavailable, UsageError
 from spotweld.images.opening import open_registry
 from spotweld.images.records import builds
 from spotweld.images.surveying import survey
 from spotweld.project.words import nearest, quoted
-from spotweld.providers.opening import open_provider
-from spotweld.runs.drive import log_path
-from spotweld.runs.uses import machines, states, uses
+from spotweld.runs.uses import uses_now
 from spotweld.store.opening import open_store
 
 if TYPE_CHECKING:
@@ -75,10 +73,7 @@ class Here:
     @cached_property
     def uses(self) -> Sequence[Use]:
         """Which images are in use."""
-        path = log_path(self.project.state)
-        # A log that is not there yet is not made: there is nothing in it.
-        runs = states(open_log(self.project)) if path.exists() else {}
-        return uses(runs, machines(open_provider(self.project.state, self.project.local), self.project.name))
+        return uses_now(self.project, self.objects, time.time())
 
 
 def here() -> Here:
