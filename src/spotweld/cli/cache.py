@@ -184,6 +184,8 @@ def _remove(found: Here, plan: Sequence[Cut], nothing: str, *, yes: bool) -> Non
             Storage(storage).forget(ids(registry, cache_of(agreed.repository), agreed.steps))
         with progress(f"forgetting {agreed.image}", "tags") as told:
             gone = cut(registry, agreed, told)
+        if gone.unfreed:
+            say(f"no space was given back: {gone.unfreed}")
         freed = f", {format_size(gone.freed)} freed here" if gone.freed else ""
         say_changed(f"{count(gone.steps, 'cached step')} of {agreed.image} gone{freed}", "spotweld cache status")
 

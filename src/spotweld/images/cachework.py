@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from spotweld.errors import ImageDamaged
 from spotweld.images.copying import Phase, Place, Progress, copy
 from spotweld.images.manifests import blobs, children
 from spotweld.images.naming import LATEST, cache_of
@@ -32,6 +33,8 @@ class Gone(msgspec.Struct, frozen=True):
     builds: int
     freed: int
     """Bytes on this machine; a server gives its own space back by itself."""
+    unfreed: str = ""
+    """Why no space was given back, if that is so: an image is damaged, so nobody knows what it needs."""
 
 
 class Replica(msgspec.Struct, frozen=True):
@@ -73,7 +76,10 @@ def cut(registry: Registry, agreed: Cut, tell: Callable[[int, int], None] = lamb
             registry.delete(cache, tag)
             steps += 1
         tell(done, total)
-    return Gone(steps, builds, registry.collect(_UNTOUCHED) if total else 0)
+    try:
+        return Gone(steps, builds, registry.collect(_UNTOUCHED) if total else 0)
+    except ImageDamaged as error:
+        return Gone(steps, builds, 0, str(error))
 
 
 def replicate(

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.images.builders.rigs import until_durable
 from tests.images.samples import at
-from tests.images.test_caches import contents_of
+from tests.images.test_caches import built, contents_of
 
+from spotweld.errors import CacheUnfetched
 from spotweld.images.buildah import Buildah
 from spotweld.images.builder import Outcome, Solve
 from spotweld.images.cachelooking import cached_steps
@@ -93,3 +94,11 @@ def test_a_warm_machine_runs_nothing_and_a_busted_one_everything(
         layout.delete(empty, name)
     assert build(first, "p/image/cache") == 4
     assert build(second, empty) == 4
+
+
+@pytest.mark.slow
+def test_a_step_that_cannot_be_fetched_is_told(layout: Layout, tmp_path: Path) -> None:
+    contents = built(layout)
+    steps = cached_steps(layout, contents, [])
+    with pytest.raises(CacheUnfetched, match=f"{contents.repository}/cache:c[123] could not be fetched"):
+        warm(layout, "demo/base/cache", steps, Storage(tmp_path / "storage"), lambda *_: None)
