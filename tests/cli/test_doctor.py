@@ -155,3 +155,37 @@ def test_missing_optional_parts_are_no_failure(monkeypatch: pytest.MonkeyPatch) 
     assert status == 0
     assert not found["git"]["ok"]
     assert "spotweld[torch]" in found["torch"]["todo"]
+
+
+def with_images(here: Path, registries: str = "") -> None:
+    (here / "Dockerfile").write_text("FROM scratch\n")
+    text = f"name: x\njobs: {{t: {{command: a}}}}\nimages: {{base: {{lifetime: persistent}}}}\n{registries}"
+    (here / "spotweld.yaml").write_text(text)
+
+
+def test_without_images_nothing_is_said_of_registries() -> None:
+    assert not {"builder", "persistent", "ephemeral"} & doctor()[1].keys()
+
+
+def test_the_builder_and_both_registries_are_looked_at(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_images(here)
+    builder = SimpleNamespace(name="buildah", version=lambda: "1.28")
+    put(monkeypatch, "spotweld.images.builders", choose_builder=lambda *_: builder)
+    status, found = doctor()
+    assert status == 0
+    assert found["builder"]["what"] == "buildah 1.28"
+    assert "spotweld setup" in found["persistent"]["what"]
+    assert not (here / ".spotweld" / "images").exists()
+    (here / ".spotweld" / "images" / "persistent").mkdir(parents=True)
+    assert doctor()[1]["persistent"]["what"].endswith("persistent answers")
+
+
+def test_a_builder_and_a_registry_that_are_missing_are_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_images(here, "registries: {persistent: 'oci:keeps'}\n")
+    (here / "keeps").mkdir()
+    (here / "keeps" / "thesis.tex").touch()
+    put(monkeypatch, "spotweld.images.builders", choose_builder=raising(StoreRefused("none", "", "apt-get")))
+    status, found = doctor()
+    assert status == 1
+    assert (found["builder"]["ok"], found["builder"]["required"], found["builder"]["todo"]) == (False, False, "apt-get")
+    assert "thesis.tex" in found["persistent"]["what"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -11,8 +12,10 @@ import click
 from spotweld.cli.imagery import describe_images, image_names, images_argument, short_place
 from spotweld.cli.output import print_json, say, say_changed
 from spotweld.cli.session import json_option, open_project, progress_option, store_option
+from spotweld.errors import SpotweldError
 from spotweld.images.freshness import standings
 from spotweld.store.opening import open_store
+from spotweld.values.sizes import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from spotweld.images.happenings import Built
     from spotweld.images.planning import Planned
     from spotweld.project.nouns import Project
+    from spotweld.store.objects import Objects
 
 BUILDERS = ("auto", "buildah", "buildkit")
 
@@ -91,9 +95,29 @@ def bring(
     from spotweld.images.building import build  # noqa: PLC0415
 
     chosen = choose_builder(builder, project.state)
+    objects = open_store(project.store)
     with watching(progress) as watch:
-        objects = open_store(project.store)
-        return build(project, names, chosen, objects, watch, at_once=at_once or os.cpu_count() or 1)
+        results = build(project, names, chosen, objects, watch, at_once=at_once or os.cpu_count() or 1)
+    remove_old(project, [one.image for one in results if one.built], objects)
+    return results
+
+
+def remove_old(project: Project, images: Sequence[str], objects: Objects) -> None:
+    """Remove the builds that new ones have replaced; if that fails, the new ones are there all the same."""
+    from spotweld.images.cleaning import clean_up  # noqa: PLC0415 - as above
+    from spotweld.runs.uses import uses_now  # noqa: PLC0415
+
+    for name in images:
+        try:
+            done = clean_up(project, project.images[name], objects, lambda: uses_now(project, objects, time.time()))
+        except SpotweldError as error:
+            say(f"{name}: old builds were not removed: {error}")
+            continue
+        if done.removed:
+            kept = project.images[name].keep
+            say(
+                f"{name}: {len(done.removed)} old build(s) removed, {format_size(done.freed)} freed here (keep: {kept})"
+            )
 
 
 def show_results(results: Sequence[Built]) -> None:

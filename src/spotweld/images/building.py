@@ -25,14 +25,14 @@ from spotweld.images.planning import REMEMBERED
 from spotweld.images.predicting import History, total
 from spotweld.images.publishing import labels_of, publish
 from spotweld.images.readying import ready_dockerfile
-from spotweld.images.records import Attempt, Build, Kept, builds, read_build, read_kept, write_build, write_kept
+from spotweld.images.records import Attempt, Build, builds, read_build, write_build
 from spotweld.images.reporting import counted, done_steps
 from spotweld.images.resolving import Registries
 from spotweld.images.saying import explained
 from spotweld.images.scheduling import in_order
+from spotweld.images.settling import remember
 from spotweld.images.texts import gather_texts, keep_texts
 from spotweld.project.graph import build_order
-from spotweld.project.nouns import Lifetime
 from spotweld.version import VERSION
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class _Work:
         if standing.is_published:
             self.results[name] = built_of(standing)
             return standing
-        self._keep(standing)
+        remember(self.project, standing.image, self.objects, self.registries.__getitem__)
         one = _One(self, standing)
         digest = one.mend() if standing.digest else one.solve()
         self.results[name] = one.built(digest)
@@ -148,19 +148,6 @@ class _Work:
         if self._commit is None:
             self._commit = commit_of(self.project.file.parent)
         return labels_of(standing, self.project.name, self._commit, self.builder.name)
-
-    def _keep(self, standing: Standing) -> None:
-        """Remember where the image lives. What is protected stays so, where it is."""
-        image = standing.image
-        old = read_kept(self.objects, image.name)
-        persistent = image.lifetime is Lifetime.PERSISTENT
-        if old is not None and old.protected and not persistent:
-            return
-        kept = Kept(
-            self.project.name, image.name, standing.registry, standing.repository, image.lifetime, protected=persistent
-        )
-        if kept != old:
-            write_kept(self.objects, kept)
 
 
 class _One:

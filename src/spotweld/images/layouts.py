@@ -19,16 +19,17 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spotweld.errors import ImageDamaged, ImageNotFound, RegistryUnavailable
+from spotweld.errors import ImageDamaged, ImageNotFound, RegistryRefused, RegistryUnavailable
 from spotweld.images.incoming import Incoming, is_orphan, told
 from spotweld.images.manifests import LARGEST, Manifest, blobs, checked, children, damaged, read_manifest
 from spotweld.images.references import is_digest
 from spotweld.images.registry import Registry, check_expected
 from spotweld.store.files import make_folder, read_part, scratch, sweep, sync_folder, write_new
+from spotweld.store.keys import RESERVED
 from spotweld.values.digests import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from spotweld.images.registry import Expected
 
@@ -51,6 +52,20 @@ class Layout(Registry):
         self.folder = Path(os.path.abspath(folder))  # noqa: PTH100  a link in the path is the user's choice and stays
         self.url = f"oci:{self.folder}"
         self._ready: set[Path] = set()
+
+    def prepare(self, repositories: Collection[str]) -> bool:  # noqa: ARG002  all repositories share the folder
+        mark, index = self.folder / "oci-layout", self.folder / "index.json"
+        with told("read", self.folder):
+            made = not (mark.exists() and index.exists())
+            if not mark.exists() and self.folder.exists():
+                self._refuse_strangers()
+        with self._lock():
+            self._check_mark(mark)
+            # Written even if it is there: nothing else shows that it can be.
+            self._write_index(self._index())
+            with told("make", self.folder):
+                self._prepare(self.folder / "blobs" / "sha256")
+        return made
 
     def resolve(self, repository: str, name: str) -> Digest | None:
         if is_digest(name):
@@ -101,6 +116,12 @@ class Layout(Registry):
                 if isinstance(error, (FileNotFoundError, NotADirectoryError)):
                     return None
                 raise
+
+    def used(self, repository: str, digest: Digest) -> float | None:  # noqa: ARG002
+        path = self._blob(digest)
+        with told("read", path), suppress(FileNotFoundError):
+            return path.stat().st_mtime
+        return None
 
     def read_blob(self, repository: str, digest: Digest) -> Iterator[bytes]:
         path = self._blob(digest)
@@ -189,6 +210,34 @@ class Layout(Registry):
                         path.unlink()
                         freed += status.st_size
         return freed
+
+    def _refuse_strangers(self) -> None:
+        """See that the folder has nothing but what a killed `prepare` leaves.
+
+        Raises:
+            RegistryRefused: it is somebody else's.
+        """
+        ours = {"blobs", "index.json", "index.lock", "oci-layout"}
+        others = sorted(
+            path.name for path in self.folder.iterdir() if path.name not in ours and RESERVED not in path.name
+        )
+        if others:
+            why = f"the folder holds {others[0]} and is no image layout"
+            raise RegistryRefused(
+                f"{self.url} cannot hold images", why, "Name an empty folder, or one that is not there."
+            )
+
+    def _check_mark(self, mark: Path) -> None:
+        with told("read", mark):
+            data = mark.read_bytes()
+        try:
+            version = json.loads(data)["imageLayoutVersion"]
+        except (ValueError, TypeError, KeyError) as error:
+            todo = f"Write {_MARK.decode()} into it, if the folder is an image layout."
+            raise ImageDamaged(f"{mark} is damaged", "it does not say which image layout this is", todo) from error
+        if version != "1.0.0":
+            why = f"it is an image layout of version {version}"
+            raise RegistryRefused(f"{self.url} cannot hold images", why, "Name another folder, or upgrade Spotweld.")
 
     def _manifest(self, digest: Digest) -> Manifest:
         path = self._blob(digest)

@@ -120,6 +120,21 @@ def write_kept(objects: Objects, kept: Kept) -> None:
     _write(objects, _kept_key(kept.image), lambda _: kept, Kept)
 
 
+def change_kept(objects: Objects, image: str, change: Callable[[Kept | None], Kept]) -> Kept:
+    """Remember where an image lives, as it follows from what was remembered before; what is there now.
+
+    Args:
+        objects: the project's store.
+        image: its name.
+        change: gives the new record from the old one; called again when somebody else was first.
+
+    Raises:
+        ImageRecordUnreadable: the record is damaged, or of a newer Spotweld.
+        Unavailable: the store did not take it.
+    """
+    return _write(objects, _kept_key(image), change, Kept)
+
+
 def read_kept(objects: Objects, image: str) -> Kept | None:
     """Where an image lives; None: nobody has said so.
 
