@@ -38,6 +38,7 @@
         ├── BuilderUnavailable     SW6022           the builder is not installed, or does not answer
         ├── CacheUnsaved           SW6023           a finished instruction could not be sent to the registry
         ├── ImageRecordUnreadable  SW6031           what the store remembers of an image is damaged, or too new
+        ├── CacheUnfetched         SW6032           a cached step could not be brought to this machine
         ├── ContainerRefused       SW6041           a job cannot run in its image here
         ├── TeardownRefused        SW6051  exit 2   runs are active
         └── LeftBehind             SW6052  exit 6   a teardown left something
@@ -411,6 +412,16 @@ class ImageRecordUnreadable(ImageError):
     """
 
     code = "SW6031"
+
+
+class CacheUnfetched(ImageError):
+    """A cached step could not be brought into this machine's own storage ahead of time.
+
+    Steps that came before it are here. A build fetches what is missing by itself, so nothing depends on it. Look at the
+    registry and at this machine's disk, and try again.
+    """
+
+    code = "SW6032"
 
 
 class ContainerRefused(ImageError):

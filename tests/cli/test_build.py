@@ -45,6 +45,12 @@ def test_build_says_what_it_did_and_then_that_there_is_nothing_to_do(bench: Benc
     assert (second.exit_code, second.stdout) == (0, first.stdout)
     assert second.stderr == "nothing to do: all images are in their registries\n"
 
+    bench.write("tool/tool", "other\n")
+    bench.call("build", "tool")
+    bench.write("tool/tool", "tool\n")
+    assert "tool  publish:" in bench.call("build", "tool", "--dry-run").stdout.replace("image     ", "")
+    assert "built before, and now latest again: tool" in bench.call("build", "tool").stderr
+
     bench.change("stack/Dockerfile", "torch", "jax")
     third = bench.call("build", "trainer")
     assert "2 images built, 1 there; 2 of 7 instructions were there (29 %); which saved 5.0 s" in third.stderr
@@ -112,7 +118,9 @@ def test_explain_an_image(bench: Bench) -> None:
     assert "line 4  COPY train.py /" in stale
     assert "parent missed" in stale
     bench.call("build")
+    assert "the last 2 builds: 2 attempts (2 done); " in bench.call("explain", "trainer").stdout
     built = json.loads(bench.call("explain", "trainer", "--json").stdout)
+    assert built["rates"]["done"] == 2
     assert built["fresh"] is True
     layers = {layer["text"]: layer for layer in built["layers"]}
     assert layers["RUN prepare"]["hit"]

@@ -57,7 +57,7 @@ def command(names: tuple[str, ...], *, builder: str, at_once: int | None, dry_ru
     if as_json:
         print_json({"images": results})
         return
-    show_results(results)
+    show_results(results, [one.image.name for one in known if not one.is_published])
 
 
 def show_plan(project: Project, known: Sequence[Standing], *, as_json: bool) -> bool:
@@ -120,14 +120,19 @@ def remove_old(project: Project, images: Sequence[str], objects: Objects) -> Non
             )
 
 
-def show_results(results: Sequence[Built]) -> None:
-    """Print where the images are, and on stderr how the build went."""
+def show_results(results: Sequence[Built], changed: Sequence[str]) -> None:
+    """Print where the images are, and on stderr how the build went; ``changed`` are those that were not as they are."""
     width = max(len(one.image) for one in results)
     for one in results:
         click.echo(f"{one.image:<{width}}  {short_place(one.repository, one.tag)}  {one.digest}")
     built = [one for one in results if one.built]
     if not built:
-        say("nothing to do: all images are in their registries")
+        again = ", ".join(changed)
+        say(
+            f"built before, and now latest again: {again}"
+            if again
+            else "nothing to do: all images are in their registries"
+        )
         return
     from spotweld.cli.building import summary  # noqa: PLC0415 - see above
 

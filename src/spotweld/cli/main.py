@@ -37,6 +37,7 @@ VERBS = {
     "report": "Write a run's story as one HTML file.",
     "checkpoint": "List, verify, compare, export and import checkpoints.",
     "teardown": "Remove machines and ephemeral images; say what stays, and why.",
+    "cache": "Look at what is cached of images; forget, fetch or copy it.",
     "explain": "Explain an error code, or why an image's layers would be built.",
     "completion": "Print a shell's completion script.",
 }

@@ -210,6 +210,7 @@ class Handler(BaseHTTPRequestHandler):
         except ImageDamaged as error:
             # To a builder that looks for its cache it is a miss; what it sends then mends it.
             raise _Refusal(404, "MANIFEST_UNKNOWN", str(error)) from error
+        self._layout.blob_size(repository, found.digest)  # from now on it is young: a builder uses it
         self._send(200, found.data, found.media_type, **_named(found.digest))
 
     def _manifest_put(self, repository: str, name: str) -> None:

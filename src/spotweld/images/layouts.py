@@ -117,6 +117,12 @@ class Layout(Registry):
                     return None
                 raise
 
+    def used(self, repository: str, digest: Digest) -> float | None:  # noqa: ARG002
+        path = self._blob(digest)
+        with told("read", path), suppress(FileNotFoundError):
+            return path.stat().st_mtime
+        return None
+
     def read_blob(self, repository: str, digest: Digest) -> Iterator[bytes]:
         path = self._blob(digest)
         with self.open_blob(repository, digest) as file:

@@ -114,6 +114,10 @@ class Registry(ABC):
             older: seconds for which nobody has touched the blobs, so that no copy in progress loses any.
         """
 
+    def used(self, repository: str, digest: Digest) -> float | None:  # noqa: ARG002  for those that know
+        """When a blob or manifest was last written or asked for, seconds since 1970; None: nobody knows."""
+        return None
+
     def blob(self, repository: str, digest: Digest, size: int | None = None) -> Iterator[bytes]:
         """A blob's bytes. Use nothing of them before the last has come without an error.
 
