@@ -36,7 +36,12 @@
         │   └── BaseUnresolved     SW6013           nobody knows which image a base's name means now
         ├── BuildFailed            SW6021           an instruction failed, or the builder refused the Dockerfile
         ├── BuilderUnavailable     SW6022           the builder is not installed, or does not answer
-        └── CacheUnsaved           SW6023           a finished instruction could not be sent to the registry
+        ├── CacheUnsaved           SW6023           a finished instruction could not be sent to the registry
+        ├── ImageRecordUnreadable  SW6031           what the store remembers of an image is damaged, or too new
+        ├── CacheUnfetched         SW6032           a cached step could not be brought to this machine
+        ├── ContainerRefused       SW6041           a job cannot run in its image here
+        ├── TeardownRefused        SW6051  exit 2   runs are active
+        └── LeftBehind             SW6052  exit 6   a teardown left something
 
 An error says *what* happened, *why*, and *what to do*. Its code is stable; ``spotweld explain CODE`` prints the
 docstring of its class.
@@ -397,6 +402,59 @@ class CacheUnsaved(ImageError):
     """
 
     code = "SW6023"
+
+
+class ImageRecordUnreadable(ImageError):
+    """What the project's store remembers of an image cannot be read: it is damaged, or a newer Spotweld wrote it.
+
+    The image itself is not touched by it. Verbs that look at many records pass over such a one with a warning. Upgrade
+    Spotweld, or delete the object that the message names: the image's next build writes it anew.
+    """
+
+    code = "SW6031"
+
+
+class CacheUnfetched(ImageError):
+    """A cached step could not be brought into this machine's own storage ahead of time.
+
+    Steps that came before it are here. A build fetches what is missing by itself, so nothing depends on it. Look at the
+    registry and at this machine's disk, and try again.
+    """
+
+    code = "SW6032"
+
+
+class ContainerRefused(ImageError):
+    """A job's setup and command cannot be run in its image on this machine.
+
+    It takes Linux, root, the right to mount, and the program ``buildah`` (Debian: ``apt-get install buildah``), which
+    unpacks the image; ``spotweld doctor`` says what of that is missing. Or the image is not for this kind of machine,
+    or has no ``/bin/sh``.
+    """
+
+    code = "SW6041"
+
+
+class TeardownRefused(ImageError):
+    """Runs are active, and a teardown would take their machines and images away. Nothing was removed.
+
+    Wait for them, stop them with ``spotweld cancel RUN``, or let the teardown do that: ``--cancel-runs``. Their
+    checkpoints stay in any case.
+    """
+
+    code = "SW6051"
+    exit_status = 2
+
+
+class LeftBehind(ImageError):
+    """After a teardown there is still something with this project's label, or a place could not be looked into.
+
+    The message names each. Somebody else may be building or launching, a registry may not allow deletions, or may not
+    answer. Once that is mended, tear down again: it takes up where this one ended.
+    """
+
+    code = "SW6052"
+    exit_status = 6
 
 
 def catalogue() -> dict[str, type[SpotweldError]]:

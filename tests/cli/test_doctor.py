@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from spotweld.cli import checks
 from spotweld.cli.main import program
-from spotweld.errors import StoreRefused
+from spotweld.errors import ContainerRefused, StoreRefused
 from spotweld.providers.provider import Finding
 
 
@@ -51,6 +51,17 @@ def raising(error: Exception) -> Any:  # noqa: ANN401 - stands for any function
 def doctor(*words: str) -> tuple[int, dict[str, dict[str, Any]]]:
     result = CliRunner().invoke(program, ["doctor", "--json", *words])
     return result.exit_code, {check["name"]: check for check in json.loads(result.stdout)}
+
+
+def test_what_jobs_in_images_need_is_required_where_a_job_has_one(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(monkeypatch, "spotweld.images.containers", check_here=lambda: None)
+    assert doctor()[1]["containers"]["what"] == "jobs can run in images"
+    put(monkeypatch, "spotweld.images.containers", check_here=raising(ContainerRefused("no", "buildah", "apt-get")))
+    status, found = doctor()
+    assert (status, found["containers"]["ok"], found["containers"]["required"]) == (0, False, False)
+    (here / "spotweld.yaml").write_text("name: x\njobs: {t: {command: a, image: 'debian:12'}}\n")
+    status, found = doctor()
+    assert (status, found["containers"]["required"], found["containers"]["todo"]) == (1, True, "apt-get")
 
 
 def test_everything_is_here() -> None:
@@ -144,3 +155,37 @@ def test_missing_optional_parts_are_no_failure(monkeypatch: pytest.MonkeyPatch) 
     assert status == 0
     assert not found["git"]["ok"]
     assert "spotweld[torch]" in found["torch"]["todo"]
+
+
+def with_images(here: Path, registries: str = "") -> None:
+    (here / "Dockerfile").write_text("FROM scratch\n")
+    text = f"name: x\njobs: {{t: {{command: a}}}}\nimages: {{base: {{lifetime: persistent}}}}\n{registries}"
+    (here / "spotweld.yaml").write_text(text)
+
+
+def test_without_images_nothing_is_said_of_registries() -> None:
+    assert not {"builder", "persistent", "ephemeral"} & doctor()[1].keys()
+
+
+def test_the_builder_and_both_registries_are_looked_at(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_images(here)
+    builder = SimpleNamespace(name="buildah", version=lambda: "1.28")
+    put(monkeypatch, "spotweld.images.builders", choose_builder=lambda *_: builder)
+    status, found = doctor()
+    assert status == 0
+    assert found["builder"]["what"] == "buildah 1.28"
+    assert "spotweld setup" in found["persistent"]["what"]
+    assert not (here / ".spotweld" / "images").exists()
+    (here / ".spotweld" / "images" / "persistent").mkdir(parents=True)
+    assert doctor()[1]["persistent"]["what"].endswith("persistent answers")
+
+
+def test_a_builder_and_a_registry_that_are_missing_are_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_images(here, "registries: {persistent: 'oci:keeps'}\n")
+    (here / "keeps").mkdir()
+    (here / "keeps" / "thesis.tex").touch()
+    put(monkeypatch, "spotweld.images.builders", choose_builder=raising(StoreRefused("none", "", "apt-get")))
+    status, found = doctor()
+    assert status == 1
+    assert (found["builder"]["ok"], found["builder"]["required"], found["builder"]["todo"]) == (False, False, "apt-get")
+    assert "thesis.tex" in found["persistent"]["what"]

@@ -33,7 +33,7 @@ def test_json_has_a_stable_shape(small: Here, lived: Here) -> None:
     told = json.loads(small.call("plan", "say", "--json").stdout)
     assert set(told) == {"plan", "would_change"}
     assert set(told["plan"]) == {
-        "project", "run", "job", "store", "folder", "source", "local", "placement", "first",
+        "project", "run", "job", "store", "folder", "source", "local", "placement", "first", "image",
     }  # fmt: skip
     result = lived.call("plan", "train", "--name", "calm", "--json")
     assert result.exit_code == 0
@@ -74,13 +74,3 @@ def test_a_folder_that_is_not_there_is_said(small: Here) -> None:
     result = small.call("plan", "say")
     assert result.exit_code == 2
     assert "gone" in result.stderr
-
-
-def test_a_job_with_an_image_is_refused_for_now(small: Here) -> None:
-    text = (small.folder / "spotweld.yaml").read_text().replace("say: {", "say: {image: debian:12, ")
-    (small.folder / "spotweld.yaml").write_text(text)
-    for verb in (["plan"], ["launch", "-y"]):
-        result = small.call(*verb, "say")
-        assert result.exit_code == 2
-        assert "cannot run jobs in them yet" in result.stderr
-        assert result.stdout == ""

@@ -46,6 +46,10 @@ LIFE: list[Event] = [
 SAID: list[tuple[told.Event, str | None]] = [
     (told.Start(100.0, 50, 1), None),
     (told.Fresh(100.0), "from the beginning"),
+    (told.ImageFetching(100.0, "box", 3_000_000), "fetching the image box: 3.0 MB"),
+    (told.ImageReady(100.0, "box", "sha256:0", 2.0, 3_000_000, here=False), "box after 2.0 s: 3.0 MB came over"),
+    (told.ImageReady(100.0, "box", "sha256:0", 2.0, 0, here=False), "box after 2.0 s: unpacked"),
+    (told.ImageReady(100.0, "box", "sha256:0", 2.0, 0, here=True), "box after 2.0 s: this host had it"),
     (told.Restored(100.0, 7, "m", 0.1), "resumed from step 7 in 100 ms: nothing lost"),
     (told.Restored(100.0, 7, "m", 0.1, (told.Damage(9, "a bit"),)), "passed over step 9: a bit"),
     (told.Step(100.0, 3), None),

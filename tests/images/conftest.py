@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.images.servers import docker_registry
+from tests.servers import free_ports
 
+from spotweld.images.distribution_client import Client
 from spotweld.images.layouts import Layout
 from spotweld.images.opening import open_registry
+from spotweld.images.serving import reachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,21 +29,23 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["layout", "distribution"])
+@pytest.fixture(params=["layout", "distribution", "served"])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture
-def opened(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str], Registry]:
-    """Opens a registry of a kind: a new layout, or the one server."""
+def opened(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[[str], Registry]]:
+    """Opens a registry of a kind: a new layout, one that is served, or the one server."""
+    with ExitStack() as stack:
 
-    def opened(kind: str) -> Registry:
-        if kind == "layout":
-            return Layout(tmp_path / f"layout-{uuid.uuid4().hex[:6]}")
-        return open_registry(request.getfixturevalue("server"), {})
+        def opened(kind: str) -> Registry:
+            if kind == "distribution":
+                return open_registry(request.getfixturevalue("server"), {})
+            layout = Layout(tmp_path / f"layout-{uuid.uuid4().hex[:6]}")
+            return layout if kind == "layout" else open_registry(stack.enter_context(reachable(layout)), {})
 
-    return opened
+        yield opened
 
 
 @pytest.fixture
@@ -56,3 +62,12 @@ def repository() -> str:
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
     return Layout(tmp_path / "layout")
+
+
+@pytest.fixture
+def free_port(monkeypatch: pytest.MonkeyPatch) -> int:
+    """A port on which nobody listens; clients do not wait between their tries."""
+    defaults = Client.__init__.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "sleep", lambda _: None)
+    return free_ports(1)[0]

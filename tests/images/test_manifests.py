@@ -65,8 +65,9 @@ def test_each_blob_is_named_once_and_foreign_ones_are_not() -> None:
 
 
 def test_an_index_names_manifests() -> None:
-    entry = {**PART, "platform": {"os": "linux", "architecture": "arm", "variant": "v7", "os.version": "1"}}
-    manifest = manifest_of({"mediaType": OCI_INDEX, "manifests": [entry, PART]})
+    part = {**PART, "mediaType": OCI_MANIFEST}
+    entry = {**part, "platform": {"os": "linux", "architecture": "arm", "variant": "v7", "os.version": "1"}}
+    manifest = manifest_of({"mediaType": OCI_INDEX, "manifests": [entry, part]})
     (child,) = children(manifest_of({"mediaType": OCI_INDEX, "manifests": [entry]}))
     assert str(child.platform) == "linux/arm/v7"
     assert len(children(manifest)) == 1
@@ -123,3 +124,12 @@ def test_one_flipped_bit_is_always_noticed(data: bytes, bit: int, piece: int) ->
         broken[bit // 8 % len(data)] ^= 1 << bit % 8
         with pytest.raises(ImageDamaged, match="have the digest"):
             list(checked([bytes(broken)], digest_of(data), "here"))
+
+
+def test_the_index_of_a_buildkit_cache_names_blobs() -> None:
+    kinds = ["application/vnd.oci.image.layer.v1.tar+gzip", "application/vnd.docker.image.rootfs.diff.tar.gzip"]
+    kinds += ["application/vnd.buildkit.cacheconfig.v0"]
+    entries = [{**PART, "mediaType": kind, "digest": digest_of(kind.encode())} for kind in kinds]
+    cache = manifest_of({"mediaType": OCI_INDEX, "manifests": entries})
+    assert children(cache) == ()
+    assert [part.media_type for part in blobs(cache)] == kinds

@@ -151,6 +151,7 @@ def test_a_path_of_the_guest_finds_this_python_first(tmp_path: Path) -> None:
         "LANG": "C.UTF-8",
         "PATH": f"{Path(sys.executable).parent}:/mine",
         "HOME": str(tmp_path / "disk"),
+        "SPOTWELD_HOST_CACHE": str(tmp_path.parent.parent / "cache"),
         "SPOTWELD_METADATA": "http://here",
         processes.MARK: str(tmp_path),
     }

@@ -16,16 +16,20 @@ from tests.runs.killing import MARK, kill_marked
 from spotweld.checkpoint.events import parse_event
 from spotweld.checkpoint.hazard import STEADY
 from spotweld.errors import NotFound
+from spotweld.images.rooting import ALONE
 from spotweld.project.nouns import CheckpointPolicy, EverySeconds
 from spotweld.runs.reports import Result, Spec, result_key, spec_key
 from spotweld.runs.shipping import Reader
 from spotweld.runs.source import freeze, scan
 from spotweld.store.opening import open_store
 from spotweld.values import environment
+from spotweld.values.environment import HOST_CACHE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from spotweld.images.pinning import Pinned
 
 POLICY = CheckpointPolicy(EverySeconds(0.05), directory="out")
 
@@ -51,7 +55,8 @@ class Machines:
         self.attempt = 0
         self.mark = secrets.token_hex(8)
         self.process: subprocess.Popen[bytes] | None = None
-        self.environ: dict[str, str] = {}
+        self.environ: dict[str, str] = {HOST_CACHE: str(folder / "host")}
+        self.image: Pinned | None = None
 
     @property
     def disk(self) -> Path:
@@ -67,12 +72,12 @@ class Machines:
         """The next attempt, on a new machine, whose agent runs under ``prefix``."""
         self.attempt += 1
         self.disk.mkdir()
-        spec = Spec("r", self.attempt, self.source.key, command, "", env, policy, STEADY)
+        spec = Spec("r", self.attempt, self.source.key, command, "", env, policy, STEADY, self.image)
         self.objects.put(spec_key("r", self.attempt), msgspec.json.encode(spec))
         ours = {environment.RUN_ID: "r", environment.ATTEMPT: str(self.attempt), environment.STORE: self.url}
         with (self.disk / "agent.log").open("wb") as output:
             self.process = subprocess.Popen(
-                [*prefix, sys.executable, "-m", "spotweld.runs.agent"],
+                [*prefix, *(ALONE if self.image else ()), sys.executable, "-m", "spotweld.runs.agent"],
                 cwd=self.disk,
                 env=os.environ | self.environ | ours | {MARK: self.mark},
                 stdout=output,

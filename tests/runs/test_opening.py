@@ -4,11 +4,16 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.images.samples import add_image
 
-from spotweld.errors import UsageError
+from spotweld.errors import ContainerRefused, ImageNotFound, UsageError
+from spotweld.images import containers
+from spotweld.images.layouts import Layout
+from spotweld.images.pinning import Pinned
 from spotweld.placement.cheapest import CheapestSpot
 from spotweld.project.reading import load_project
 from spotweld.providers.opening import open_provider
+from spotweld.runs import opening
 from spotweld.runs.drive import ensure_driven, is_driven, log_path
 from spotweld.runs.log import EventLog
 from spotweld.runs.opening import Plan, make_plan, open_run
@@ -45,11 +50,31 @@ def test_images_are_not_frozen_either(folder: Path) -> None:
     assert "layers/blob" not in [file.path for file in plan(folder).source.files]
 
 
-def test_a_job_with_an_image_is_refused_for_now(folder: Path) -> None:
-    (folder / "spotweld.yaml").write_text("name: x\njobs: {t: {command: 'true', image: 'debian:12'}}\n")
-    with pytest.raises(UsageError, match="cannot run jobs in them yet") as caught:
+def test_the_image_of_a_run_is_pinned_when_it_is_opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "check_here", lambda: None)
+    (folder / "Dockerfile").touch()
+    (folder / "spotweld.yaml").write_text("name: x\nimages: {box: {}}\njobs: {t: {command: 'true', image: box}}\n")
+    with pytest.raises(ImageNotFound, match="never built") as caught:
         plan(folder)
-    assert "remove image" in caught.value.todo
+    assert caught.value.todo == "spotweld build box"
+    registry = Layout(folder / ".spotweld/images/ephemeral")
+    first = add_image(registry, "x/box", "latest", [b"first"])
+    log, objects = EventLog(folder / ".spotweld" / "events.db"), open_store("memory:")
+    planned = plan(folder)
+    add_image(registry, "x/box", "latest", [b"second"])
+    assert open_run(planned, log, objects, folder, lambda _: None)
+    assert log.state("r").image == Pinned("box", registry.url, "x/box", first.digest)
+
+
+def test_a_machine_that_cannot_hold_images_is_said_when_it_is_planned(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(containers.os, "geteuid", lambda: 1000)
+    (folder / "Dockerfile").touch()
+    (folder / "spotweld.yaml").write_text("name: x\nimages: {box: {}}\njobs: {t: {command: 'true', image: box}}\n")
+    add_image(Layout(folder / ".spotweld/images/ephemeral"), "x/box", "latest", [b"first"])
+    with pytest.raises(ContainerRefused):
+        plan(folder)
 
 
 def test_drawn_names_differ_and_given_ones_are_checked(folder: Path) -> None:

@@ -56,6 +56,26 @@ class Fresh(_Event, frozen=True):
     """The run has no checkpoint: it starts from step 0."""
 
 
+class ImageFetching(_Event, frozen=True):
+    """The job's image comes over the network. Told once a second."""
+
+    image: str
+    done: int
+    """Bytes so far."""
+
+
+class ImageReady(_Event, frozen=True):
+    """What follows runs in the job's image."""
+
+    image: str
+    digest: str
+    seconds: float
+    moved: int
+    """Bytes that came over the network."""
+    here: bool
+    """An earlier machine of the same host had fetched it."""
+
+
 class Step(_Event, frozen=True):
     """So many steps are finished. Not every step is told."""
 
@@ -187,6 +207,8 @@ Event: TypeAlias = (
     Start
     | Restored
     | Fresh
+    | ImageFetching
+    | ImageReady
     | Step
     | Metrics
     | Saving

@@ -15,11 +15,13 @@ import tempfile
 import time
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from spotweld.errors import SpotweldError
+from spotweld.project.nouns import Lifetime
 from spotweld.project.reading import seek_project
 from spotweld.project.settings import settings
 from spotweld.project.urls import store_folder
@@ -29,7 +31,6 @@ from spotweld.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from spotweld.project.nouns import Project
 
@@ -66,6 +67,10 @@ def everything(start: Path, flags: Mapping[str, str | None]) -> list[Check]:
         checks += _store(found["store"].value)
     if project is not None:
         checks += _provider(project)
+        checks.append(_containers(project))
+    if project is not None and project.images:
+        checks.append(_builder(project))
+        checks += [_registry(lifetime, project) for lifetime in Lifetime]
     return checks
 
 
@@ -132,6 +137,40 @@ def _fsync(folder: Path) -> Check:
         what = f"the store's disk does not keep what it is given: {error.strerror}"
         return Check("fsync", ok=False, required=True, what=what, todo="name a store on another disk")
     return Check("fsync", ok=True, required=True, what=f"{format_duration(seconds)} for 64 kB at the store")
+
+
+def _containers(project: Project) -> Check:
+    """Jobs with an image run on this machine where the provider is the local one."""
+    jobs = ", ".join(job.name for job in project.jobs.values() if job.image)
+    try:
+        import_module("spotweld.images.containers").check_here()
+    except SpotweldError as error:
+        return Check("containers", ok=False, required=bool(jobs), what=str(error), todo=error.todo)
+    what = f"jobs can run in images{f' ({jobs})' if jobs else ''}"
+    return Check("containers", ok=True, required=bool(jobs), what=what)
+
+
+def _builder(project: Project) -> Check:
+    try:
+        builder = import_module("spotweld.images.builders").choose_builder("auto", project.state)
+        what = f"{builder.name} {builder.version()}"
+    except SpotweldError as error:
+        return Check("builder", ok=False, required=False, what=str(error), todo=error.todo)
+    return Check("builder", ok=True, required=False, what=what)
+
+
+def _registry(lifetime: Lifetime, project: Project) -> Check:
+    """Whether a registry answers. A folder that is not there yet is not made; `setup` does that."""
+    name, url = f"{lifetime}", project.registries.of(lifetime)
+    if url.startswith("oci:") and not Path(url.removeprefix("oci:")).exists():
+        what = f"{url} is not there yet; it is made by: spotweld setup"
+        return Check(name, ok=True, required=False, what=what)
+    try:
+        registry = import_module("spotweld.images.opening").open_registry(url)
+        registry.prepare(())
+    except SpotweldError as error:
+        return Check(name, ok=False, required=True, what=str(error), todo=error.todo or f"explain: {error.code}")
+    return Check(name, ok=True, required=True, what=f"{registry.url} answers")
 
 
 def _provider(project: Project) -> Iterator[Check]:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def command(*, as_json: bool) -> int:
     """Say what is here, what is missing, and how to get it.
 
-    Exit status 0 when everything that is required is here, else 1. No network is needed, but by a store that is not
-    a folder.
+    Exit status 0 when everything that is required is here, else 1. No network is needed, but by a store and
+    registries that are not folders.
     """
     here = session()
     checks = everything(here.project or Path.cwd(), here.flags)

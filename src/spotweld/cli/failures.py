@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from spotweld.cli.output import json_bytes, say, styled
-from spotweld.errors import ProjectError, SpotweldError, Unexpected, UsageError
+from spotweld.errors import DockerfileError, ProjectError, SpotweldError, Unexpected, UsageError
 from spotweld.project.words import quoted
 
 DEBUG = "SPOTWELD_DEBUG"
@@ -55,10 +55,14 @@ def _fields(error: SpotweldError) -> dict[str, str | int]:
     fields: dict[str, str | int] = {"code": error.code, "what": error.what, "why": error.why, "todo": error.todo}
     if isinstance(error, ProjectError):
         fields |= {"file": error.file, "line": error.line, "column": error.column}
+    elif isinstance(error, DockerfileError):
+        fields |= {"file": error.file, "line": error.line}
     return fields
 
 
 def _place(error: SpotweldError) -> str:
+    if isinstance(error, DockerfileError):
+        return f"{error.file}:{error.line}" if error.line else error.file
     if not isinstance(error, ProjectError) or not error.line:
         return ""
     path, here = Path(error.file), Path.cwd()

@@ -24,6 +24,8 @@ VERBS = {
     "init": "Write a commented project file to start from.",
     "doctor": "Say what is here, what is missing, and how to get it.",
     "config": "Show the settings and where each comes from.",
+    "setup": "Make what the project's images need, and look at what is there.",
+    "build": "Build the project's images; what is fresh is not touched.",
     "plan": "Say what launch would do, and what it would cost; exit 2 if anything.",
     "launch": "Run a job until it is done, whatever happens to its machines.",
     "watch": "Follow a run live.",
@@ -34,7 +36,9 @@ VERBS = {
     "cancel": "Stop a run for good.",
     "report": "Write a run's story as one HTML file.",
     "checkpoint": "List, verify, compare, export and import checkpoints.",
-    "explain": "Explain an error code.",
+    "teardown": "Remove machines and ephemeral images; say what stays, and why.",
+    "cache": "Look at what is cached of images; forget, fetch or copy it.",
+    "explain": "Explain an error code, or why an image's layers would be built.",
     "completion": "Print a shell's completion script.",
 }
 """Each verb's one line; the verb itself is ``command`` in the module of its name."""

@@ -91,7 +91,8 @@ def confirmed(question: str, *, yes: bool) -> bool:
 
 def _complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
     try:
-        project, _ = open_project()
+        with context.scope(cleanup=False):
+            project, _ = open_project()
         return [run for run in open_log(project).runs() if run.startswith(incomplete)]
     except Exception:  # noqa: BLE001 - completion has nobody to tell
         return []

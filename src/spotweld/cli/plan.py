@@ -60,6 +60,12 @@ def plan_of(
     return make_plan(project, job, name, provider=provider, policy=CheapestSpot.of(project.placement))
 
 
+def images_of(project: Project, job_name: str | None) -> list[str]:
+    """The images of the project that the job itself names: one, or none."""
+    image = _job(project, job_name).image
+    return [image] if image in project.images else []
+
+
 def describe(plan: Plan) -> str:
     """The plan in words."""
     source = f"{len(plan.source.files)} files, {format_size(plan.source.size)}"
@@ -67,6 +73,7 @@ def describe(plan: Plan) -> str:
     lines = [
         f"run       {plan.run} (job {plan.job.name} of {plan.project})",
         f"command   {plan.job.command}",
+        *([f"image     {plan.image.name}: {plan.image.digest}"] if plan.image is not None else []),
         f"files     {plan.folder}: {source}, frozen for all attempts",
         f"store     {plan.store}",
         f"machine   {first.offer.zone} {first.offer.capacity_type} at {format_money(first.offer.hourly)}/h "
@@ -92,8 +99,9 @@ def command(
 
     \b
     With --json: {"would_change": true, "plan": {project, run, job, store,
-    folder, source, local, placement, first}} or {"would_change": false,
-    "run", "phase"}.
+    folder, source, local, placement, first, image}} or {"would_change": false,
+    "run", "phase"}; while an image that the job needs has to be built first,
+    {"would_change": true, "images": [{image, does, why, layers, expected, ...}]}.
     """
     project, _ = open_project()
     # A log that is not there yet is not made: nothing is changed here.
@@ -106,6 +114,16 @@ def command(
             else:
                 click.echo(f"nothing to do: the run {name} exists ({state.phase})")
             return
+    wanted = images_of(project, job_name)
+    if wanted:
+        from spotweld.cli.build import show_plan  # noqa: PLC0415 - only jobs in images of the project need it
+        from spotweld.images.freshness import standings  # noqa: PLC0415 - as above
+
+        known = standings(project, wanted)
+        if not all(standing.is_published for standing in known):
+            # What the job would run in is not known before that.
+            show_plan(project, known, as_json=as_json)
+            sys.exit(2)
     plan = plan_of(project, job_name, name, spot_policy, variables)
     if as_json:
         print_json({"plan": plan, "would_change": True})

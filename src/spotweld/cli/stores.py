@@ -94,7 +94,8 @@ def run_argument(verb: Callable[..., Any]) -> Callable[..., Any]:
 def complete_run(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
     """Runs in the store, if that is a folder: nobody waits for a network at each key."""
     try:
-        objects = store_here()
+        with context.scope(cleanup=False):
+            objects = store_here()
         names = sorted(runs_in(objects)) if objects.url.startswith("file:") else []
     except Exception:  # noqa: BLE001 - completion has nobody to tell
         return []
@@ -102,11 +103,16 @@ def complete_run(context: click.Context, parameter: click.Parameter, incomplete:
 
 
 @contextmanager
-def progress(label: str) -> Iterator[Callable[[int, int], None]]:
-    """Show how far long work is, on stderr; gives a function that takes the bytes done and the bytes of all."""
+def progress(label: str, noun: str = "") -> Iterator[Callable[[int, int], None]]:
+    """Show how far long work is, on stderr; gives a function that takes the bytes done and the bytes of all.
+
+    Args:
+        label: the work.
+        noun: what is counted instead of bytes, in the plural.
+    """
     mode = progress_mode(found_settings()["progress"].value)
     if mode == Progress.TTY:
-        with _bar(label) as told:
+        with _bar(label, noun) as told:
             yield told
         return
     at = time.monotonic()
@@ -118,6 +124,8 @@ def progress(label: str) -> Iterator[Callable[[int, int], None]]:
         at = time.monotonic()
         if mode == Progress.RAWJSON:
             say(json_bytes({"work": label, "done": done, "total": total}).decode())
+        elif noun:
+            say(f"{label}: {done} of {total} {noun}")
         else:
             say(f"{label}: {format_size(done)} of {format_size(total)}")
 
@@ -125,18 +133,15 @@ def progress(label: str) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextmanager
-def _bar(label: str) -> Iterator[Callable[[int, int], None]]:
+def _bar(label: str, noun: str) -> Iterator[Callable[[int, int], None]]:
     from rich import progress as shown  # noqa: PLC0415 - 60 ms that only terminals need
     from rich.console import Console  # noqa: PLC0415
 
     console = Console(file=sys.stderr, no_color=not is_coloured(sys.stderr), highlight=False)
-    columns = (
-        shown.TextColumn(label),
-        shown.BarColumn(bar_width=24),
-        shown.DownloadColumn(),
-        shown.TransferSpeedColumn(),
-        shown.TimeRemainingColumn(),
-    )
+    amount: tuple[shown.ProgressColumn, ...] = (shown.DownloadColumn(), shown.TransferSpeedColumn())
+    if noun:
+        amount = (shown.MofNCompleteColumn(), shown.TextColumn(noun))
+    columns = (shown.TextColumn(label), shown.BarColumn(bar_width=24), *amount, shown.TimeRemainingColumn())
     with shown.Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(label, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

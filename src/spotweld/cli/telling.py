@@ -94,6 +94,12 @@ class Teller:
                 return "starts from the beginning: there is no checkpoint yet"
             case told.Restored():
                 return self._restored(event)
+            case told.ImageFetching(image=image, done=done):
+                return f"fetching the image {image}: {format_size(done)}"
+            case told.ImageReady(image=image, seconds=seconds):
+                come = f"{format_size(event.moved)} came over the network" if event.moved else "unpacked"
+                come = "this host had it" if event.here else come
+                return f"in the image {image} after {format_duration(seconds)}: {come}"
             case told.Step(step=step) | told.Finished(step=step):
                 self.step = step
                 return None

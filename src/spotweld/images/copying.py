@@ -79,7 +79,12 @@ class Damage(msgspec.Struct, frozen=True):
 
 
 def copy(
-    source: Place, target: Place, tell: Callable[[Progress], None] = lambda _: None, *, expected: Expected = None
+    source: Place,
+    target: Place,
+    tell: Callable[[Progress], None] = lambda _: None,
+    *,
+    expected: Expected = None,
+    beside: tuple[str, ...] = (),
 ) -> Copied:
     """Copy an image, for all of its platforms, and give it the tag ``target.name``.
 
@@ -90,6 +95,7 @@ def copy(
         target: where to, under which tag.
         tell: hears of every step, from one thread at a time.
         expected: what the tag must name until then (see `Registry.put_manifest`).
+        beside: other repositories of the target that may have some of its blobs already.
 
     Raises:
         UsageError: the target cannot be an image's name.
@@ -102,7 +108,7 @@ def copy(
     check_tag(target.name)
     if target.repository or not target.registry.url.startswith("oci:"):
         check_repository(target.repository)
-    return _Copy(source, target, tell).run(expected)
+    return _Copy(source, target, tell, beside).run(expected)
 
 
 def verify(place: Place, tell: Callable[[Progress], None] = lambda _: None) -> tuple[Damage, ...]:
@@ -142,8 +148,9 @@ def _tree(place: Place, manifest: Manifest, found: list[Damage]) -> Iterator[Man
 
 
 class _Copy:
-    def __init__(self, source: Place, target: Place, tell: Callable[[Progress], None]) -> None:
+    def __init__(self, source: Place, target: Place, tell: Callable[[Progress], None], beside: tuple[str, ...]) -> None:
         self._source, self._target, self._hear = source, target, tell
+        self._beside = beside
         self._lock = threading.Lock()
         self._moved: dict[Digest, int] = {}
         self._there: dict[Digest, int] = {}
@@ -207,14 +214,21 @@ class _Copy:
         found = target.blob_size(repository, part.digest)
         if found is not None and found in {part.size, -1}:
             self._note(Phase.THERE, part)
-        elif found is None and target.url == self._source.registry.url and self._mount(part):
+        elif found is None and self._mount(part):
             self._note(Phase.MOUNTED, part)
         else:
             target.write_blob(repository, part.digest, part.size, self._read(part))
             self._note(Phase.MOVED, part)
 
     def _mount(self, part: Descriptor) -> bool:
-        return self._target.registry.mount(self._target.repository, part.digest, self._source.repository)
+        registry, repository = self._target.registry, self._target.repository
+        if registry.url == self._source.registry.url and registry.mount(
+            repository, part.digest, self._source.repository
+        ):
+            return True
+        # Where a repository has it not, an upload would be begun for nothing.
+        having = (one for one in self._beside if registry.blob_size(one, part.digest) is not None)
+        return any(registry.mount(repository, part.digest, one) for one in having)
 
     def _read(self, part: Descriptor) -> Iterator[bytes]:
         done = 0

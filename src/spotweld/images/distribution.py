@@ -14,7 +14,7 @@ from http.client import HTTPException, HTTPResponse
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
-from spotweld.errors import ImageError, ImageNotFound, RegistryUnavailable
+from spotweld.errors import ImageError, ImageNotFound, RegistryFull, RegistryRefused, RegistryUnavailable
 from spotweld.images.distribution_client import ATTEMPTS, Client
 from spotweld.images.manifests import KINDS, OCI_CONFIG, OCI_MANIFEST, checked, digest_of, manifest_of, read_manifest
 from spotweld.images.references import is_digest
@@ -23,7 +23,7 @@ from spotweld.images.registry import Registry, check_expected
 from spotweld.values.digests import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from spotweld.images.manifests import Manifest
     from spotweld.images.registry import Expected
@@ -47,6 +47,20 @@ class Distribution(Registry):
     def __init__(self, client: Client) -> None:
         self.url = client.base
         self._client = client
+
+    def prepare(self, repositories: Collection[str]) -> bool:
+        """See `Registry`. Each repository gets an upload that is given up at once, of which nothing stays."""
+        answer = self._client.ask("GET", "/v2/", "")
+        if answer.status == 404:
+            todo = "Look at the host and the port; a path in front of /v2/ cannot be used."
+            raise RegistryRefused(f"{self.url} is no registry", "it does not know /v2/", todo)
+        self._expect(answer, 200, "use", "")
+        for repository in repositories:
+            answer = self._client.ask("POST", f"/v2/{repository}/blobs/uploads/", _push(repository))
+            self._expect(answer, 202, "push to", repository)
+            if "location" in answer.headers:
+                self._client.ask("DELETE", answer.headers["location"], _push(repository), attempts=1)
+        return False
 
     def resolve(self, repository: str, name: str) -> Digest | None:
         answer = self._client.ask("HEAD", _manifest(repository, name), _pull(repository), _ACCEPT)
@@ -288,6 +302,8 @@ class _Upload:
 
     def _ask_how_far(self, failure: ImageError, end: int) -> None:
         answer = self._client.ask("GET", self._location, self._scope)
+        if answer.status != 204 and isinstance(failure, RegistryFull):
+            raise failure
         if answer.status != 204:
             raise RegistryUnavailable(failure.what, f"{failure.why}; the upload is lost there", failure.todo)
         self._location = answer.headers.get("location", self._location)

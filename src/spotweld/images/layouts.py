@@ -10,24 +10,26 @@ kernel lets go of when its owner is killed.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
 import time
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spotweld.errors import ImageDamaged, ImageNotFound, RegistryFull, RegistryRefused, RegistryUnavailable, Unavailable
+from spotweld.errors import ImageDamaged, ImageNotFound, RegistryRefused, RegistryUnavailable
+from spotweld.images.incoming import Incoming, is_orphan, told
 from spotweld.images.manifests import LARGEST, Manifest, blobs, checked, children, damaged, read_manifest
 from spotweld.images.references import is_digest
 from spotweld.images.registry import Registry, check_expected
-from spotweld.store.files import explained, make_folder, read_part, scratch, sweep, sync_folder, write_new
+from spotweld.store.files import make_folder, read_part, scratch, sweep, sync_folder, write_new
+from spotweld.store.keys import RESERVED
 from spotweld.values.digests import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from spotweld.images.registry import Expected
 
@@ -37,13 +39,6 @@ _MARK = b'{"imageLayoutVersion": "1.0.0"}'
 _PIECE = 2**20
 _PATIENCE = 60.0
 """Seconds to wait for the lock. Its owner holds it while it writes one small file."""
-_KINDS = {
-    errno.ENOSPC: RegistryFull,
-    errno.EDQUOT: RegistryFull,
-    errno.EACCES: RegistryRefused,
-    errno.EPERM: RegistryRefused,
-    errno.EROFS: RegistryRefused,
-}
 
 
 class Layout(Registry):
@@ -57,6 +52,20 @@ class Layout(Registry):
         self.folder = Path(os.path.abspath(folder))  # noqa: PTH100  a link in the path is the user's choice and stays
         self.url = f"oci:{self.folder}"
         self._ready: set[Path] = set()
+
+    def prepare(self, repositories: Collection[str]) -> bool:  # noqa: ARG002  all repositories share the folder
+        mark, index = self.folder / "oci-layout", self.folder / "index.json"
+        with told("read", self.folder):
+            made = not (mark.exists() and index.exists())
+            if not mark.exists() and self.folder.exists():
+                self._refuse_strangers()
+        with self._lock():
+            self._check_mark(mark)
+            # Written even if it is there: nothing else shows that it can be.
+            self._write_index(self._index())
+            with told("make", self.folder):
+                self._prepare(self.folder / "blobs" / "sha256")
+        return made
 
     def resolve(self, repository: str, name: str) -> Digest | None:
         if is_digest(name):
@@ -81,7 +90,7 @@ class Layout(Registry):
             self.write_blob(repository, manifest.digest, size, [manifest.data])
         with self._lock():
             self._require(manifest)
-            with _explained("write", self.folder):
+            with told("write", self.folder):
                 for folder in (self.folder / "blobs").iterdir():
                     # Whoever gave a blob its name may not have come to its own fsync yet.
                     sync_folder(folder)
@@ -96,10 +105,11 @@ class Layout(Registry):
 
     def blob_size(self, repository: str, digest: Digest) -> int | None:  # noqa: ARG002  all repositories share them
         path = self._blob(digest)
-        with _explained("read", path):
+        with told("read", path):
             try:
-                # Whoever asks relies on the blob: from now on it is young, and `collect` leaves it alone.
-                with suppress(PermissionError):
+                # Whoever asks relies on the blob: from now on it is young, and `collect` leaves it alone. Where that
+                # cannot be written down, nothing can be collected either.
+                with suppress(OSError):
                     os.utime(path)
                 return path.stat().st_size
             except OSError as error:
@@ -107,42 +117,47 @@ class Layout(Registry):
                     return None
                 raise
 
+    def used(self, repository: str, digest: Digest) -> float | None:  # noqa: ARG002
+        path = self._blob(digest)
+        with told("read", path), suppress(FileNotFoundError):
+            return path.stat().st_mtime
+        return None
+
     def read_blob(self, repository: str, digest: Digest) -> Iterator[bytes]:
         path = self._blob(digest)
-        with _explained("read", path):
-            try:
-                file = path.open("rb", buffering=0)
-            except FileNotFoundError as error:
-                raise ImageNotFound(f"There is no blob {digest} in {self.url}", f"{repository} needs it") from error
-        with file:
+        with self.open_blob(repository, digest) as file:
             while True:
-                with _explained("read", path):
+                with told("read", path):
                     piece = file.read(_PIECE)
                 if not piece:
                     return
                 yield piece
 
-    def write_blob(self, repository: str, digest: Digest, size: int, pieces: Iterable[bytes]) -> None:  # noqa: ARG002
+    def open_blob(self, repository: str, digest: Digest) -> FileIO:
+        """The file of a blob, as it lies there.
+
+        Raises:
+            ImageNotFound: there is none.
+        """
         path = self._blob(digest)
-        with _explained("write", path):
-            self._prepare(path.parent)
-            new, handle = _own(path.parent)
-        try:
+        with told("read", path):
             try:
-                for piece in checked(pieces, digest, "what was to be written", size):
-                    with _explained("write", path):
-                        _write(handle, piece)
-                with _explained("write", path):
-                    os.fsync(handle)
-            finally:
-                os.close(handle)
-            with _explained("write", path):
-                new.rename(path)
-                sync_folder(path.parent)
-        except BaseException:
-            with suppress(OSError):
-                new.unlink()
-            raise
+                return FileIO(path)
+            except FileNotFoundError as error:
+                raise ImageNotFound(f"There is no blob {digest} in {self.url}", f"{repository} needs it") from error
+
+    def write_blob(self, repository: str, digest: Digest, size: int, pieces: Iterable[bytes]) -> None:  # noqa: ARG002
+        incoming = self.receive()
+        try:
+            for piece in checked(pieces, digest, "what was to be written", size):
+                incoming.write(piece)
+            incoming.keep(digest)
+        finally:
+            incoming.drop()
+
+    def receive(self) -> Incoming:
+        """Begin to take a blob whose digest nobody need know yet."""
+        return Incoming(self.folder / "blobs", self._prepare)
 
     def mount(self, repository: str, digest: Digest, source: str) -> bool:  # noqa: ARG002
         return self.blob_size(repository, digest) is not None
@@ -161,6 +176,18 @@ class Layout(Registry):
             left = [entry for entry in index["manifests"] if _named(entry) != (repository, tag)]
             self._write_index(index | {"manifests": left})
 
+    def delete_image(self, repository: str, digest: Digest) -> int:
+        """Remove all tags of a repository that name ``digest``; how many they were."""
+        gone = {tag for tag in self.tags(repository) if self.resolve(repository, tag) == digest}
+        if not gone:
+            return 0
+        with self._lock():
+            index = self._index()
+            old = index["manifests"]
+            left = [one for one in old if one["digest"] != digest or (_named(one) or ("",))[0] != repository]
+            self._write_index(index | {"manifests": left})
+            return len(old) - len(left)
+
     def collect(self, older: float) -> int:
         """See `Registry`.
 
@@ -175,7 +202,7 @@ class Layout(Registry):
             for entry in self._index()["manifests"]:
                 self._need(Digest(entry["digest"]), needed)
             oldest = time.time() - older
-            with _explained("clean", self.folder):
+            with told("clean", self.folder):
                 for path in (self.folder / "blobs").glob("*/*"):
                     status = path.stat()
                     name = Digest(f"{path.parent.name}:{path.name}")
@@ -184,9 +211,37 @@ class Layout(Registry):
                         freed += status.st_size
         return freed
 
+    def _refuse_strangers(self) -> None:
+        """See that the folder has nothing but what a killed `prepare` leaves.
+
+        Raises:
+            RegistryRefused: it is somebody else's.
+        """
+        ours = {"blobs", "index.json", "index.lock", "oci-layout"}
+        others = sorted(
+            path.name for path in self.folder.iterdir() if path.name not in ours and RESERVED not in path.name
+        )
+        if others:
+            why = f"the folder holds {others[0]} and is no image layout"
+            raise RegistryRefused(
+                f"{self.url} cannot hold images", why, "Name an empty folder, or one that is not there."
+            )
+
+    def _check_mark(self, mark: Path) -> None:
+        with told("read", mark):
+            data = mark.read_bytes()
+        try:
+            version = json.loads(data)["imageLayoutVersion"]
+        except (ValueError, TypeError, KeyError) as error:
+            todo = f"Write {_MARK.decode()} into it, if the folder is an image layout."
+            raise ImageDamaged(f"{mark} is damaged", "it does not say which image layout this is", todo) from error
+        if version != "1.0.0":
+            why = f"it is an image layout of version {version}"
+            raise RegistryRefused(f"{self.url} cannot hold images", why, "Name another folder, or upgrade Spotweld.")
+
     def _manifest(self, digest: Digest) -> Manifest:
         path = self._blob(digest)
-        with _explained("read", path):
+        with told("read", path):
             try:
                 data = read_part(path, 0, LARGEST + 1)
             except FileNotFoundError as error:
@@ -227,7 +282,7 @@ class Layout(Registry):
 
     def _index(self) -> dict[str, Any]:
         path = self.folder / "index.json"
-        with _explained("read", path):
+        with told("read", path):
             try:
                 data = path.read_bytes()
             except FileNotFoundError:
@@ -247,7 +302,7 @@ class Layout(Registry):
         self._replace(path, json.dumps(index, indent=2).encode())
 
     def _replace(self, path: Path, data: bytes) -> None:
-        with _explained("write", path):
+        with told("write", path):
             new = scratch(path.parent)
             write_new(new, data)
             try:
@@ -263,14 +318,14 @@ class Layout(Registry):
         make_folder(folder)
         if not (self.folder / "oci-layout").exists():
             self._replace(self.folder / "oci-layout", _MARK)
-        sweep(folder, _is_orphan if folder != self.folder else lambda _: False)
+        sweep(folder, is_orphan if folder != self.folder else lambda _: False)
         self._ready.add(folder)
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
         """Be the only one that writes ``index.json``."""
         path = self.folder / "index.lock"
-        with _explained("lock", path):
+        with told("lock", path):
             self._prepare(self.folder)
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
@@ -295,49 +350,9 @@ def _named(entry: dict[str, Any]) -> tuple[str, str] | None:
 
 
 def _locked(handle: int, path: Path) -> bool:
-    with _explained("lock", path):
+    with told("lock", path):
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
-
-
-def _own(folder: Path) -> tuple[Path, int]:
-    """A new scratch file in ``folder``, open and locked, so that everybody sees whether its writer lives."""
-    while True:
-        path = scratch(folder)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        if os.fstat(handle).st_nlink:
-            return path, handle
-        os.close(handle)  # somebody took it for an orphan before it was locked
-
-
-def _is_orphan(path: Path) -> bool:
-    """Whether the writer of a scratch file has been killed."""
-    with suppress(OSError):
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        finally:
-            os.close(handle)
-        return True
-    return False
-
-
-def _write(handle: int, piece: bytes) -> None:
-    rest = memoryview(piece)
-    while rest:
-        rest = rest[os.write(handle, rest) :]
-
-
-@contextmanager
-def _explained(doing: str, path: Path) -> Iterator[None]:
-    try:
-        with explained(doing, path):
-            yield
-    except Unavailable as error:
-        cause = error.__cause__
-        kind = _KINDS.get((isinstance(cause, OSError) and cause.errno) or 0, RegistryUnavailable)
-        raise kind(error.what, error.why, error.todo) from error

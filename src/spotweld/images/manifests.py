@@ -28,6 +28,8 @@ DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 KINDS = (OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST)
 LARGEST = 4 * 2**20
 """Bytes of a manifest; registries take no larger ones."""
+_BLOBS = ("image.layer.", "image.rootfs.", "buildkit.cacheconfig.")
+"""What stands in the media types of an index's entries that are no manifests."""
 _TO_OCI = {
     DOCKER_LIST: OCI_INDEX,
     DOCKER_MANIFEST: OCI_MANIFEST,
@@ -128,15 +130,19 @@ def manifest_of(body: Mapping[str, Any]) -> Manifest:
 
 
 def blobs(manifest: Manifest) -> tuple[Descriptor, ...]:
-    """The blobs that must be there before the manifest: config and layers, each once; none for an index."""
+    """The blobs that must be there before the manifest: config and layers, each once.
+
+    An index names manifests only, but for that of a BuildKit cache: its layers stand where manifests should.
+    """
     body = _body(manifest)
-    parts = (*([body.config] if body.config else []), *body.layers)
+    others = (part for part in body.manifests if not _is_manifest(part))
+    parts = (*([body.config] if body.config else []), *body.layers, *others)
     return tuple({part.digest: part for part in parts if not part.is_foreign}.values())
 
 
 def children(manifest: Manifest) -> tuple[Descriptor, ...]:
     """The manifests that an index names, one for each platform; none for a manifest."""
-    return tuple({part.digest: part for part in _body(manifest).manifests}.values())
+    return tuple({part.digest: part for part in _body(manifest).manifests if _is_manifest(part)}.values())
 
 
 def labels(manifest: Manifest) -> dict[str, str]:
@@ -186,6 +192,10 @@ def damaged(digest: Digest, where: str, why: str) -> ImageDamaged:
 
 def _body(manifest: Manifest) -> _Body:
     return msgspec.json.decode(manifest.data, type=_Body)
+
+
+def _is_manifest(part: Descriptor) -> bool:
+    return not any(word in part.media_type for word in _BLOBS)
 
 
 def _named(body: _Body) -> tuple[Descriptor, ...]:

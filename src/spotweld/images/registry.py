@@ -13,7 +13,7 @@ from spotweld.errors import TagMoved
 from spotweld.images.manifests import Manifest, checked, labelled, labels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from spotweld.values.digests import Digest
 
@@ -29,6 +29,19 @@ class Registry(ABC):
     """
 
     url: str
+
+    @abstractmethod
+    def prepare(self, repositories: Collection[str]) -> bool:
+        """Make it ready to be written to, and see that it is; whether something had to be made.
+
+        Any number of processes may do so at once, and each may be killed.
+
+        Args:
+            repositories: where images will be written.
+
+        Raises:
+            ImageDamaged: it is there, and cannot be read.
+        """
 
     @abstractmethod
     def resolve(self, repository: str, name: str) -> Digest | None:
@@ -100,6 +113,10 @@ class Registry(ABC):
         Args:
             older: seconds for which nobody has touched the blobs, so that no copy in progress loses any.
         """
+
+    def used(self, repository: str, digest: Digest) -> float | None:  # noqa: ARG002  for those that know
+        """When a blob or manifest was last written or asked for, seconds since 1970; None: nobody knows."""
+        return None
 
     def blob(self, repository: str, digest: Digest, size: int | None = None) -> Iterator[bytes]:
         """A blob's bytes. Use nothing of them before the last has come without an error.

@@ -28,6 +28,7 @@ from spotweld.preemption.notices import Kind, Notice
 from spotweld.preemption.watcher import Watcher
 from spotweld.runs.courier import Courier, persist, say
 from spotweld.runs.deaths import die_with_parent
+from spotweld.runs.inside import enter, seen_inside
 from spotweld.runs.keeping import keeper_of
 from spotweld.runs.reports import (
     EX_TEMPFAIL,
@@ -49,10 +50,12 @@ from spotweld.values import environment
 if TYPE_CHECKING:
     from types import FrameType
 
+    from spotweld.images.rooting import Container
     from spotweld.runs.keeping import Keeper
     from spotweld.store.objects import Objects
 
 _LOOK = 0.05
+_OURS = (environment.METADATA, environment.REGISTRY_AUTH, environment.HOST_CACHE)
 _TRAP = "trap 'exit $?' TERM"
 """Said before the job's command. Without it TERM ends the shell at once, and the machine with it, while the program is
 still writing its last checkpoint; with it the shell waits for the program and leaves with the same status."""
@@ -87,6 +90,7 @@ class Agent:
         self._notice_file = folder / "notice.json"
         self._environ = environ
         self._stage = Stage.PREPARING
+        self._container: Container | None = None
         self._notice: Notice | None = None
         self._last_heard: Heard | None = None
         self._beat = 0
@@ -117,6 +121,9 @@ class Agent:
         # A machine that was only restarted still has the directory, and what it has need not be fetched.
         self._work.mkdir(parents=True, exist_ok=bool(self._spec.checkpoint.directory))
         persist(lambda: lay_out(self._spec.source, self._objects, self._work), _PATIENCE)
+        if self._spec.image is not None:
+            self._stage = Stage.ENTERING
+            self._container = enter(self._spec.image, self._spec, self._folder, self._environ, self._events)
         if self._spec.setup:
             self._stage = Stage.SETTING_UP
             code = self._run(self._spec.setup, watcher)
@@ -140,7 +147,7 @@ class Agent:
     def _run(self, command: str, watcher: Watcher, keeper: Keeper | None = None) -> int:
         with self._console.open("ab", buffering=0) as console:
             process = subprocess.Popen(
-                ["/bin/sh", "-c", f"{_TRAP}\n{command}"],
+                [*self._shell(), f"{_TRAP}\n{command}"],
                 cwd=self._work,
                 env=self._process_environment(),
                 stdin=subprocess.DEVNULL,
@@ -150,7 +157,8 @@ class Agent:
                 preexec_fn=die_with_parent,  # noqa: PLW1509  it only calls prctl, and no thread of ours holds a lock it needs
             )
         if keeper is not None:
-            keeper.start(Place(self._work, self._process_environment(), self._console, process.pid))
+            environ = self._process_environment()
+            keeper.start(Place(self._work, environ, self._console, process.pid, self._shell()))
         termed = False
         try:
             while True:
@@ -231,9 +239,12 @@ class Agent:
             environment.MACHINE_STARTED: repr(self._began),
             "PYTHONUNBUFFERED": "1",
         }
+        base = self._environ if self._container is None else seen_inside(self._container, self._environ)
         # The process hears of notices from the agent alone; two listeners could disagree.
-        base = {name: value for name, value in self._environ.items() if name != environment.METADATA}
-        return base | given | spec.env
+        return {name: value for name, value in base.items() if name not in _OURS} | given | spec.env
+
+    def _shell(self) -> tuple[str, ...]:
+        return ("/bin/sh", "-c") if self._container is None else self._container.shell
 
 
 def _stop(process: subprocess.Popen[bytes]) -> int:

@@ -164,6 +164,7 @@ class Controller:
             env=state.job.env,
             checkpoint=state.job.checkpoint,
             hazard=hazard(self._recent(), attempt.offer, self._clock.now()),
+            image=state.image,
         )
         self._objects.put(spec_key(self._run, attempt.number), msgspec.json.encode(spec))
         boot: Boot = boots.boot(state, attempt)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from spotweld.images.pinning import Pinned
 from spotweld.project.nouns import Job, LocalProvider, PlacementRules
 from spotweld.values.money import Money
 from spotweld.values.offers import Offer
@@ -77,6 +78,8 @@ class Opened(msgspec.Struct, frozen=True, tag="opened"):
     local: LocalProvider
     """Frozen as well: a project file that is being edited must not stop a controller from starting again."""
     placement: PlacementRules
+    image: Pinned | None = None
+    """What the job's image was then: all attempts run in the same bits."""
 
 
 class AttemptOpened(msgspec.Struct, frozen=True, tag="attempt-opened"):

@@ -12,9 +12,12 @@ import msgspec
 
 from spotweld.checkpoint.format import RUN_NAME
 from spotweld.errors import UsageError
+from spotweld.images.containers import check_here
+from spotweld.images.pinning import Pinned, resolve_image
 from spotweld.placement.policy import Observation, Rent, Wait
 from spotweld.project.nouns import Job, LocalProvider, PlacementRules
 from spotweld.project.words import quoted
+from spotweld.providers.local.zones import PROVIDER
 from spotweld.runs.events import Opened
 from spotweld.runs.source import Source, freeze, scan
 from spotweld.store.heads import read_head
@@ -44,6 +47,8 @@ class Plan(msgspec.Struct, frozen=True):
     placement: PlacementRules
     first: Rent | Wait
     """What would be rented first, and why."""
+    image: Pinned | None = None
+    """What the job's image is now."""
 
 
 def make_plan(project: Project, job: Job, run: str | None, *, provider: Provider, policy: Policy) -> Plan:
@@ -57,14 +62,13 @@ def make_plan(project: Project, job: Job, run: str | None, *, provider: Provider
         policy: asked what it would rent.
 
     Raises:
-        UsageError: the job's folder cannot be frozen, no run can have that name, or the job wants an image.
+        UsageError: the job's folder cannot be frozen, or no run can have that name.
+        ImageError: the job's image does not exist, or machines like this one cannot run jobs in images.
     """
-    if job.image:
-        raise UsageError(
-            f"the job {job.name} cannot run in the image {quoted(job.image, 120)}",
-            "this version of Spotweld reads images from the project file, and cannot run jobs in them yet",
-            "remove image from the job: its setup and command then run on the machine itself",
-        )
+    image = resolve_image(project, job)
+    if image is not None and provider.name == PROVIDER:
+        # The machines are this one.
+        check_here()
     if run is not None and not RUN_NAME.fullmatch(run):
         raise UsageError(
             f"{quoted(run)} cannot be a run's name",
@@ -74,7 +78,7 @@ def make_plan(project: Project, job: Job, run: str | None, *, provider: Provider
     first = policy.decide(Observation(time.time(), job.spot_policy, tuple(provider.offers()), ()))
     source = scan(job.workdir, _kept_out(project))
     folder = str(job.workdir)
-    return Plan(project.name, name, job, project.store, folder, source, project.local, project.placement, first)
+    return Plan(project.name, name, job, project.store, folder, source, project.local, project.placement, first, image)
 
 
 def open_run(plan: Plan, log: EventLog, objects: Objects, folder: Path, progress: Callable[[int], None]) -> bool:
@@ -95,7 +99,7 @@ def open_run(plan: Plan, log: EventLog, objects: Objects, folder: Path, progress
             "choose another name",
         )
     freeze(folder, plan.source, objects, progress)
-    opened = Opened(plan.project, plan.job, plan.store, plan.source.key, plan.local, plan.placement)
+    opened = Opened(plan.project, plan.job, plan.store, plan.source.key, plan.local, plan.placement, plan.image)
     return log.open_run(plan.run, opened)
 
 

@@ -10,6 +10,7 @@ from enum import StrEnum
 import msgspec
 
 from spotweld.checkpoint.hazard import Hazard
+from spotweld.images.pinning import Pinned
 from spotweld.project.nouns import CheckpointPolicy
 
 EX_TEMPFAIL = 75
@@ -20,6 +21,7 @@ class Stage(StrEnum):
     """How far the agent is."""
 
     PREPARING = "preparing"
+    ENTERING = "entering the image"
     SETTING_UP = "setting up"
     RUNNING = "running"
 
@@ -36,6 +38,8 @@ class Spec(msgspec.Struct, frozen=True):
     checkpoint: CheckpointPolicy
     hazard: Hazard
     """Interruptions per machine-hour, by the machine's age."""
+    image: Pinned | None = None
+    """What set-up and command run in; None: on the machine itself."""
 
 
 class Heard(msgspec.Struct, frozen=True):

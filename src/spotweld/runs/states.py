@@ -9,6 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from spotweld.errors import IllegalTransition
+from spotweld.images.pinning import Pinned
 from spotweld.project.nouns import Job, LocalProvider, PlacementRules
 from spotweld.runs.events import (
     AttemptEnded,
@@ -68,6 +69,7 @@ class RunState(msgspec.Struct, frozen=True):
     local: LocalProvider
     placement: PlacementRules
     opened: float
+    image: Pinned | None = None
     attempts: tuple[Attempt, ...] = ()
     waiting: Waiting | None = None
     waiting_since: float = 0.0
@@ -112,6 +114,7 @@ def fold(entries: Sequence[Entry]) -> RunState:
         local=opened.local,
         placement=opened.placement,
         opened=first.time,
+        image=opened.image,
     )
     return reduce(apply, entries[1:], state)
 

@@ -40,6 +40,8 @@ class Place(msgspec.Struct, frozen=True):
     """The file that takes what they write."""
     group: int
     """The program's process group."""
+    shell: tuple[str, ...] = ("/bin/sh", "-c")
+    """Followed by a command line, it runs that where the program runs."""
 
 
 def ready_now(folder: Path, pattern: str) -> Ready:
@@ -91,7 +93,7 @@ def quiesced(policy: CheckpointPolicy, place: Place) -> Iterator[None]:
 def _command(name: str, line: str, place: Place) -> None:
     with place.console.open("ab", buffering=0) as console:
         process = subprocess.Popen(
-            ["/bin/sh", "-c", line],
+            [*place.shell, line],
             cwd=place.folder,
             env={**place.environ, GROUP: str(place.group)},
             stdin=subprocess.DEVNULL,

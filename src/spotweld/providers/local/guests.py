@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spotweld.providers.local import processes
-from spotweld.values.environment import METADATA
+from spotweld.values.environment import HOST_CACHE, METADATA
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,6 +45,7 @@ def environment(boot: Boot, folder: Path, metadata: str, host: Mapping[str, str]
         **boot.env,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{path}",
         "HOME": str(folder / "disk"),
+        HOST_CACHE: str(folder.parent.parent / "cache"),
         METADATA: metadata,
         processes.MARK: str(folder),
     }

@@ -3,6 +3,7 @@
 ::
 
     cloud.json            when the cloud's clock began
+    cache/                what machines keep for the next ones on this host: images; may be removed while none runs
     cloud.lock            held while somebody decides who may start
     machines/ID/
         alive             locked by whoever is in charge: first the starter, then the supervisor, which inherits the

@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner, Result
+from tests.images.workshop import Shop
+
+from spotweld.cli.main import program
+from spotweld.images import builders
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Bench(Shop):
+    """A shop with the command line in it."""
+
+    def call(self, *words: str, **more: Any) -> Result:  # noqa: ANN401 - CliRunner's
+        env = {"XDG_CONFIG_HOME": str(self.folder / "home"), "NO_COLOR": "1", "TERM": "dumb"}
+        result = CliRunner().invoke(program, ["-C", str(self.folder), *words], env=env, **more)
+        assert "Traceback" not in result.output
+        return result
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    bench = Bench(tmp_path)
+    monkeypatch.setattr(builders, "choose_builder", lambda *_: bench.builder)
+    return bench
+
+
+def test_build_says_what_it_did_and_then_that_there_is_nothing_to_do(bench: Bench) -> None:
+    first = bench.call("build", "--progress", "plain")
+    assert first.exit_code == 0
+    assert [line.split()[0] for line in first.stdout.splitlines()] == ["base", "tool", "stack", "trainer"]
+    for words in ("base          begins: 2 of 2 instructions to run", "RAN        3.0 s  RUN install numpy",
+                  "4 images built, 0 there", "next: spotweld explain trainer"):  # fmt: skip
+        assert words in first.stderr
+    second = bench.call("build")
+    assert (second.exit_code, second.stdout) == (0, first.stdout)
+    assert second.stderr == "nothing to do: all images are in their registries\n"
+
+    bench.write("tool/tool", "other\n")
+    bench.call("build", "tool")
+    bench.write("tool/tool", "tool\n")
+    assert "tool  publish:" in bench.call("build", "tool", "--dry-run").stdout.replace("image     ", "")
+    assert "built before, and now latest again: tool" in bench.call("build", "tool").stderr
+
+    bench.change("stack/Dockerfile", "torch", "jax")
+    third = bench.call("build", "trainer")
+    assert "2 images built, 1 there; 2 of 7 instructions were there (29 %); which saved 5.0 s" in third.stderr
+
+
+def test_json(bench: Bench) -> None:
+    result = bench.call("build", "tool", "--json", "--progress", "rawjson")
+    (image,) = json.loads(result.stdout)["images"]
+    assert set(image) == {
+        "image", "key", "digest", "registry", "repository", "tag", "built", "seconds", "hits", "ran", "saved",
+    }  # fmt: skip
+    assert (image["image"], image["built"], image["ran"]) == ("tool", True, 2)
+    kinds = [json.loads(line)["type"] for line in result.stderr.splitlines()]
+    assert kinds == ["begun", "printed", "instruction", "printed", "instruction", "published"]
+
+
+def test_a_dry_run_says_what_would_be_built_and_why(bench: Bench) -> None:
+    never = bench.call("build", "--dry-run")
+    assert never.exit_code == 2
+    assert "never built; 2 of 2 instructions, 2 never timed" in never.stdout
+    assert not (bench.folder / ".spotweld/images/persistent").exists()
+    bench.call("build")
+    fresh = bench.call("build", "--dry-run", "--json")
+    assert fresh.exit_code == 0
+    told = json.loads(fresh.stdout)
+    assert told["would_change"] is False
+    assert [one["does"] for one in told["images"]] == ["nothing"] * 4
+
+    bench.write("trainer/train.py", "print(1)\nprint(3)\nprint(4)\nprint(5)\n")
+    bench.change("stack/Dockerfile", "torch", "jax")
+    plan = bench.call("build", "--dry-run")
+    assert plan.exit_code == 2
+    for words in ("base stack is rebuilt first", "file train.py changed", "1 of 3 instructions, about 3.0 s",
+                  "builds    2 of 4 images", "nothing to do"):  # fmt: skip
+        assert words in plan.stdout
+    told = json.loads(bench.call("build", "trainer", "--dry-run", "--json").stdout)
+    assert [(one["image"], one["does"]) for one in told["images"]] == [
+        ("base", "nothing"), ("stack", "build"), ("trainer", "build"),
+    ]  # fmt: skip
+    assert told["images"][2]["waits"] == ["stack"]
+
+
+def test_plan_shows_the_images_that_a_job_needs_first(bench: Bench) -> None:
+    bench.change("spotweld.yaml", 'train: {command: "true"}', 'train: {command: "true", image: stack}')
+    result = bench.call("plan")
+    assert result.exit_code == 2
+    assert "image     base   build" in result.stdout
+    assert "trainer" not in result.stdout
+    told = json.loads(bench.call("plan", "--json").stdout)
+    assert (told["would_change"], [one["image"] for one in told["images"]]) == (True, ["base", "stack"])
+
+
+def test_explain_an_image(bench: Bench) -> None:
+    never = bench.call("explain", "tool")
+    assert never.exit_code == 0
+    assert "tool has to be built: 2 of 2 instructions would run" in never.stdout
+    bench.call("build")
+    fresh = bench.call("explain", "trainer").stdout
+    assert "trainer is there as" in fresh
+    assert "0 hits, 4 ran" in fresh
+
+    bench.write("trainer/train.py", "print(1)\nprint(3)\nprint(4)\nprint(5)\n")
+    stale = bench.call("explain", "trainer").stdout
+    assert "file train.py changed: +2 -1" in stale
+    assert "line 4  COPY train.py /" in stale
+    assert "parent missed" in stale
+    bench.call("build")
+    assert "the last 2 builds: 2 attempts (2 done); " in bench.call("explain", "trainer").stdout
+    built = json.loads(bench.call("explain", "trainer", "--json").stdout)
+    assert built["rates"]["done"] == 2
+    assert built["fresh"] is True
+    layers = {layer["text"]: layer for layer in built["layers"]}
+    assert layers["RUN prepare"]["hit"]
+    assert layers["RUN prepare"]["source"] == built["against"]
+    assert layers["COPY train.py /"]["why"] == "file train.py changed: +2 -1"
+    assert layers["RUN check"]["why"] == "parent missed"
+
+
+def test_what_is_misspelt(bench: Bench) -> None:
+    assert "did you mean trainer?" in bench.call("build", "trainr").stderr
+    assert "did you mean trainer?" in bench.call("explain", "trainr").stderr
+    assert "there is no error code" in bench.call("explain", "SW9999").stderr
+    bench.write("spotweld.yaml", "name: none\njobs: {train: {command: 'true'}}\n")
+    result = bench.call("build")
+    assert (result.exit_code, "has no images" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "words"),
+    [
+        ("tool/Dockerfile", "FROM scratch\nCOPY mising /\n", "SW6012: tool/Dockerfile:2: there is no 'mising'"),
+        ("tool/Dockerfile", "FROM scratch\n\nRUNN x\n", "SW6011: tool/Dockerfile:3: there is no instruction 'RUNN'"),
+        ("tool/Dockerfile", "FROM scratch\nRUN fail\n", "SW6021: tool: Dockerfile:2: RUN fail: failed"),
+        ("spotweld.yaml", None, "SW6002: Cannot reach the registry"),
+    ],
+)
+def test_what_goes_wrong_is_one_clear_error(
+    bench: Bench, file: str, text: str | None, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if text is None:
+        from spotweld.images.distribution_client import Client
+
+        assert Client.__init__.__kwdefaults__ is not None
+        monkeypatch.setitem(Client.__init__.__kwdefaults__, "sleep", lambda _: None)
+        text = (bench.folder / file).read_text() + "registries: {ephemeral: 'http://127.0.0.1:9'}\n"
+    bench.write(file, text)
+    result = bench.call("build", "tool")
+    assert result.exit_code == 1
+    assert words in result.stderr
+    lines = result.stderr[result.stderr.index("error SW") :].splitlines()
+    assert len(lines) >= 2
+    as_json = bench.call("build", "tool", "--json", "--progress", "quiet")
+    assert json.loads(as_json.stderr)["error"]["code"] == words[:6]
+
+
+def test_names_are_completed(bench: Bench) -> None:
+    env = {**os.environ, "_SPOTWELD_COMPLETE": "bash_complete", "COMP_WORDS": "spotweld build tr", "COMP_CWORD": "2"}
+    told = subprocess.run(
+        [sys.executable, "-c", "from spotweld.cli.main import main; main()"],
+        cwd=bench.folder, env=env, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert told.stdout.split() == ["plain,trainer"]
+
+
+def test_a_fresh_chain_starts_no_builder_and_imports_none(bench: Bench) -> None:
+    bench.call("build")
+    code = (
+        "import sys; from spotweld.cli.main import program\n"
+        "try: program.main(['build'])\n"
+        "except SystemExit as end: assert not end.code\n"
+        "loaded = {'spotweld.images.buildah', 'spotweld.images.buildkit', 'spotweld.images.building', 'rich', "
+        "'obstore', 'spotweld.images.distribution', 'numpy', 'subprocess'} & set(sys.modules)\n"
+        "assert not loaded, loaded"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=bench.folder, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert told.returncode == 0, told.stderr
+
+
+def test_launch_builds_what_its_job_needs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.change("spotweld.yaml", 'train: {command: "true"}', 'train: {command: "true", image: stack}')
+
+    class Reached(Exception):
+        pass
+
+    def stop(*_: object) -> None:
+        raise Reached
+
+    monkeypatch.setattr("spotweld.cli.launch.plan_of", stop)
+    asked = bench.call("launch", "train", "--detach")
+    assert "nobody can be asked here" in asked.stderr
+    assert bench.builder.solves == []
+    result = bench.call("launch", "train", "-y", "--detach", "--progress", "plain")
+    assert "image     stack  build (ephemeral)" in result.stderr
+    assert "stack         built in" in result.stderr
+    assert "Reached" in result.stderr
+    assert [solve.context.name for solve in bench.builder.solves] == ["base", "stack"]
+    again = bench.call("launch", "train", "-y", "--detach")
+    assert "image " not in again.stderr
+    assert len(bench.builder.solves) == 2
