@@ -582,3 +582,12 @@ def test_skopeo_copies_to_it_and_from_it(ask: Asking, tmp_path: Path) -> None:
     skopeo("delete", "--tls-verify=false", there)
     assert ask.layout.tags("team/project/image") == ()
     assert ask.layout.resolve("team/other", "v2") == image.digest
+
+
+def test_a_layout_has_its_usual_port_and_another_while_that_is_taken(tmp_path: Path) -> None:
+    one, other = Layout(tmp_path / "one"), Layout(tmp_path / "other")
+    with reachable(one) as usual:
+        pass
+    with reachable(one) as again, reachable(one) as second, reachable(other) as else_:
+        assert again == usual
+        assert len({again, second, else_}) == 3

@@ -16,6 +16,7 @@ from socket import SHUT_RDWR, SHUT_WR
 from socketserver import TCPServer, ThreadingMixIn
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+from zlib import crc32
 
 from spotweld.images.answering import Handler
 from spotweld.images.layouts import Layout
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 _HUB_API = "registry-1.docker.io"
 _LINGER = 2.0
 """Seconds for which somebody who was refused is listened to."""
+_PORTS = (20_000, 12_000)
+"""The first of those that layouts are served on, and how many."""
 
 
 @contextmanager
@@ -56,14 +59,29 @@ def reachable(registry: Registry) -> Iterator[str]:
         server.hang_up()
 
 
+def _usual_port(layout: Layout) -> int:
+    """The same for a layout each time: builders remember by host and port what a registry has, and send it once only.
+
+    Below those that Linux gives to whoever asks for any.
+    """
+    first, count = _PORTS
+    return first + crc32(str(layout.folder).encode(errors="surrogateescape")) % count
+
+
 class _Server(ThreadingMixIn, TCPServer):
     request_queue_size = 128
+    allow_reuse_address = True
 
     def __init__(self, layout: Layout) -> None:
         self._uploads = Uploads(layout)
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
-        super().__init__(("127.0.0.1", 0), partial(Handler, layout, self._uploads))
+        handler = partial(Handler, layout, self._uploads)
+        try:
+            super().__init__(("127.0.0.1", _usual_port(layout)), handler)
+        except OSError:
+            # Somebody else has it: another build of this project, most likely.
+            super().__init__(("127.0.0.1", 0), handler)
 
     def hang_up(self) -> None:
         """End all connections, wait until nobody writes any more, and forget what has not arrived whole."""
