@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from contextlib import contextmanager, suppress
 from functools import partial
-from socket import SHUT_RDWR
+from socket import SHUT_RDWR, SHUT_WR
 from socketserver import TCPServer, ThreadingMixIn
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from spotweld.images.registry import Registry
 
 _HUB_API = "registry-1.docker.io"
+_LINGER = 2.0
+"""Seconds for which somebody who was refused is listened to."""
 _PORTS = (20_000, 12_000)
 """The first of those that layouts are served on, and how many."""
 
@@ -96,9 +99,17 @@ class _Server(ThreadingMixIn, TCPServer):
         return connection, address
 
     def shutdown_request(self, request: socket.socket | tuple[bytes, socket.socket]) -> None:
+        assert not isinstance(request, tuple)  # noqa: S101  that is a datagram's
+        # Whoever still sends loses the answer when the connection is closed before all of it was read.
+        with suppress(OSError):
+            request.shutdown(SHUT_WR)
+            request.settimeout(_LINGER)
+            end = time.monotonic() + _LINGER
+            while request.recv(2**16) and time.monotonic() < end:
+                pass
         with self._lock:
             self._open.discard(request)
-        super().shutdown_request(request)
+        self.close_request(request)
 
     def handle_error(self, request: socket.socket | tuple[bytes, socket.socket], client_address: object) -> None:
         """Say nothing of connections that broke: whoever broke them knows, or is gone."""
