@@ -181,3 +181,26 @@ def test_a_fresh_chain_starts_no_builder_and_imports_none(bench: Bench) -> None:
         [sys.executable, "-c", code], cwd=bench.folder, capture_output=True, text=True, check=False, timeout=60
     )
     assert told.returncode == 0, told.stderr
+
+
+def test_launch_builds_what_its_job_needs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.change("spotweld.yaml", 'train: {command: "true"}', 'train: {command: "true", image: stack}')
+
+    class Reached(Exception):
+        pass
+
+    def stop(*_: object) -> None:
+        raise Reached
+
+    monkeypatch.setattr("spotweld.cli.launch.plan_of", stop)
+    asked = bench.call("launch", "train", "--detach")
+    assert "nobody can be asked here" in asked.stderr
+    assert bench.builder.solves == []
+    result = bench.call("launch", "train", "-y", "--detach", "--progress", "plain")
+    assert "image     stack  build (ephemeral)" in result.stderr
+    assert "stack         built in" in result.stderr
+    assert "Reached" in result.stderr
+    assert [solve.context.name for solve in bench.builder.solves] == ["base", "stack"]
+    again = bench.call("launch", "train", "-y", "--detach")
+    assert "image " not in again.stderr
+    assert len(bench.builder.solves) == 2

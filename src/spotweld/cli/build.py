@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from spotweld.images.freshness import Standing
     from spotweld.images.happenings import Built
+    from spotweld.images.planning import Planned
     from spotweld.project.nouns import Project
 
 BUILDERS = ("auto", "buildah", "buildkit")
@@ -57,15 +58,24 @@ def command(names: tuple[str, ...], *, builder: str, at_once: int | None, dry_ru
 
 def show_plan(project: Project, known: Sequence[Standing], *, as_json: bool) -> bool:
     """Print what a build would do; whether it would do anything."""
-    from spotweld.images.planning import plan_images  # noqa: PLC0415 - only who asks needs it
-
-    plans = plan_images(known, lambda: open_store(project.store, verify=False))
+    plans = _plans(project, known)
     changes = any(one.does != "nothing" for one in plans)
     if as_json:
         print_json({"images": plans, "would_change": changes})
     else:
         click.echo(describe_images(plans))
     return changes
+
+
+def plan_words(project: Project, known: Sequence[Standing]) -> str:
+    """What a build would do, for people."""
+    return describe_images(_plans(project, known))
+
+
+def _plans(project: Project, known: Sequence[Standing]) -> tuple[Planned, ...]:
+    from spotweld.images.planning import plan_images  # noqa: PLC0415 - only who asks needs it
+
+    return plan_images(known, lambda: open_store(project.store, verify=False))
 
 
 def bring(

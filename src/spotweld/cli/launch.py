@@ -12,7 +12,7 @@ import click
 from spotweld.cli.live import follow
 from spotweld.cli.output import is_terminal, say, say_changed
 from spotweld.cli.parts import Known, confirmed, known_run, open_log
-from spotweld.cli.plan import describe, job_options, plan_of
+from spotweld.cli.plan import describe, images_of, job_options, plan_of
 from spotweld.cli.session import open_project, progress_option
 from spotweld.runs.drive import ensure_driven
 from spotweld.runs.events import Outcome
@@ -22,6 +22,7 @@ from spotweld.store.opening import open_store
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from spotweld.project.nouns import Project
     from spotweld.runs.log import EventLog
     from spotweld.runs.opening import Plan
 
@@ -43,7 +44,7 @@ def command(
     detach: bool,
     yes: bool,
 ) -> None:
-    """Run a job until it is done, whatever happens to its machines.
+    """Run a job until it is done, whatever happens to its machines. The image that it needs is built first.
 
     The run belongs to a controller of its own: closing this terminal, or killing this program, does not stop it.
     Launching a --name that exists follows that run.
@@ -57,6 +58,7 @@ def command(
             sys.exit(known.state.outcome.exit_status)
         say(f"the run {name} exists and is {known.state.phase}; nothing of it is changed")
     else:
+        _build(project, images_of(project, job_name), found["progress"].value, yes=yes)
         plan = plan_of(project, job_name, name, spot_policy, variables)
         say(describe(plan))
         if not confirmed("launch it?", yes=yes):
@@ -70,6 +72,22 @@ def command(
         click.echo(known.run)
         return
     watch(known, found["progress"].value)
+
+
+def _build(project: Project, images: list[str], progress: str, *, yes: bool) -> None:
+    """Build what the job's image lacks; nothing happens if it is fresh, or none of the project's."""
+    if not images:
+        return
+    from spotweld.cli.build import bring, plan_words  # noqa: PLC0415 - only jobs in images of the project need it
+    from spotweld.images.freshness import standings  # noqa: PLC0415 - as above
+
+    known = standings(project, images)
+    if all(standing.is_published for standing in known):
+        return
+    say(plan_words(project, known))
+    if not confirmed("build that first?", yes=yes):
+        sys.exit(1)
+    bring(project, images, known, "auto", None, progress)
 
 
 def _open(plan: Plan, log: EventLog) -> bool:

@@ -120,7 +120,7 @@ def command(
         from spotweld.images.freshness import standings  # noqa: PLC0415 - as above
 
         known = standings(project, wanted)
-        if any(standing.digest is None for standing in known):
+        if not all(standing.is_published for standing in known):
             # What the job would run in is not known before that.
             show_plan(project, known, as_json=as_json)
             sys.exit(2)

@@ -215,7 +215,8 @@ class _One:
             with ready_dockerfile(self.work.project, self.standing.image) as dockerfile:
                 solved = self.work.builder.solve(self._order(dockerfile), self._tell, self._hear)
         except (BuildFailed, CacheUnsaved) as error:
-            raise explained(error, self.standing, self._failed_line()) from error
+            registry = self.work.registries[self.standing.registry]
+            raise explained(error, self.standing, self._failed_line(), registry) from error
         self.done = done_steps(self.standing.steps, [*self.reports, *solved.steps], self.history, complete=True)
 
     def built(self, digest: Digest) -> Built:

@@ -5,12 +5,25 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from spotweld.errors import BuildFailed, ImageDamaged, ImageError, RegistryFull, RegistryRefused, RegistryUnavailable
+from spotweld.errors import (
+    BuildFailed,
+    CacheUnsaved,
+    ImageDamaged,
+    ImageError,
+    RegistryFull,
+    RegistryRefused,
+    RegistryUnavailable,
+)
+from spotweld.images.manifests import digest_of
+from spotweld.images.naming import cache_of
 
 if TYPE_CHECKING:
     from spotweld.images.freshness import Standing
+    from spotweld.images.registry import Registry
 
 _KEPT = "What is finished is kept; then build again: nothing that is finished runs twice."
+_PROBE = 32_768
+"""Eighths of the bytes that are sent to see what a registry says."""
 _MEANINGS: tuple[tuple[str, type[ImageError], str, str], ...] = (
     (
         r"no space left|disk quota exceeded|insufficient storage|\b507\b",
@@ -51,24 +64,38 @@ _MEANINGS: tuple[tuple[str, type[ImageError], str, str], ...] = (
 )
 
 
-def explained(error: ImageError, standing: Standing, line: int) -> ImageError:
+def explained(error: ImageError, standing: Standing, line: int, registry: Registry) -> ImageError:
     """The error of a build, with the image and the line, and of a known kind if it is the registry's.
 
     Args:
         error: what the builder said.
         standing: of the image.
         line: of the instruction that failed; 0: none did.
+        registry: the image's.
     """
     image = standing.image
     where = f"{image.name}: {image.dockerfile.name}:{line}" if line else image.name
     if isinstance(error, BuildFailed) and line:
         return BuildFailed(f"{where}: {error.what}", error.why, error.todo)
+    found = _tried(registry, standing) if isinstance(error, CacheUnsaved) else None
+    if found is not None:
+        return type(found)(f"{where}: {found.what}", found.why, found.todo)
     for pattern, kind, why, todo in _MEANINGS:
         if re.search(pattern, error.why, re.IGNORECASE | re.MULTILINE):
             url = _blamed(error.why, standing)
             fit = todo.replace("HOST", _host(url)).replace("IMAGE", image.name)
             return kind(f"{where}: the registry {url} said no", f"{why} ({error.why})", f"{fit} {_KEPT}")
     return type(error)(f"{where}: {error.what}", error.why, error.todo)
+
+
+def _tried(registry: Registry, standing: Standing) -> ImageError | None:
+    """What the registry says to us when we write there: builders often tell no more than a status."""
+    data = _PROBE * b"spotweld"
+    try:
+        registry.write_blob(cache_of(standing.repository), digest_of(data), len(data), [data])
+    except ImageError as error:
+        return error
+    return None
 
 
 def _blamed(words: str, standing: Standing) -> str:
