@@ -80,6 +80,9 @@ def test_only_a_job_with_an_image_gets_namespaces_and_only_its_agent_the_credent
     assert inside.argv == (*ALONE, *plain.argv)
     assert json.loads(inside.env.pop(environment.REGISTRY_AUTH)) == {"auths": {"h.example": {"auth": "dTpw"}}}
     assert inside.env == plain.env
+    building = boot(msgspec.structs.replace(state_of(None), hosts=("h.example", "other")), attempt, environ)
+    assert building.argv == plain.argv
+    assert json.loads(building.env[environment.REGISTRY_AUTH]) == {"auths": {"h.example": {"auth": "dTpw"}}}
     nobody = boot(state_of(Pinned("n", "https://other", "r", "sha256:0")), attempt, environ)  # type: ignore[arg-type]
     assert nobody.env == plain.env
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from spotweld.checkpoint import events
 from spotweld.checkpoint.events import EventFile
 from spotweld.cli.building import line_of
+from spotweld.cli.output import say
 from spotweld.errors import SpotweldError
 from spotweld.images.builders import choose_builder
 from spotweld.images.building import build
@@ -40,18 +41,18 @@ def main() -> None:
 
     def watch(happening: Happening) -> None:
         if isinstance(happening, Printed):
-            print(f"{happening.image}: {happening.line}", flush=True)
+            say(f"{happening.image}: {happening.line}")
         elif told := line_of(happening):
-            print(f"{told[0]}: {told[1]}", flush=True)
+            say(f"{told[0]}: {told[1]}")
             tell.write(events.Remark(time.time(), f"{told[0]}: {told[1]}"))
 
     try:
         chosen = choose_builder(order.builder, order.project.state)
         objects = open_store(os.environ[environment.STORE], verify=False)
-        at_once = os.cpu_count() or 1
+        at_once = order.at_once or os.cpu_count() or 1
         build(order.project, order.names, chosen, objects, watch, at_once=at_once, commit=order.commit)
     except SpotweldError as error:
-        print(f"error {error.code}: {error}\n{error.todo}", file=sys.stderr, flush=True)
+        say(f"error {error.code}: {error}\n{error.todo}")
         tell.write(events.Remark(time.time(), f"error {error.code}: {error}"))
         sys.exit(error.exit_status)
 

@@ -18,7 +18,6 @@ from spotweld.images.happenings import built_of
 from spotweld.images.planning import plan_images
 from spotweld.placement.cheapest import CheapestSpot
 from spotweld.placement.policy import Rent
-from spotweld.project.nouns import SpotUse
 from spotweld.providers.opening import open_provider
 from spotweld.runs.building import patience, plan_build
 from spotweld.runs.drive import ensure_driven
@@ -32,11 +31,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from spotweld.images.freshness import Standing
+    from spotweld.placement.policy import Wait
     from spotweld.project.nouns import Project
 
 
 def rent(
-    project: Project, names: Sequence[str], known: Sequence[Standing], builder: str, progress: str, *, as_json: bool
+    project: Project,
+    names: Sequence[str],
+    known: Sequence[Standing],
+    builder: str,
+    at_once: int,
+    progress: str,
+    *,
+    as_json: bool,
 ) -> None:
     """Build what is stale among ``known`` as a run, follow it to its end, and print where the images are."""
     if all(standing.is_published for standing in known):
@@ -49,14 +56,12 @@ def rent(
     log = open_log(project)
     with tempfile.TemporaryDirectory(prefix="spotweld-order-") as scratch:
         plan = plan_build(
-            project, names, builder, Path(scratch),
+            project, names, builder, at_once, Path(scratch),
             provider=open_provider(project.state, project.local), policy=CheapestSpot.of(project.placement),
-            spot_policy=SpotUse.AUTO, timeout=timeout,
+            timeout=timeout,
         )  # fmt: skip
-        first = plan.first
-        where = f"{first.offer.zone} {first.offer.capacity_type} at {format_money(first.offer.hourly)}/h"
         limit = "" if timeout is None else f", for {format_duration(timeout)} at most"
-        say(f"run {plan.run} builds {', '.join(names)} on {where if isinstance(first, Rent) else 'no machine now'}{limit}")
+        say(f"run {plan.run} builds {', '.join(names)} on {_machine(plan.first)}{limit}")
         open_run(plan, log, objects, Path(scratch), lambda _: None)
     ensure_driven(project.state, plan.run)
     outcome = watch_to_its_end(Known(project, log, log.state(plan.run)), progress)
@@ -65,6 +70,12 @@ def rent(
         sys.exit(outcome.exit_status)
     _show(standings(project, names), as_json=as_json)
     say_changed("the images are in their registries", f"spotweld explain {names[-1]}")
+
+
+def _machine(first: Rent | Wait) -> str:
+    if not isinstance(first, Rent):
+        return "the first machine that can be had"
+    return f"{first.offer.zone} {first.offer.capacity_type} at {format_money(first.offer.hourly)}/h"
 
 
 def _show(known: Sequence[Standing], *, as_json: bool) -> None:

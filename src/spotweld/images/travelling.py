@@ -1,7 +1,7 @@
 """What a machine needs to build images: the files of their contexts, and the order.
 
 The files keep their modes and links, which would be lost if they were frozen one by one as a job's files are; so they
-travel as one tar. On the machine the project stands in another folder; its registries and its store stay where they are.
+travel as one tar. On the machine the project stands in another folder; registries and store stay where they are.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import msgspec
 from spotweld.errors import UsageError
 from spotweld.images.commits import Commit, commit_of
 from spotweld.images.context import Context
-from spotweld.images.freshness import ignore_file, ignore_rules, memory_of
 from spotweld.images.filedigests import FileDigests
+from spotweld.images.freshness import ignore_file, ignore_rules, memory_of
 from spotweld.project.graph import build_order
 from spotweld.project.nouns import Project
 from spotweld.values.sizes import format_size
@@ -40,17 +40,20 @@ class Order(msgspec.Struct, frozen=True):
     project: Project
     names: tuple[str, ...]
     builder: str
+    at_once: int
+    """Images built side by side; 0: as many as the machine has cores."""
     commit: Commit
     """Of the folder that the files come from."""
 
 
-def pack(project: Project, names: Sequence[str], builder: str, folder: Path) -> Order:
+def pack(project: Project, names: Sequence[str], builder: str, at_once: int, folder: Path) -> Order:
     """Write the contexts and the order into an empty folder.
 
     Args:
         project: the project.
         names: of the images to build; what they need is built too.
         builder: which one, as ``images.builders.choose_builder`` takes it.
+        at_once: how many images may be built side by side; 0: as many as the machine has cores.
         folder: where to.
 
     Raises:
@@ -59,7 +62,7 @@ def pack(project: Project, names: Sequence[str], builder: str, folder: Path) -> 
     """
     root = project.file.parent
     images = build_order(project.images, names)
-    order = Order(project, tuple(names), builder, commit_of(root))
+    order = Order(project, tuple(names), builder, at_once, commit_of(root))
     (folder / _ORDER).write_bytes(msgspec.json.encode(order, enc_hook=str))
     with tarfile.open(folder / _FILES, "w", format=tarfile.PAX_FORMAT) as tar:
         total = 0

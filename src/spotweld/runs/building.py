@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from spotweld.errors import UsageError
 from spotweld.images.travelling import pack
 from spotweld.placement.policy import Observation
-from spotweld.project.nouns import Job, Retry, RetryOn, SpotUse
+from spotweld.project.nouns import Job, Retry, RetryOn
 from spotweld.providers.local.zones import PROVIDER
 from spotweld.runs.opening import LETTERS, Plan
 from spotweld.runs.source import scan
@@ -41,11 +41,11 @@ def plan_build(
     project: Project,
     names: Sequence[str],
     builder: str,
+    at_once: int,
     folder: Path,
     *,
     provider: Provider,
     policy: Policy,
-    spot_policy: SpotUse = SpotUse.AUTO,
     timeout: float | None = None,
 ) -> Plan:
     """What would be done to build images on machines of a provider.
@@ -54,10 +54,10 @@ def plan_build(
         project: the project.
         names: of the images to build; what they need is built too.
         builder: which one, as ``images.builders.choose_builder`` takes it.
+        at_once: how many images may be built side by side; 0: as many as the machine has cores.
         folder: an empty one, in which the files are gathered; needed until the run is open.
         provider: asked for its offers.
         policy: asked what it would rent.
-        spot_policy: which capacity may be used.
         timeout: seconds after which the run is stopped; None: never.
 
     Raises:
@@ -72,17 +72,16 @@ def plan_build(
             "it is a folder of this machine",
             "name a server under registries: in spotweld.yaml",
         )
-    pack(project, names, builder, folder)
+    pack(project, names, builder, at_once, folder)
     job = Job(
         "build",
         f"exec {shlex.quote(sys.executable)} -m {PROGRAM}",
         workdir=project.file.parent,
-        spot_policy=spot_policy,
         retry=_RETRY,
         max_duration=timeout,
         labels={"images": "-".join(names)[:63]},
     )
-    first = policy.decide(Observation(time.time(), spot_policy, tuple(provider.offers()), ()))
+    first = policy.decide(Observation(time.time(), job.spot_policy, tuple(provider.offers()), ()))
     name = f"build-{''.join(secrets.choice(LETTERS) for _ in range(6))}"
     hosts = tuple(sorted(url.rpartition("://")[2].rstrip("/") for url in urls if not url.startswith("oci:")))
     return Plan(
