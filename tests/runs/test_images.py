@@ -305,3 +305,22 @@ def _holds(phase: Callable[[Machines], bool], machines: Machines) -> bool:
         return phase(machines)
     except OSError:
         return False
+
+
+@pytest.mark.slow
+def test_machines_of_one_host_that_start_at_once_fetch_once(machines: Machines, tmp_path: Path) -> None:
+    (tmp_path / "others").mkdir()
+    with docker_registry(tmp_path) as url:
+        made = add_busybox(open_registry(url, {}), "x/box", "latest")
+        crowd = []
+        for number in range(3):
+            (tmp_path / f"others/{number}").mkdir()
+            one = Machines(tmp_path / f"others/{number}", **{"hello.txt": "hello"})
+            one.environ, one.image = dict(machines.environ), Pinned("box", url, "x/box", made.digest)
+            one.start("cat /marker; echo $PPID >> /mine; cat /mine", PLAIN)
+            crowd.append(one)
+        assert [one.wait().exit_code for one in crowd] == [0, 0, 0]
+    told = [one.events(ImageReady)[0] for one in crowd]
+    assert sorted(event.here for event in told) == [False, True, True]
+    # What one writes into its root, no other one sees.
+    assert all(one.output().startswith(b"latest") and one.output().count(b"\n") == 1 for one in crowd)
