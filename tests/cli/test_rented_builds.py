@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
+import signal
 import subprocess
 import time
 from collections import Counter as Count
@@ -13,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.images.builders.rigs import Counter
 
+from spotweld.providers.local import records
 from spotweld.runs.events import Cause, Outcome
 from spotweld.values.offers import CapacityType
 
@@ -80,6 +84,31 @@ def test_a_build_that_loses_its_machine_three_times_runs_no_finished_instruction
     assert not list((small.state / "cloud/machines").glob("*/disk"))
     assert small.call("launch", "inside", "--name", "it", "-y").exit_code == 0
     assert small.call("logs", "it").stdout.split()[-5:] == list(NAMES)
+
+
+def test_a_build_whose_machines_are_killed_at_any_moment_comes_to_its_end(small: Here) -> None:
+    kills = 0
+    with Counter() as counter:
+        prepare(small, "\n".join(counter.run(name, f"echo {name} >>/said") for name in NAMES) + "\n")
+        process = small.start("build", "--rent", "--builder", "buildah")
+        for pause in (1.2, 2.0, 2.8, 3.6, 2.4):
+            time.sleep(pause)
+            for machine in (small.state / "cloud/machines").glob("*/supervisor.json"):
+                ended = records.read_machine(machine.parent)
+                supervisor = records.read(machine, records.Supervisor)
+                if supervisor is not None and ended is not None and ended.ended is None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(supervisor.pid, signal.SIGKILL)
+                        kills += 1
+        _, told = process.communicate(timeout=150)
+        assert process.returncode == 0, told
+    # Each kill can cost no more than what was in progress.
+    began = Count(call for call in counter.calls if call.startswith("begin/"))
+    assert set(began) == {f"begin/{name}" for name in NAMES}
+    assert sum(began.values()) <= len(NAMES) + kills
+    assert kills >= 3
+    assert not list((small.state / "cloud/machines").glob("*/disk"))
+    assert str(small.folder) not in Path("/proc/self/mountinfo").read_text()
 
 
 def test_a_build_that_fails_is_not_tried_again_and_its_lines_are_there(small: Here) -> None:
