@@ -112,7 +112,9 @@ def test_explain_an_image(bench: Bench) -> None:
     assert "line 4  COPY train.py /" in stale
     assert "parent missed" in stale
     bench.call("build")
+    assert "the last 2 builds: 2 attempts (2 done); " in bench.call("explain", "trainer").stdout
     built = json.loads(bench.call("explain", "trainer", "--json").stdout)
+    assert built["rates"]["done"] == 2
     assert built["fresh"] is True
     layers = {layer["text"]: layer for layer in built["layers"]}
     assert layers["RUN prepare"]["hit"]

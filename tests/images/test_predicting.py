@@ -11,7 +11,8 @@ from spotweld.images.comparing import LONG, nearest_build, past_layers
 from spotweld.images.predicting import Estimate, History, share, total
 from spotweld.images.preimages import Input, Preimage
 from spotweld.images.preimages import Step as Keyed
-from spotweld.images.records import Done
+from spotweld.images.rates import Rates, rates
+from spotweld.images.records import Attempt, Done
 from spotweld.images.reporting import counted, done_steps
 
 
@@ -109,3 +110,16 @@ def test_a_long_run_gets_advice() -> None:
     assert "one unit of 4 min" in layer.advice
     (layer,) = past_layers(build(1, steps=(ran("make", 2.0),)), [], ())
     assert layer.advice == ""
+
+
+def test_rates_count_tries_and_instructions() -> None:
+    def tried(number: int, *outcomes: str) -> tuple[Attempt, ...]:
+        return tuple(Attempt(float(number + at), "fake", one) for at, one in enumerate(outcomes))  # type: ignore[arg-type]
+
+    known = [
+        build(3, attempts=tried(30, "begun"), steps=()),
+        build(2, attempts=tried(20, "begun", "failed", "done"), steps=(hit("make", 0.5, 3.0), ran("b", 1.0))),
+        build(1, attempts=tried(10, "done"), steps=(ran("make", 3.0),)),
+    ]
+    assert rates(known) == Rates(done=2, failed=1, interrupted=1, open=1, hits=1, ran=2, saved=2.5)
+    assert rates([]) == Rates()

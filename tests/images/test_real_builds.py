@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.images.builders.rigs import Counter, eventually
+from tests.images.builders.rigs import KINDS, Counter, eventually, machine
 from tests.images.servers import docker_registry
 
 from spotweld.errors import RegistryFull, RegistryRefused, SpotweldError
@@ -111,6 +111,27 @@ def test_a_machine_is_killed_and_another_goes_on_where_it_was(tmp_path: Path, co
     counter.calls.clear()
     assert not any(one.built for one in real.build())
     assert counter.calls == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fresh_machines_run_what_has_changed_and_nothing_else(tmp_path: Path, counter: Counter, kind: str) -> None:
+    real = Real(tmp_path)
+    mounting = f"RUN --mount=source=data,target=/data {counter.run('two').removeprefix('RUN ')} && cat /data > /copy"
+    real.write("stack/Dockerfile", "\n".join(["FROM base", counter.run("one"), "ARG A=1", mounting, "CMD sh", ""]))
+    ran = []
+    for number, data in enumerate(("1", "2", "2", "1")):
+        real.write("stack/data", data)
+        counter.calls.clear()
+        with machine(kind, tmp_path / f"machine{number}") as here:
+            project = real.project
+            made = build(project, None, here.builder(), open_store(project.store))
+        ran.append(([one.built for one in made], [name for name in counter.calls if name.startswith("begin")]))
+    assert ran == [
+        ([True, True], ["begin/one", "begin/two"]),
+        ([False, True], ["begin/two"]),
+        ([False, False], []),
+        ([False, False], []),
+    ]
 
 
 def test_registries_that_refuse(tmp_path: Path) -> None:

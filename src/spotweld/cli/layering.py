@@ -14,6 +14,7 @@ from spotweld.images.comparing import Layer, layers, nearest_build, past_layers
 from spotweld.images.freshness import Standing, standings
 from spotweld.images.planning import REMEMBERED
 from spotweld.images.predicting import total
+from spotweld.images.rates import rates
 from spotweld.images.records import builds
 from spotweld.images.texts import lines_changed
 from spotweld.report.words import count
@@ -49,13 +50,15 @@ def explain_image(project: Project, name: str, *, as_json: bool) -> None:
         inputs = [done.preimage for done in past.steps]
     counted = tuple(_counted(layer, inputs, near, standing, objects) for layer in found)
     if as_json:
-        print_json(_json(standing, past, near, counted))
+        print_json(_json(standing, past, near, counted, known))
         return
     click.echo(_head(standing, past, counted))
     for line in layer_lines(counted):
         click.echo(f"  {line}")
     if near is not None:
         click.echo(f"compared with the build {short_place(near.repository, near.tag)}{_of(near)}")
+    if known:
+        click.echo(_went(known))
 
 
 def _past(standing: Standing, known: Sequence[Build]) -> Build | None:
@@ -104,7 +107,30 @@ def _of(build: Build) -> str:
     return f", built by {build.builder}{commit} {age} ago"
 
 
-def _json(standing: Standing, past: Build | None, near: Build | None, found: Sequence[Layer]) -> dict[str, Any]:
+def _went(known: Sequence[Build]) -> str:
+    """How the last builds went."""
+    all_of = rates(known)
+    named = (
+        ("done", all_of.done),
+        ("failed", all_of.failed),
+        ("interrupted", all_of.interrupted),
+        ("open", all_of.open),
+    )
+    tries = sum(number for _, number in named)
+    ends = ", ".join(f"{number} {name}" for name, number in named if number)
+    whole = all_of.hits + all_of.ran
+    hits = (
+        f"; {all_of.hits} of {count(whole, 'instruction')} were hits ({100 * all_of.hits / whole:.0f} %)"
+        if whole
+        else ""
+    )
+    saved = f", which saved {format_duration(all_of.saved)}" if all_of.saved >= 1 else ""
+    return f"the last {count(len(known), 'build')}: {count(tries, 'attempt')} ({ends}){hits}{saved}"
+
+
+def _json(
+    standing: Standing, past: Build | None, near: Build | None, found: Sequence[Layer], known: Sequence[Build]
+) -> dict[str, Any]:
     return {
         "image": standing.image.name,
         "fresh": standing.digest is not None,
@@ -115,4 +141,5 @@ def _json(standing: Standing, past: Build | None, near: Build | None, found: Seq
         "built": past.started if past else None,
         "against": near.tag if near else None,
         "layers": found,
+        "rates": rates(known),
     }

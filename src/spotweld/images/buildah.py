@@ -62,7 +62,7 @@ class Buildah(Builder):
         began = time.monotonic()
         document = parse(solve.dockerfile.read_text(), str(solve.dockerfile))
         self._check(document)
-        tags = unfindable(document, stages(document, salt_of(solve)))
+        tags = unfindable(document, stages(document, salt_of(solve), solve.keys))
 
         def listen(line: str) -> None:
             ended = reading.hear(line)

@@ -15,6 +15,8 @@ from typing import TypeAlias
 
 import msgspec
 
+from spotweld.values.digests import Digest
+
 EPOCH = 315_619_200
 """The time that built things bear, seconds since 1970 UTC: 1980-01-02. All machines write the same one, so that they
 make the same layers. Not 1970: zip archives, Python wheels among them, cannot hold a time before 1980."""
@@ -41,6 +43,10 @@ class Solve(msgspec.Struct, frozen=True):
     platform: str = ""
     """``linux/amd64`` and the like; empty: this machine's."""
     epoch: int = EPOCH
+    keys: tuple[tuple[int, int, Digest], ...] = ()
+    """The content keys of instructions, as far as they are known: stage, number in it, key (`spotweld.images.keys`).
+    They name what is kept, so that a text with other files has a place of its own. Whether it fits, the builder says.
+    """
 
 
 class Outcome(StrEnum):

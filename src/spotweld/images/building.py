@@ -212,7 +212,7 @@ class _One:
 
     def _run(self) -> None:
         try:
-            with ready_dockerfile(self.work.project, self.standing.image) as dockerfile:
+            with ready_dockerfile(self.work.project, self.standing, self.work.builder.name) as dockerfile:
                 solved = self.work.builder.solve(self._order(dockerfile), self._tell, self._hear)
         except (BuildFailed, CacheUnsaved) as error:
             registry = self.work.registries[self.standing.registry]
@@ -255,6 +255,7 @@ class _One:
             one.image.args,
             pinned,
             one.image.platform,
+            keys=tuple((step.stage, step.number, step.key) for step in one.steps),
         )
 
     def _tell(self, step: seam.Step) -> None:

@@ -7,24 +7,30 @@ itself BuildKit exports its cache only when everything has succeeded. A later so
 from __future__ import annotations
 
 import re
-import shutil
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from spotweld.errors import BuilderUnavailable, BuildFailed, CacheUnsaved
+from spotweld.images.archive import EVERYTHING, pack, reach, served
 from spotweld.images.builder import SHOWN, Builder, Outcome, Solve, Solved, Step, ignore
 from spotweld.images.climbing import Climber
 from spotweld.images.commands import Ended, follow
 from spotweld.images.dockerfile import parse
-from spotweld.images.ladder import Rung, Stage, rungs, salt_of, stages
+from spotweld.images.ignore import read
+from spotweld.images.ladder import Rung, rungs, salt_of, stages
 from spotweld.images.vertices import Progress, Vertex
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from spotweld.images.archive import Reach
     from spotweld.images.builder import Hear, Tell
+    from spotweld.images.dockerfile import Dockerfile
 
 BUILDX = ("docker", "buildx")
 _UNAVAILABLE = (
@@ -64,24 +70,50 @@ class BuildKit(Builder):
         return ended.last[-1].split()[1]
 
     def solve(self, solve: Solve, tell: Tell = ignore, hear: Hear = ignore) -> Solved:
-        try:
-            return self._solve(solve, ladder_of(solve), tell, hear)
-        except BuildFailed as failed:
-            if not _LOST.search(failed.why):
-                raise
-        # What the cache promised is gone from the registry. BuildKit believes in it until it is told not to look.
-        return self._solve(solve, (), tell, hear)
-
-    def _solve(self, solve: Solve, ladder: tuple[Rung, ...], tell: Tell, hear: Hear) -> Solved:
-        """Solve with the rungs of ``ladder`` imported, or, where there are none, with nothing that was made before."""
         began = time.monotonic()
-        plan = stages(parse(solve.dockerfile.read_text(), str(solve.dockerfile)), salt_of(solve))
+        document = parse(solve.dockerfile.read_text(), str(solve.dockerfile))
+        if "TARGETSTAGE" in document.source:  # it would say something else in a rung
+            solve = msgspec.structs.replace(solve, args={"TARGETSTAGE": solve.target or "default", **solve.args})
+        ladder = ladder_of(solve)
+        wanted = reach(document)
+        while True:
+            try:
+                with self._context(solve, wanted) as context:
+                    steps, digest = self._solve(solve, context, ladder, Reading(document, solve, wanted, tell, hear))
+                return Solved(steps, time.monotonic() - began, digest)
+            except Triggered:
+                wanted = EVERYTHING
+            except BuildFailed as failed:
+                if not ladder or not _LOST.search(failed.why):
+                    raise
+                # What the cache promised is gone. BuildKit believes in it until it is told not to look.
+                ladder = ()
+
+    @contextmanager
+    def _context(self, solve: Solve, wanted: Reach) -> Iterator[str]:
+        with tempfile.TemporaryDirectory(prefix="spotweld-context-") as folder:
+            archive = Path(folder, "context.tar")
+            try:
+                pack(solve.context, read(solve.context, solve.dockerfile), wanted, archive)
+            except OSError as error:
+                raise BuildFailed(
+                    f"the context {solve.context} cannot be packed",
+                    str(error),
+                    "make its files readable, or name those that are not needed in .dockerignore",
+                ) from error
+            with served(archive) as url:
+                yield url
+
+    def _solve(
+        self, solve: Solve, context: str, ladder: tuple[Rung, ...], reading: Reading
+    ) -> tuple[tuple[Step, ...], str]:
+        """Solve with the rungs of ``ladder`` imported, or, where there are none, with nothing that was made before."""
         with tempfile.TemporaryDirectory(prefix="spotweld-build-") as folder:
             told = Path(folder, "metadata.json")
-            argv = [*self._argv(solve, ladder, solve.dockerfile, told), *([] if ladder else ["--no-cache"])]
-            with Climber(lambda together: self._send(solve, ladder, together, Path(folder))) as climber:
-                reading = Reading(plan, climber, solve, tell, hear)
-                ended = follow(argv, reading.hear, env=self._env)
+            argv = [*self._argv(solve, context, ladder, solve.dockerfile.absolute()), f"--metadata-file={told}"]
+            with Climber(lambda together: self._send(solve, context, ladder, together, Path(folder))) as climber:
+                reading.climber = climber
+                ended = follow([*argv, *([] if ladder else ["--no-cache"])], reading.hear, env=self._env)
             if ended.status != 0:
                 raise _failure(reading, ended)
             digest = msgspec.json.decode(told.read_bytes(), type=_Metadata).digest if solve.image else ""
@@ -91,26 +123,24 @@ class BuildKit(Builder):
                 climber.troubles[-1],
                 "mend the registry's address, credentials or space, and build again: nothing runs twice",
             )
-        return Solved(tuple(reading.steps), time.monotonic() - began, digest)
+        return tuple(reading.steps), digest
 
-    def _send(self, solve: Solve, ladder: tuple[Rung, ...], together: tuple[Rung, ...], folder: Path) -> str:
+    def _send(
+        self, solve: Solve, context: str, ladder: tuple[Rung, ...], together: tuple[Rung, ...], folder: Path
+    ) -> str:
         rung = together[-1]
-        place = folder / rung.tag
-        place.mkdir(exist_ok=True)
-        cut = place / "Dockerfile"
+        cut = folder / rung.tags[0]
         cut.write_text(rung.text)
-        beside = solve.dockerfile.with_name(solve.dockerfile.name + ".dockerignore")
-        if beside.exists():
-            shutil.copyfile(beside, cut.with_name(cut.name + ".dockerignore"))
         own = msgspec.structs.replace(solve, target="", image="")
-        there = [f"--cache-to=type=registry,ref={solve.cache}:{one.tag},mode=min" for one in together]
+        tags = [tag for one in together for tag in one.tags]
+        there = [f"--cache-to=type=registry,ref={solve.cache}:{tag},mode=min" for tag in tags]
         for _ in range(_TRIES):
-            ended = follow([*self._argv(own, ladder, cut, None), *there], ignore, env=self._env)
+            ended = follow([*self._argv(own, context, ladder, cut), *there], ignore, env=self._env)
             if ended.status == 0:
                 return ""
         return ended.words
 
-    def _argv(self, solve: Solve, ladder: tuple[Rung, ...], dockerfile: Path, metadata: Path | None) -> list[str]:
+    def _argv(self, solve: Solve, context: str, ladder: tuple[Rung, ...], dockerfile: Path) -> list[str]:
         return [
             *self._buildx,
             "build",
@@ -123,44 +153,54 @@ class BuildKit(Builder):
             *(f"--build-context={name}=docker-image://{pinned}" for name, pinned in solve.bases.items()),
             *([f"--target={solve.target}"] if solve.target else []),
             *([f"--platform={solve.platform}"] if solve.platform else []),
-            *([f"--metadata-file={metadata}"] if metadata else []),
             f"--output=type=image,name={solve.image},push=true" if solve.image else "--output=type=cacheonly",
-            *(f"--cache-from=type=registry,ref={solve.cache}:{rung.tag}" for rung in ladder),
-            str(solve.context),
+            *(f"--cache-from=type=registry,ref={solve.cache}:{tag}" for rung in ladder for tag in rung.tags),
+            context,
         ]
 
 
 def ladder_of(solve: Solve) -> tuple[Rung, ...]:
-    """The rungs that this solve imports from ``solve.cache`` and sends there, each under its tag.
+    """The rungs that this solve imports from ``solve.cache`` and sends there, each under its tags.
 
     Raises:
         DockerfileError: the Dockerfile breaks a rule, or has no such stage.
     """
-    return rungs(parse(solve.dockerfile.read_text(), str(solve.dockerfile)), solve.target, salt_of(solve))
+    document = parse(solve.dockerfile.read_text(), str(solve.dockerfile))
+    return rungs(document, solve.target, salt_of(solve), solve.keys)
 
 
 class _Metadata(msgspec.Struct, frozen=True):
     digest: str = msgspec.field(name="containerimage.digest")
 
 
+class Triggered(Exception):
+    """A base image has ONBUILD triggers, which may read any file of the context."""
+
+
 class Reading:
     """Follows a solve: reports its instructions, and tells the climber which rungs were reached.
 
     Args:
-        plan: the document's stages.
-        climber: sends rungs.
-        solve: what is built.
+        document: what is built.
+        solve: how.
+        wanted: what the context has.
         tell: is called with every instruction that ended.
         hear: is called with every line that was printed.
+
+    Raises:
+        Triggered: while it hears, if a base has triggers and the context has not everything.
     """
 
-    def __init__(self, plan: tuple[Stage, ...], climber: Climber, solve: Solve, tell: Tell, hear: Hear) -> None:
-        self._plan = plan
-        self._climber = climber
+    climber: Climber
+    """Sends rungs."""
+
+    def __init__(self, document: Dockerfile, solve: Solve, wanted: Reach, tell: Tell, hear: Hear) -> None:
+        self._plan = stages(document, salt_of(solve), solve.keys)
         self._solve = solve
+        self._wanted = wanted
         self._tell = tell
         self._print = hear
-        self._progress = Progress()
+        self._progress = Progress(self._plan)
         self._kept: set[str] = set()
         self.steps: list[Step] = []
         self.failed: Vertex | None = None
@@ -188,7 +228,9 @@ class Reading:
             self._kept.add(tag)
         if vertex.error and "context canceled" not in vertex.error and not tag:
             self.failed = self.failed or vertex
-        place = vertex.place(self._plan, self._solve.bases)
+        if self._wanted != EVERYTHING and any(self._has_triggers(index) for index in self._progress.highest):
+            raise Triggered
+        place = vertex.place(self._plan, self._progress.highest)
         if place is None or "context canceled" in vertex.error:
             return
         stage, number, text = place
@@ -199,14 +241,20 @@ class Reading:
             self._climb(step)
         self._tell(step)
 
+    def _has_triggers(self, index: int) -> bool:
+        """Whether there are more steps than the document's. A base counts, but for one that is pinned."""
+        stage, pinned = self._plan[index], self._solve.bases
+        counted = not (stage.base in pinned or ("$" in stage.base and pinned))
+        return self._progress.highest[index] > len(stage.layers) + counted
+
     def _climb(self, step: Step) -> None:
         """A hit needs no rung if one at or above it is kept; it does if it was made here and its sender was killed."""
         ladder = self._plan[step.stage].rungs
         above = [rung for rung in ladder if rung.number >= step.number]
         if not above or above[0].number != step.number:
             return
-        if step.outcome is Outcome.RAN or not any(rung.tag in self._kept for rung in above):
-            self._climber.reached(above[0])
+        if step.outcome is Outcome.RAN or not any(rung.tags[0] in self._kept for rung in above):
+            self.climber.reached(above[0])
 
 
 def _failure(reading: Reading, ended: Ended) -> Exception:

@@ -18,16 +18,15 @@ from spotweld.images.dockerfile import meaning
 from spotweld.values.digests import digest, hex_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from spotweld.images.builder import Solve
     from spotweld.images.dockerfile import Dockerfile, Instruction
     from spotweld.images.dockerfile import Stage as Parsed
+    from spotweld.values.digests import Digest
 
 WORTH = frozenset({"RUN", "COPY", "ADD"})
 """Instructions that deserve a rung. The others only write metadata: they cost nothing and ride along with the next."""
-_LAYERS = WORTH | {"WORKDIR"}
-"""Instructions that BuildKit counts when it numbers a stage's steps."""
 _MOUNTED = re.compile(r"(?:^|,)from=([^,]+)")
 
 
@@ -42,8 +41,9 @@ class Rung(msgspec.Struct, frozen=True):
     """Where the instruction begins, counted from 1."""
     text: str
     """The document up to the instruction's end. Its last stage is this one."""
-    tag: str
-    """Names the place of this rung's cache: the same for documents whose instructions agree up to here."""
+    tags: tuple[str, ...]
+    """Name the places of this rung's cache. The last one is the same for documents whose instructions agree up to
+    here. If the content's key is known, the first one names that, and nothing else is ever kept there."""
 
 
 class Stage(msgspec.Struct, frozen=True):
@@ -54,21 +54,25 @@ class Stage(msgspec.Struct, frozen=True):
     base: str
     """As its FROM says it."""
     layers: tuple[int, ...]
-    """The numbers of the instructions that BuildKit counts, in order."""
+    """The numbers of the instructions for which BuildKit has a step, in order."""
     rungs: tuple[Rung, ...]
     tags: tuple[str, ...]
-    """Of every instruction, its FROM included: as `Rung.tag`."""
+    """Of every instruction, its FROM included: as the first of `Rung.tags`."""
     needs: frozenset[int]
     """The stages that its instructions name."""
 
 
-def stages(dockerfile: Dockerfile, salt: Mapping[str, str]) -> tuple[Stage, ...]:
+def stages(
+    dockerfile: Dockerfile, salt: Mapping[str, str], keys: Iterable[tuple[int, int, Digest]] = ()
+) -> tuple[Stage, ...]:
     """The stages of a Dockerfile with their rungs.
 
     Args:
         dockerfile: it.
         salt: whatever else changes the result as a whole: arguments, platform.
+        keys: see `Solve.keys`.
     """
+    known = {(stage, number): f"key-{hex_of(key)[:40]}" for stage, number, key in keys}
     common = _seal(json.dumps(dict(salt), sort_keys=True), *(one.text for one in dockerfile.arguments))
     found: list[Stage] = []
     seals: list[str] = []
@@ -82,10 +86,14 @@ def stages(dockerfile: Dockerfile, salt: Mapping[str, str]) -> tuple[Stage, ...]
             needs |= named
             bodies = (heredoc.text for heredoc in one.heredocs)
             seal = _seal(seal, one.word, *one.flags, *meaning(one), *bodies, *(seals[other] for other in sorted(named)))
-            tags.append(f"rung-{seal}")
+            key = known.get((index, number), "")
+            if not key and tags and tags[-1].startswith("key-"):  # ARG has no key
+                key = f"key-{_seal(tags[-1], one.text)}"
+            names = (key, f"rung-{seal}") if key else (f"rung-{seal}",)
+            tags.append(names[0])
             if one.word in WORTH:
-                cuts.append(Rung(index, number, one.line, dockerfile.prefix(one), tags[-1]))
-        layers = tuple(number for number, one in enumerate(parsed.instructions) if one.word in _LAYERS)
+                cuts.append(Rung(index, number, one.line, dockerfile.prefix(one), names))
+        layers = tuple(number for number, one in enumerate(parsed.instructions) if _makes_layer(one))
         found.append(
             Stage(parsed.name or f"stage-{index}", parsed.base, layers, tuple(cuts), tuple(tags), frozenset(needs))
         )
@@ -93,18 +101,24 @@ def stages(dockerfile: Dockerfile, salt: Mapping[str, str]) -> tuple[Stage, ...]
     return tuple(found)
 
 
-def rungs(dockerfile: Dockerfile, target: str = "", salt: Mapping[str, str] | None = None) -> tuple[Rung, ...]:
+def rungs(
+    dockerfile: Dockerfile,
+    target: str = "",
+    salt: Mapping[str, str] | None = None,
+    keys: Iterable[tuple[int, int, Digest]] = (),
+) -> tuple[Rung, ...]:
     """The rungs of the stages that ``target`` needs, in the document's order.
 
     Args:
         dockerfile: it.
         target: a stage's name or number; empty: the last one.
         salt: see ``stages``.
+        keys: see ``stages``.
 
     Raises:
         DockerfileError: there is no such stage.
     """
-    every = stages(dockerfile, salt or {})
+    every = stages(dockerfile, salt or {}, keys)
     left = [_find(target, dockerfile)] if target else [len(every) - 1]
     needed: set[int] = set()
     while left:
@@ -118,6 +132,10 @@ def rungs(dockerfile: Dockerfile, target: str = "", salt: Mapping[str, str] | No
 def salt_of(solve: Solve) -> dict[str, str]:
     """What changes the result of a solve as a whole, next to its document."""
     return {**solve.args, **{f"base {name}": pinned for name, pinned in solve.bases.items()}, "": solve.platform}
+
+
+def _makes_layer(instruction: Instruction) -> bool:
+    return instruction.word in WORTH or (instruction.word == "WORKDIR" and instruction.arguments != ("/",))
 
 
 def _find(target: str, dockerfile: Dockerfile) -> int:

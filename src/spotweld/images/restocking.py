@@ -32,7 +32,7 @@ def unfindable(document: Dockerfile, plan: Sequence[Stage]) -> dict[Place, str]:
     for index, (parsed, stage) in enumerate(zip(document.stages, plan, strict=True)):
         args = [number for number, one in enumerate(parsed.instructions) if one.word == "ARG"]
         if args:
-            found.update({(index, number): stage.tags[number] for number in range(args[0], len(stage.tags))})
+            found.update({(index, number): f"step-{stage.tags[number]}" for number in range(args[0], len(stage.tags))})
     return found
 
 

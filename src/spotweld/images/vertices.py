@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from spotweld.images.ladder import Stage
 
-_NAME = re.compile(r"\[(?:(.+) )?\s*(\d+)/(\d+)\] (.*)", re.DOTALL)
+_NAME = re.compile(r"\[(?:(.+) )?\s*(\d+)/\d+\] (.*)", re.DOTALL)
 _IMPORT = re.compile(r"importing cache manifest from (\S+)")
 
 
@@ -38,36 +38,50 @@ class Vertex(msgspec.Struct, frozen=True):
         found = _IMPORT.fullmatch(self.name)
         return found[1] if found else ""
 
-    def place(self, stages: Sequence[Stage], pinned: Collection[str]) -> tuple[int, int, str] | None:
+    def place(self, stages: Sequence[Stage], highest: Mapping[int, int]) -> tuple[int, int, str] | None:
         """The stage, the number in its stage and the text of the instruction that it is; None: it is none.
 
-        BuildKit numbers what makes layers, and first the base, if that is an image, and the base's ONBUILD triggers.
-        So the last number is the last layer, and counting goes backwards from there; but a base that is pinned is
-        counted and gets no number.
+        BuildKit numbers what makes layers, and before it the base, unless that is pinned, and what the base's ONBUILD
+        triggers do. So counting goes backwards from the last layer.
 
         Args:
             stages: of the document.
-            pinned: the names of bases that the solve was told the meaning of.
+            highest: see `Progress`.
         """
-        found = _NAME.fullmatch(self.name)
+        found = numbered(self.name, stages)
         if found is None:
             return None
-        label = "".join((found[1] or "").lower().split()[-1:])  # after the platform, if that is named
-        named = [index for index, stage in enumerate(stages) if stage.label == label]
-        index = named[-1] if named else 0
-        if not named and len(stages) > 1:
-            return None
+        index, number, text = found
         layers = stages[index].layers
-        base = stages[index].base
-        skipped = base in pinned or ("$" in base and bool(pinned))
-        position = int(found[2]) - int(found[3]) + len(layers) - 1 + skipped
-        return (index, layers[position], found[4]) if 0 <= position < len(layers) else None
+        position = number - highest.get(index, number) + len(layers) - 1
+        return (index, layers[position], text) if 0 <= position < len(layers) else None
+
+
+def numbered(name: str, stages: Sequence[Stage]) -> tuple[int, int, str] | None:
+    """The stage of a step, the number that it bears there, and what follows; None: it bears none."""
+    found = _NAME.fullmatch(name)
+    if found is None:
+        return None
+    label = "".join((found[1] or "").lower().split()[-1:])  # after the platform, if that is named
+    named = [index for index, stage in enumerate(stages) if stage.label == label]
+    if not named and len(stages) > 1:
+        return None
+    return named[-1] if named else 0, int(found[2]), found[3]
 
 
 class Progress:
-    """Puts the stream's lines together into steps that ended and lines that were printed."""
+    """Puts the stream's lines together into steps that ended and lines that were printed.
 
-    def __init__(self) -> None:
+    Args:
+        stages: of the document.
+
+    Attributes:
+        highest: the highest number that a step of each stage bears. BuildKit names all steps before it begins any.
+    """
+
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        self._stages = stages
+        self.highest: dict[int, int] = {}
         self._lines: list[str] = []
         self._ended: set[str] = set()
         self.other: list[str] = []
@@ -91,6 +105,10 @@ class Progress:
     def _read(self, told: dict[str, Any]) -> Iterator[Vertex | str]:
         for log in told.get("logs", ()):
             yield from base64.b64decode(log.get("data", "")).decode(errors="replace").splitlines()
+        for one in told.get("vertexes", ()):
+            found = numbered(one["name"], self._stages)
+            if found:
+                self.highest[found[0]] = max(found[1], self.highest.get(found[0], 0))
         for one in told.get("vertexes", ()):
             if not one.get("completed") or one["digest"] in self._ended:
                 continue

@@ -21,6 +21,11 @@ import msgspec
 from spotweld.images.buildah import Buildah
 from spotweld.images.builder import Solve
 from spotweld.images.buildkit import BuildKit, ladder_of
+from spotweld.images.context import Context
+from spotweld.images.dockerfile import parse
+from spotweld.images.ignore import read
+from spotweld.images.keys import references, step_keys
+from spotweld.images.opening import open_registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -133,9 +138,20 @@ class Counter:
 def until_durable(kind: str, solve: Solve, line: int) -> None:
     """Wait until the instruction at ``line``, which has ended, is in the registry. Buildah promises it at once."""
     if kind == "buildkit":
-        tags = {rung.line: rung.tag for rung in ladder_of(solve)}
+        tags = {rung.line: rung.tags[0] for rung in ladder_of(solve)}
         host, _, name = solve.cache.partition("/")
         eventually(lambda: _answers(f"http://{host}/v2/{name}/manifests/{tags[line]}"))
+
+
+def keyed(solve: Solve) -> Solve:
+    """The same with the content keys of its instructions."""
+    document = parse(solve.dockerfile.read_text())
+    host = solve.cache.partition("/")[0]
+    context = Context(solve.context, read(solve.context, solve.dockerfile))
+    names = [one.name for one in references(document, solve.args, "linux/amd64")]
+    bases = {name: open_registry(host).resolve(name.removeprefix(f"{host}/"), "latest") for name in names}
+    steps = step_keys(document, context, solve.args, bases, "linux/amd64")
+    return msgspec.structs.replace(solve, keys=tuple((step.stage, step.number, step.key) for step in steps))
 
 
 def make_base(registry: str, folder: Path) -> str:

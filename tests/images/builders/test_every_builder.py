@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-from tests.images.builders.rigs import Counter, until_durable
+from tests.images.builders.rigs import Counter, keyed, until_durable
 from tests.images.servers import docker_registry
 
 from spotweld.errors import BuilderUnavailable, BuildFailed, CacheUnsaved
@@ -111,6 +111,17 @@ def test_only_what_a_change_reaches_runs_again(
     changed = {"one": "1 again\n", "two": "two\n"}
     assert again(last, changed) == ["a2", "a3", "b1", "b2", "b3", "c1", "c2", "c3"]
     assert again(last, changed, args={"FLAVOUR": "sour"}) == list(NAMES)
+
+
+def test_going_back_to_earlier_files_finds_what_was_made_of_them(
+    fresh: Fresh, project: Project, three_stages: str, counter: Counter
+) -> None:
+    fresh().builder().solve(keyed(project(three_stages, FILES)))
+    assert ran(counter) == list(NAMES)
+    fresh().builder().solve(keyed(project(three_stages, {"one": "1\n", "two": "other\n"})))
+    assert ran(counter) == ["b2", "b3", "c1", "c2", "c3"]
+    fresh().builder().solve(keyed(project(three_stages, FILES)))
+    assert ran(counter) == []
 
 
 def test_an_equal_result_of_an_earlier_stage_stops_the_change(
