@@ -46,6 +46,7 @@ LIFE: list[Event] = [
 SAID: list[tuple[told.Event, str | None]] = [
     (told.Start(100.0, 50, 1), None),
     (told.Fresh(100.0), "from the beginning"),
+    (told.Remark(100.0, "line 3 is done"), "line 3 is done"),
     (told.ImageFetching(100.0, "box", 3_000_000), "fetching the image box: 3.0 MB"),
     (told.ImageReady(100.0, "box", "sha256:0", 2.0, 3_000_000, here=False), "box after 2.0 s: 3.0 MB came over"),
     (told.ImageReady(100.0, "box", "sha256:0", 2.0, 0, here=False), "box after 2.0 s: unpacked"),

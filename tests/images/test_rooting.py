@@ -72,3 +72,13 @@ def test_it_takes_linux_and_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(containers.os, "geteuid", lambda: 1000)
     with pytest.raises(ContainerRefused, match="only root"):
         check_here()
+
+
+def test_a_root_that_may_not_mount_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(containers, "lacking", lambda _: [])
+    monkeypatch.setattr(containers.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(containers, "ALONE", ("sh", "-c", "echo not permitted >&2; exit 1"))
+    with pytest.raises(ContainerRefused, match="not permitted"):
+        check_here()
+    monkeypatch.setattr(containers, "ALONE", ("env",))
+    check_here()

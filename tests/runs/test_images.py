@@ -80,6 +80,9 @@ def test_only_a_job_with_an_image_gets_namespaces_and_only_its_agent_the_credent
     assert inside.argv == (*ALONE, *plain.argv)
     assert json.loads(inside.env.pop(environment.REGISTRY_AUTH)) == {"auths": {"h.example": {"auth": "dTpw"}}}
     assert inside.env == plain.env
+    building = boot(msgspec.structs.replace(state_of(None), hosts=("h.example", "other")), attempt, environ)
+    assert building.argv == plain.argv
+    assert json.loads(building.env[environment.REGISTRY_AUTH]) == {"auths": {"h.example": {"auth": "dTpw"}}}
     nobody = boot(state_of(Pinned("n", "https://other", "r", "sha256:0")), attempt, environ)  # type: ignore[arg-type]
     assert nobody.env == plain.env
 
@@ -302,3 +305,22 @@ def _holds(phase: Callable[[Machines], bool], machines: Machines) -> bool:
         return phase(machines)
     except OSError:
         return False
+
+
+@pytest.mark.slow
+def test_machines_of_one_host_that_start_at_once_fetch_once(machines: Machines, tmp_path: Path) -> None:
+    (tmp_path / "others").mkdir()
+    with docker_registry(tmp_path) as url:
+        made = add_busybox(open_registry(url, {}), "x/box", "latest")
+        crowd = []
+        for number in range(3):
+            (tmp_path / f"others/{number}").mkdir()
+            one = Machines(tmp_path / f"others/{number}", **{"hello.txt": "hello"})
+            one.environ, one.image = dict(machines.environ), Pinned("box", url, "x/box", made.digest)
+            one.start("cat /marker; echo $PPID >> /mine; cat /mine", PLAIN)
+            crowd.append(one)
+        assert [one.wait().exit_code for one in crowd] == [0, 0, 0]
+    told = [one.events(ImageReady)[0] for one in crowd]
+    assert sorted(event.here for event in told) == [False, True, True]
+    # What one writes into its root, no other one sees.
+    assert all(one.output().startswith(b"latest") and one.output().count(b"\n") == 1 for one in crowd)

@@ -56,6 +56,12 @@ class Fresh(_Event, frozen=True):
     """The run has no checkpoint: it starts from step 0."""
 
 
+class Remark(_Event, frozen=True):
+    """Something that is worth a line to whoever watches."""
+
+    text: str
+
+
 class ImageFetching(_Event, frozen=True):
     """The job's image comes over the network. Told once a second."""
 
@@ -207,6 +213,7 @@ Event: TypeAlias = (
     Start
     | Restored
     | Fresh
+    | Remark
     | ImageFetching
     | ImageReady
     | Step

@@ -34,10 +34,13 @@ BUILDERS = ("auto", "buildah", "buildkit")
 @click.option("--builder", type=click.Choice(BUILDERS), default="auto", help="What builds; auto: BuildKit, or buildah.")
 @click.option("--at-once", type=click.IntRange(1), metavar="N", help="Images built side by side; by default the cores.")
 @click.option("--dry-run", is_flag=True, help="Say what would be built and why, and build nothing; exit 2 if anything.")
+@click.option("--rent", "rented", is_flag=True, help="Build on a machine of the provider, as a run: spot if it can be.")
 @store_option
 @progress_option
 @json_option
-def command(names: tuple[str, ...], *, builder: str, at_once: int | None, dry_run: bool, as_json: bool) -> None:
+def command(
+    names: tuple[str, ...], *, builder: str, at_once: int | None, dry_run: bool, rented: bool, as_json: bool
+) -> None:
     r"""Build the project's images, or those named and what they need. What is fresh is not touched.
 
     An image is fresh if its registry has one of the same key: a digest of all that goes into it. Finished
@@ -53,6 +56,11 @@ def command(names: tuple[str, ...], *, builder: str, at_once: int | None, dry_ru
     known = standings(project, wanted)
     if dry_run:
         sys.exit(2 if show_plan(project, known, as_json=as_json) else 0)
+    if rented:
+        from spotweld.cli.renting import rent  # noqa: PLC0415 - as in the functions below
+
+        rent(project, wanted, known, builder, at_once or 0, found["progress"].value, as_json=as_json)
+        return
     results = bring(project, wanted, known, builder, at_once, found["progress"].value)
     if as_json:
         print_json({"images": results})

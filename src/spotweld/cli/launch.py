@@ -100,18 +100,23 @@ def _open(plan: Plan, log: EventLog) -> bool:
 
 def watch(known: Known, progress: str, asides: Callable[[], list[str]] = list) -> None:
     """Follow a run to its end and leave with its exit status."""
+    outcome = watch_to_its_end(known, progress, asides)
+    if outcome is Outcome.DONE:
+        say_changed(f"the run {known.run} is done", f"spotweld report {known.run}")
+    else:
+        say_changed(f"the run {known.run} ended: {outcome}", f"spotweld logs {known.run}")
+    sys.exit(outcome.exit_status)
+
+
+def watch_to_its_end(known: Known, progress: str, asides: Callable[[], list[str]] = list) -> Outcome:
+    """Follow a run to its end; an interrupt leaves it to itself, and leaves."""
     # TERM unwinds like an interrupt, so that the terminal is left as it was.
     former = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        outcome = follow(known, progress, asides)
+        return follow(known, progress, asides)
     except KeyboardInterrupt:
         say(f"\nthe run {known.run} goes on without this terminal")
         say(f"come back with: spotweld watch {known.run}; stop it with: spotweld cancel {known.run}")
         sys.exit(130)
     finally:
         signal.signal(signal.SIGTERM, former)
-    if outcome is Outcome.DONE:
-        say_changed(f"the run {known.run} is done", f"spotweld report {known.run}")
-    else:
-        say_changed(f"the run {known.run} ended: {outcome}", f"spotweld logs {known.run}")
-    sys.exit(outcome.exit_status)

@@ -99,8 +99,8 @@ def command(
 
     \b
     With --json: {"would_change": true, "plan": {project, run, job, store,
-    folder, source, local, placement, first, image}} or {"would_change": false,
-    "run", "phase"}; while an image that the job needs has to be built first,
+    folder, source, local, placement, first, image, hosts}} or
+    {"would_change": false, "run", "phase"}; while an image that the job needs has to be built first,
     {"would_change": true, "images": [{image, does, why, layers, expected, ...}]}.
     """
     project, _ = open_project()

@@ -94,6 +94,8 @@ class Teller:
                 return "starts from the beginning: there is no checkpoint yet"
             case told.Restored():
                 return self._restored(event)
+            case told.Remark(text=text):
+                return text
             case told.ImageFetching(image=image, done=done):
                 return f"fetching the image {image}: {format_size(done)}"
             case told.ImageReady(image=image, seconds=seconds):

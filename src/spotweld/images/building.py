@@ -64,6 +64,7 @@ def build(
     at_once: int = 1,
     registries: Registries | None = None,
     now: Callable[[], float] = time.time,
+    commit: Commit | None = None,
 ) -> tuple[Built, ...]:
     """See that the named images, and all that they need, are in their registries.
 
@@ -76,6 +77,7 @@ def build(
         at_once: how many images may be built side by side.
         registries: the ones to ask.
         now: seconds since 1970.
+        commit: of the project's files; None: that of the folder that they are in.
 
     Returns:
         The images, every base before what is built upon it.
@@ -91,7 +93,7 @@ def build(
         return tuple(built_of(standing) for standing in known)
     images = build_order(project.images, project.images if names is None else names)
     with Hosts(registries) as hosts:
-        work = _Work(project, builder, objects, watch, registries, hosts, now)
+        work = _Work(project, builder, objects, watch, registries, hosts, now, commit)
         found = in_order({one.name: set(one.bases.values()) for one in images}, work.bring, at_once, work.failed)
     return tuple(work.results[name] for name in found)
 
@@ -108,6 +110,7 @@ class _Work:
         registries: Registries,
         hosts: Hosts,
         now: Callable[[], float],
+        commit: Commit | None,
     ) -> None:
         self.project = project
         self.builder = builder
@@ -118,7 +121,7 @@ class _Work:
         self.hosts = hosts
         self.now = now
         self.results: dict[str, Built] = {}
-        self._commit: Commit | None = None
+        self._commit = commit
 
     def watch(self, happening: Happening) -> None:
         """Tell the one who watches."""

@@ -13,7 +13,7 @@ import msgspec
 from spotweld.errors import ContainerRefused
 from spotweld.images.builder import ignore
 from spotweld.images.fetching import HostImages
-from spotweld.images.rooting import Container, lacking, make_root
+from spotweld.images.rooting import ALONE, Container, lacking, make_root
 from spotweld.store.files import make_folder
 
 if TYPE_CHECKING:
@@ -50,6 +50,10 @@ def check_here() -> None:
         raise ContainerRefused(what, "programs are missing", todo)
     if os.geteuid() != 0:
         raise ContainerRefused(what, "only root may mount its files", "be root, or remove image from the job")
+    tried = subprocess.run([*ALONE, "true"], capture_output=True, text=True, check=False)
+    if tried.returncode:
+        todo = "if this is a container itself, start it with the right to mount (docker run --privileged)"
+        raise ContainerRefused(what, tried.stderr.strip() or "root may make no namespaces here", todo)
 
 
 def prepare(

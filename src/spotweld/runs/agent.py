@@ -241,7 +241,8 @@ class Agent:
         }
         base = self._environ if self._container is None else seen_inside(self._container, self._environ)
         # The process hears of notices from the agent alone; two listeners could disagree.
-        return {name: value for name, value in base.items() if name not in _OURS} | given | spec.env
+        ours = _OURS if not spec.hosts else tuple(name for name in _OURS if name != environment.REGISTRY_AUTH)
+        return {name: value for name, value in base.items() if name not in ours} | given | spec.env
 
     def _shell(self) -> tuple[str, ...]:
         return ("/bin/sh", "-c") if self._container is None else self._container.shell

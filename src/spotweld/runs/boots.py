@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from spotweld.errors import ImageError
@@ -14,9 +15,8 @@ from spotweld.providers.provider import Boot
 from spotweld.values import environment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from spotweld.images.pinning import Pinned
     from spotweld.runs.states import Attempt, RunState
 
 _CREDENTIALS = ("AWS_", "GOOGLE_", "AZURE_")
@@ -39,20 +39,19 @@ def boot(state: RunState, attempt: Attempt, environ: Mapping[str, str] = os.envi
     }
     if not state.store.startswith("file:"):
         env |= {name: value for name, value in environ.items() if name.startswith(_CREDENTIALS)}
+    hosts = {*state.hosts, *([state.image.host] if state.image is not None and state.image.host else [])}
+    env |= _credentials(sorted(hosts), environ)
     agent = (sys.executable, "-m", "spotweld.runs.agent")
-    if state.image is None:
-        return Boot(agent, env)
-    return Boot((*ALONE, *agent), env | _credentials(state.image, environ))
+    return Boot(agent if state.image is None else (*ALONE, *agent), env)
 
 
-def _credentials(image: Pinned, environ: Mapping[str, str]) -> dict[str, str]:
-    """What the registry of the job's image asks for, as it is now: some hold for a few hours only."""
-    try:
-        found = find_credentials(image.host, environ) if image.host else None
-    except ImageError:
-        # The registry's own answer to nobody says more.
-        return {}
-    if found is None:
-        return {}
-    entry = {"identitytoken": found.token} if found.token else {"auth": found.basic.removeprefix("Basic ")}
-    return {environment.REGISTRY_AUTH: json.dumps({"auths": {image.host: entry}})}
+def _credentials(hosts: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
+    """What registries ask for, as it is now: some of it holds for a few hours only."""
+    entries = {}
+    for host in hosts:
+        # Where they cannot be read, the registry's own answer to nobody says more.
+        with suppress(ImageError):
+            if found := find_credentials(host, environ):
+                auth = {"auth": found.basic.removeprefix("Basic ")}
+                entries[host] = {"identitytoken": found.token} if found.token else auth
+    return {environment.REGISTRY_AUTH: json.dumps({"auths": entries})} if entries else {}

@@ -165,6 +165,7 @@ class Controller:
             checkpoint=state.job.checkpoint,
             hazard=hazard(self._recent(), attempt.offer, self._clock.now()),
             image=state.image,
+            hosts=state.hosts,
         )
         self._objects.put(spec_key(self._run, attempt.number), msgspec.json.encode(spec))
         boot: Boot = boots.boot(state, attempt)

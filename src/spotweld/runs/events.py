@@ -80,6 +80,8 @@ class Opened(msgspec.Struct, frozen=True, tag="opened"):
     placement: PlacementRules
     image: Pinned | None = None
     """What the job's image was then: all attempts run in the same bits."""
+    hosts: tuple[str, ...] = ()
+    """Registries for which its program gets the credentials that the controller finds; a user's program gets none."""
 
 
 class AttemptOpened(msgspec.Struct, frozen=True, tag="attempt-opened"):

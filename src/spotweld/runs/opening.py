@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from spotweld.runs.log import EventLog
     from spotweld.store.objects import Objects
 
-_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
+LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -49,6 +49,8 @@ class Plan(msgspec.Struct, frozen=True):
     """What would be rented first, and why."""
     image: Pinned | None = None
     """What the job's image is now."""
+    hosts: tuple[str, ...] = ()
+    """Registries for which the run's program gets credentials."""
 
 
 def make_plan(project: Project, job: Job, run: str | None, *, provider: Provider, policy: Policy) -> Plan:
@@ -74,7 +76,7 @@ def make_plan(project: Project, job: Job, run: str | None, *, provider: Provider
             f"{quoted(run)} cannot be a run's name",
             "names are letters, digits, dots, dashes and underscores, at most 128, and begin with a letter or a digit",
         )
-    name = run or f"{job.name}-{''.join(secrets.choice(_LETTERS) for _ in range(6))}"
+    name = run or f"{job.name}-{''.join(secrets.choice(LETTERS) for _ in range(6))}"
     first = policy.decide(Observation(time.time(), job.spot_policy, tuple(provider.offers()), ()))
     source = scan(job.workdir, _kept_out(project))
     folder = str(job.workdir)
@@ -99,7 +101,9 @@ def open_run(plan: Plan, log: EventLog, objects: Objects, folder: Path, progress
             "choose another name",
         )
     freeze(folder, plan.source, objects, progress)
-    opened = Opened(plan.project, plan.job, plan.store, plan.source.key, plan.local, plan.placement, plan.image)
+    opened = Opened(
+        plan.project, plan.job, plan.store, plan.source.key, plan.local, plan.placement, plan.image, plan.hosts
+    )
     return log.open_run(plan.run, opened)
 
 

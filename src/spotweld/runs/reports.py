@@ -40,6 +40,8 @@ class Spec(msgspec.Struct, frozen=True):
     """Interruptions per machine-hour, by the machine's age."""
     image: Pinned | None = None
     """What set-up and command run in; None: on the machine itself."""
+    hosts: tuple[str, ...] = ()
+    """Registries for which the program gets credentials."""
 
 
 class Heard(msgspec.Struct, frozen=True):

@@ -70,6 +70,7 @@ class RunState(msgspec.Struct, frozen=True):
     placement: PlacementRules
     opened: float
     image: Pinned | None = None
+    hosts: tuple[str, ...] = ()
     attempts: tuple[Attempt, ...] = ()
     waiting: Waiting | None = None
     waiting_since: float = 0.0
@@ -115,6 +116,7 @@ def fold(entries: Sequence[Entry]) -> RunState:
         placement=opened.placement,
         opened=first.time,
         image=opened.image,
+        hosts=opened.hosts,
     )
     return reduce(apply, entries[1:], state)
 

@@ -1,0 +1,88 @@
+"""``spotweld build --rent``: the build on a machine from a provider."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from spotweld.cli.imagery import short_place
+from spotweld.cli.launch import watch_to_its_end
+from spotweld.cli.output import print_json, say, say_changed
+from spotweld.cli.parts import Known, open_log
+from spotweld.images.freshness import standings
+from spotweld.images.happenings import built_of
+from spotweld.images.planning import plan_images
+from spotweld.placement.cheapest import CheapestSpot
+from spotweld.placement.policy import Rent
+from spotweld.providers.opening import open_provider
+from spotweld.runs.building import patience, plan_build
+from spotweld.runs.drive import ensure_driven
+from spotweld.runs.events import Outcome
+from spotweld.runs.opening import open_run
+from spotweld.store.opening import open_store
+from spotweld.values.durations import format_duration
+from spotweld.values.money import format_money
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from spotweld.images.freshness import Standing
+    from spotweld.placement.policy import Wait
+    from spotweld.project.nouns import Project
+
+
+def rent(
+    project: Project,
+    names: Sequence[str],
+    known: Sequence[Standing],
+    builder: str,
+    at_once: int,
+    progress: str,
+    *,
+    as_json: bool,
+) -> None:
+    """Build what is stale among ``known`` as a run, follow it to its end, and print where the images are."""
+    if all(standing.is_published for standing in known):
+        _show(known, as_json=as_json)
+        say("nothing to do: all images are in their registries")
+        return
+    objects = open_store(project.store)
+    stale = [one.expected for one in plan_images(known, lambda: objects) if one.does == "build"]
+    timeout = patience(sum(one.high for one in stale), sum(one.unknown for one in stale))
+    log = open_log(project)
+    with tempfile.TemporaryDirectory(prefix="spotweld-order-") as scratch:
+        plan = plan_build(
+            project, names, builder, at_once, Path(scratch),
+            provider=open_provider(project.state, project.local), policy=CheapestSpot.of(project.placement),
+            timeout=timeout,
+        )  # fmt: skip
+        limit = "" if timeout is None else f", for {format_duration(timeout)} at most"
+        say(f"run {plan.run} builds {', '.join(names)} on {_machine(plan.first)}{limit}")
+        open_run(plan, log, objects, Path(scratch), lambda _: None)
+    ensure_driven(project.state, plan.run)
+    outcome = watch_to_its_end(Known(project, log, log.state(plan.run)), progress)
+    if outcome is not Outcome.DONE:
+        say_changed(f"the run {plan.run} ended: {outcome}", f"spotweld logs {plan.run}")
+        sys.exit(outcome.exit_status)
+    _show(standings(project, names), as_json=as_json)
+    say_changed("the images are in their registries", f"spotweld explain {names[-1]}")
+
+
+def _machine(first: Rent | Wait) -> str:
+    if not isinstance(first, Rent):
+        return "the first machine that can be had"
+    return f"{first.offer.zone} {first.offer.capacity_type} at {format_money(first.offer.hourly)}/h"
+
+
+def _show(known: Sequence[Standing], *, as_json: bool) -> None:
+    there = [built_of(one) for one in known if one.digest is not None and one.key is not None]
+    if as_json:
+        print_json({"images": there})
+        return
+    width = max((len(one.image) for one in there), default=0)
+    for one in there:
+        click.echo(f"{one.image:<{width}}  {short_place(one.repository, one.tag)}  {one.digest}")
