@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,16 +11,18 @@ from spotweld.errors import BaseUnresolved, BuildFailed, ContextError, Dockerfil
 from spotweld.images import building, publishing
 from spotweld.images.builder import Outcome
 from spotweld.images.building import build
-from spotweld.images.freshness import standings
+from spotweld.images.freshness import read_dockerfile, standings
 from spotweld.images.happenings import Begun, Failed, Happening, Published, Ran, Warned
 from spotweld.images.hosts import Hosts
+from spotweld.images.keys import references
 from spotweld.images.opening import open_registry
 from spotweld.images.records import builds, read_kept
 from spotweld.images.resolving import Registries
+from spotweld.project.graph import build_order
+from spotweld.project.reading import load_project
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from spotweld.images.happenings import Built
 
@@ -329,3 +332,12 @@ def test_a_damaged_record_is_a_warning(shop: Shop) -> None:
     told: list[Happening] = []
     make(shop, "tool", watch=told.append)
     assert any("passed over" in one.what for one in told if isinstance(one, Warned))
+
+
+def test_the_example_is_a_chain_that_needs_no_registry() -> None:
+    project = load_project(Path(__file__).parents[2] / "examples/images/spotweld.yaml")
+    assert [image.name for image in build_order(project.images, ["trainer"])] == ["base", "ml-stack", "trainer"]
+    for image in project.images.values():
+        document = read_dockerfile(project, image)
+        wanted = {one.name for one in references(document, image.args, "linux/amd64")}
+        assert wanted == set(image.bases)
