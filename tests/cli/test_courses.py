@@ -35,6 +35,9 @@ def test_a_bar_goes_with_the_time_and_waits_for_the_instruction() -> None:
     assert course.share(112.0) == pytest.approx(0.3)
     assert course.share(900.0) == 0.99
     assert course.left(112.0) == Estimate(28.0, 13.0, 48.0)
+    assert course.when(112.0) == "12 s, about 28.0 s (13.0 s to 48.0 s) to go"
+    assert course.when(145.0) == "45 s, longer than the usual 40.0 s"
+    assert Course(Begun("new", "0", LAYERS[:1], Estimate(unknown=2)), 0.0).when(3.0) == "3 s, 2 never timed"
     follow(courses, Printed("tool", "x" * 500), 113.0)
     assert course.last == "x" * 80
     follow(courses, Published(BUILT), 114.0)

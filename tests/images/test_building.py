@@ -1,25 +1,31 @@
 from __future__ import annotations
 
+import shutil
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.images.servers import docker_registry
 from tests.images.workshop import Double, Shop, Stopped, push
 
 from spotweld.errors import BaseUnresolved, BuildFailed, ContextError, DockerfileError, RegistryUnavailable, TagMoved
 from spotweld.images import building, publishing
 from spotweld.images.builder import Outcome
 from spotweld.images.building import build
-from spotweld.images.freshness import standings
+from spotweld.images.freshness import damage_of, read_dockerfile, standings
 from spotweld.images.happenings import Begun, Failed, Happening, Published, Ran, Warned
 from spotweld.images.hosts import Hosts
+from spotweld.images.keys import references
+from spotweld.images.manifests import blobs
 from spotweld.images.opening import open_registry
 from spotweld.images.records import builds, read_kept
 from spotweld.images.resolving import Registries
+from spotweld.project.graph import build_order
+from spotweld.project.reading import load_project
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from spotweld.images.happenings import Built
 
@@ -329,3 +335,29 @@ def test_a_damaged_record_is_a_warning(shop: Shop) -> None:
     told: list[Happening] = []
     make(shop, "tool", watch=told.append)
     assert any("passed over" in one.what for one in told if isinstance(one, Warned))
+
+
+def test_the_example_is_a_chain_that_needs_no_registry() -> None:
+    project = load_project(Path(__file__).parents[2] / "examples/images/spotweld.yaml")
+    assert [image.name for image in build_order(project.images, ["trainer"])] == ["base", "ml-stack", "trainer"]
+    for image in project.images.values():
+        document = read_dockerfile(project, image)
+        wanted = {one.name for one in references(document, image.args, "linux/amd64")}
+        assert wanted == set(image.bases)
+
+
+def test_a_base_whose_layers_are_gone_from_a_server_is_built_again_before_what_is_upon_it(tmp_path: Path) -> None:
+    (tmp_path / "server").mkdir()
+    (tmp_path / "project").mkdir()
+    with docker_registry(tmp_path / "server") as url:
+        shop = Shop(tmp_path / "project", url)
+        base = make(shop, "stack")[0]
+        manifest = open_registry(url).manifest(base.repository, base.digest)
+        gone = blobs(manifest)[-1].digest.partition(":")[2]
+        shutil.rmtree(tmp_path / f"server/registry/docker/registry/v2/blobs/sha256/{gone[:2]}/{gone}")
+        shop.change("stack/Dockerfile", "torch", "jax")
+        told: list[Happening] = []
+        again, stack = make(shop, "stack", watch=told.append)
+        assert (again.built, stack.built) == (True, True)
+        assert "is gone" in next(one.why for one in told if isinstance(one, Begun))
+        assert damage_of(open_registry(url), base.repository, again.digest) == ""

@@ -104,8 +104,12 @@ def bring(
 
     chosen = choose_builder(builder, project.state)
     objects = open_store(project.store)
-    with watching(progress) as watch:
-        results = build(project, names, chosen, objects, watch, at_once=at_once or os.cpu_count() or 1)
+    try:
+        with watching(progress) as watch:
+            results = build(project, names, chosen, objects, watch, at_once=at_once or os.cpu_count() or 1)
+    except KeyboardInterrupt:
+        say("\nstopped; what is finished is kept, and the next build goes on there")
+        raise
     remove_old(project, [one.image for one in results if one.built], objects)
     return results
 

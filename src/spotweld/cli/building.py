@@ -103,16 +103,15 @@ def _terminal() -> Iterator[Watch]:
 
     class Bars:
         def __rich__(self) -> Table:
-            table = Table.grid(padding=(0, 1))
-            for width in (None, _BAR, None):
-                table.add_column(width=width, no_wrap=True, overflow="ellipsis")
+            table = Table.grid(padding=(0, 1), expand=True)
+            table.add_column(no_wrap=True, min_width=max((len(name) for name in courses), default=0))
+            table.add_column(no_wrap=True, min_width=_BAR)
+            table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
             now = time.monotonic()
             with lock:
                 for one in courses.values():
                     bar = ProgressBar(total=1.0, completed=one.share(now), width=_BAR, complete_style="cyan")
-                    gone = format_duration(round(now - one.since))
-                    left = in_words(one.left(now))
-                    state = f"{one.done}/{one.count}  {gone}, {left} to go  {_flat(one.last)}"
+                    state = f"{one.done}/{one.count}  {one.when(now)}  {_flat(one.last)}"
                     table.add_row(Text(one.image), bar, Text(state))
             return table
 

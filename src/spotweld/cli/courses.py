@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from spotweld.cli.imagery import in_words
 from spotweld.images.happenings import Begun, Failed, Printed, Published, Ran
 from spotweld.images.predicting import Estimate, share
+from spotweld.values.durations import format_duration
 
 if TYPE_CHECKING:
     from spotweld.images.happenings import Happening
@@ -54,6 +56,14 @@ class Course:
         whole = self.expected
         low, seconds, high = (max(0.0, one - gone) for one in (whole.low, whole.seconds, whole.high))
         return Estimate(seconds, low, high, whole.unknown)
+
+    def when(self, now: float) -> str:
+        """How long it has taken, and how much longer it will take, in words."""
+        gone = f"{now - self.since:.0f} s"
+        left = self.left(now)
+        if left.high and not left.seconds:
+            return f"{gone}, longer than the usual {format_duration(self.expected.seconds)}"
+        return f"{gone}, {in_words(left)}" + (" to go" if left.high else "")
 
 
 def follow(courses: dict[str, Course], happening: Happening, now: float) -> None:
