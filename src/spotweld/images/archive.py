@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 Reach = frozenset[str]
 """Paths in a context, with slashes: what of it is needed, each with all below it."""
 EVERYTHING: Reach = frozenset([""])
+NAME = "context.tar"
 _OPEN = frozenset("$\\\"'")
 """Characters with which a path is only known when it is built."""
 _REMOTE = re.compile(r"https?://|git@|git://|ssh://")
@@ -124,8 +125,8 @@ def _found(base: str, ignore: Ignore, wanted: Reach, folder: str) -> Iterator[st
 @contextmanager
 def served(archive: Path) -> Iterator[str]:
     """Serve the file on 127.0.0.1 until the block ends; yields its URL, which nobody can guess."""
-    name = secrets.token_hex(16)
-    path, tag = f"/{name}/context.tar", f'"{name}"'
+    secret = secrets.token_hex(16)
+    path, tag = f"/{secret}/{NAME}", f'"{secret}"'
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from spotweld.errors import BuilderUnavailable, BuildFailed, CacheUnsaved
-from spotweld.images.archive import EVERYTHING, pack, reach, served
+from spotweld.images.archive import EVERYTHING, NAME, pack, reach, served
 from spotweld.images.builder import SHOWN, Builder, Outcome, Solve, Solved, Step, ignore
 from spotweld.images.climbing import Climber
 from spotweld.images.commands import Ended, follow
@@ -262,5 +262,8 @@ def _failure(reading: Reading, ended: Ended) -> Exception:
     if any(sign in line for sign in _UNAVAILABLE for line in (words, *ended.last)):
         todo = "start Docker, with its images in containerd (daemon.json: features.containerd-snapshotter true)"
         return BuilderUnavailable("BuildKit cannot work here", words, todo)
+    if f'{NAME}": dial' in words:
+        todo = "build on the machine on which the daemon runs, in its network, or with buildah"
+        return BuilderUnavailable("BuildKit's daemon does not reach this machine, where the context is", words, todo)
     where = f"{reading.failed.name}: failed" if reading.failed else "BuildKit refused the build"
     return BuildFailed(where, words, "\n".join(["the build's last lines:", *reading.printed[-SHOWN:]]))

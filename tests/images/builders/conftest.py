@@ -62,3 +62,30 @@ def project(registry: str, tmp_path: Path) -> Callable[..., Solve]:
         return Solve(context, context / "Dockerfile", cache, **more)  # type: ignore[arg-type]
 
     return project
+
+
+@pytest.fixture
+def three_stages(base: str, counter: Counter) -> str:
+    """Twelve instructions that do something, in three stages, each of which needs the one before."""
+    run = counter.run
+    return f"""
+FROM {base} AS first
+ARG FLAVOUR=plain
+{run("a1", "echo $FLAVOUR >/a1")}
+COPY one /one
+{run("a2", "cat /one /a1 >/a2")}
+ENV SEEN=yes
+{run("a3", "echo $SEEN >/a3")}
+FROM first AS second
+WORKDIR /work
+{run("b1", "cat /a2 >b1")}
+COPY two ./
+{run("b2", "cat two b1 >b2")}
+{run("b3", "cat b2 >b3")}
+FROM {base}
+COPY --from=second /work/b3 /b3
+{run("c1", "cat /b3 >/c1")}
+{run("c2", "cat /c1 >/c2")}
+{run("c3", "cat /c2 >/c3")}
+CMD ["cat", "/c3"]
+"""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.server
 import os
 import shutil
+import socket
+import socketserver
 import subprocess
 import sys
 import threading
@@ -25,7 +27,9 @@ from spotweld.images.context import Context
 from spotweld.images.dockerfile import parse
 from spotweld.images.ignore import read
 from spotweld.images.keys import references, step_keys
+from spotweld.images.ladder import salt_of, stages
 from spotweld.images.opening import open_registry
+from spotweld.images.restocking import unfindable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,6 +39,11 @@ if TYPE_CHECKING:
 KINDS = ("buildah", "buildkit")
 DOCKER = Path(os.environ.get("SPOTWELD_DOCKER", Path(__file__).parents[3] / ".venv" / "docker")) / "bin"
 """Where ``scripts/fetch-docker`` has put dockerd and buildx."""
+FILES = {"one": "1\n", "two": "2\n"}
+"""The context of the fixture ``three_stages``."""
+NAMES = ("a1", "a2", "a3", "b1", "b2", "b3", "c1", "c2", "c3")
+"""Of its RUNs."""
+_ANY = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json"
 _NAMESPACES = ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--"]
 
 
@@ -51,10 +60,15 @@ class Machine(msgspec.Struct):
             return Buildah(self.folder)
         return BuildKit((str(DOCKER / "docker-buildx"),), f"unix://{self.folder}/socket", network="host")
 
-    def start(self, solve: Solve) -> subprocess.Popen[bytes]:
-        """Begin to build in another process, which may be killed."""
+    def start(self, solve: Solve, out: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
+        """Begin to build in another process, which may be killed. `building` says what goes to ``out``."""
         told = [self.kind, str(self.folder), msgspec.json.encode(solve, enc_hook=str).decode()]
-        return subprocess.Popen([sys.executable, "-m", "tests.images.builders.building", *told], cwd=_root())
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.images.builders.building", *told],
+            cwd=_root(),
+            stdout=out,
+            text=True,
+        )
 
     def kill(self) -> None:
         """Take it away with all that runs on it."""
@@ -64,8 +78,8 @@ class Machine(msgspec.Struct):
 
 
 @contextmanager
-def machine(kind: str, folder: Path) -> Iterator[Machine]:
-    """A fresh machine until the block ends."""
+def machine(kind: str, folder: Path, *, network: bool = True) -> Iterator[Machine]:
+    """A fresh machine until the block ends; without ``network``, a daemon cannot reach this one's."""
     folder.mkdir()
     if kind == "buildah":
         yield Machine(kind, folder)
@@ -78,7 +92,15 @@ def machine(kind: str, folder: Path) -> Iterator[Machine]:
         command += [f"--data-root={folder}/data", f"--exec-root={running}", f"--pidfile={folder}/pid"]
         command += ["--bridge=none", "--iptables=false", "--ip6tables=false"]
         daemon = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", *_NAMESPACES, *command],
+            [
+                "setpriv",
+                "--pdeathsig",
+                "KILL",
+                *_NAMESPACES[:1],
+                *([] if network else ["--net"]),
+                *_NAMESPACES[1:],
+                *command,
+            ],
             stdout=log,
             stderr=log,
             env={**os.environ, "TMPDIR": str(folder)},
@@ -135,11 +157,60 @@ class Counter:
         return f"RUN wget -q -O - {self.url}/begin/{name} && {command} && wget -q -O - {self.url}/end/{name}"
 
 
+class Gate:
+    """Stands between builders and a registry.
+
+    Args:
+        registry: the registry's host and port.
+
+    Attributes:
+        host: its own.
+        hook: is called with the first line of what clients send, and says whether the registry gets it.
+    """
+
+    def __init__(self, registry: str) -> None:
+        self.hook: Callable[[str], bool] = lambda _: True
+        target, _, port = registry.partition(":")
+        gate = self
+
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                with socket.create_connection((target, int(port))) as there:
+                    threading.Thread(target=_pour, args=(there, self.request), daemon=True).start()
+                    _pour(self.request, there, lambda data: gate.hook(data.partition(b"\r\n")[0].decode("latin-1")))
+
+        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.host = f"127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def _pour(source: socket.socket, into: socket.socket, may_go: Callable[[bytes], bool] = lambda _: True) -> None:
+    try:
+        while (data := source.recv(1 << 16)) and may_go(data):
+            into.sendall(data)
+        into.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
+
+
 def until_durable(kind: str, solve: Solve, line: int) -> None:
-    """Wait until the instruction at ``line``, which has ended, is in the registry. Buildah promises it at once."""
+    """Wait until the instruction at ``line``, which has ended, is in the registry. Most of buildah's are at once."""
     if kind == "buildkit":
         tags = {rung.line: rung.tags[0] for rung in ladder_of(solve)}
-        host, _, name = solve.cache.partition("/")
+    else:
+        document = parse(solve.dockerfile.read_text())
+        named = unfindable(document, stages(document, salt_of(solve), solve.keys))
+        tags = {document.stages[stage].instructions[number].line: tag for (stage, number), tag in named.items()}
+    host, _, name = solve.cache.partition("/")
+    if line in tags:
         eventually(lambda: _answers(f"http://{host}/v2/{name}/manifests/{tags[line]}"))
 
 
@@ -175,7 +246,7 @@ def eventually(holds: Callable[[], bool]) -> None:
 
 def _answers(url: str) -> bool:
     try:
-        request = urllib.request.Request(url, headers={"Accept": "application/vnd.oci.image.index.v1+json"})
+        request = urllib.request.Request(url, headers={"Accept": _ANY})
         with urllib.request.urlopen(request, timeout=5):
             return True
     except OSError:

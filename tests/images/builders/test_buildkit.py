@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.images.builders.rigs import machine
 
+from spotweld.errors import BuilderUnavailable
 from spotweld.images.builder import Outcome
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.images.builders.rigs import Counter
 
 Fresh = "Callable[[], Machine]"
@@ -46,3 +50,12 @@ def test_the_name_of_the_target_is_the_same_in_every_rung(
         fresh().builder().solve(project(document, target=target))
     assert counter.calls.count("end/x") <= 2
     assert [call for call in counter.calls if call.startswith("end/")] == ["end/x", "end/y", "end/z"] * 2
+
+
+def test_a_daemon_that_cannot_fetch_the_context_is_one_clear_error(project: Project, tmp_path: Path) -> None:
+    solve = project("FROM scratch\nCOPY one /\n", {"one": "1"})
+    with (
+        machine("buildkit", tmp_path / "machine", network=False) as far,
+        pytest.raises(BuilderUnavailable, match="does not reach this machine"),
+    ):
+        far.builder().solve(solve)
