@@ -39,7 +39,7 @@ class Death:
         machine: it.
         solve: what it builds.
         victim: the text of the instruction, as the builder prints it.
-        before: line and text of the instruction before it; 0: there is none.
+        before: line and name of the instruction before it; 0: there is none.
         where: `IN` or `UNSENT`.
         counter: is called by every RUN.
         gate: is between it and the registry.
@@ -77,7 +77,8 @@ class Death:
                 if word == "ran" and text.startswith("COPY"):
                     self.ran.append(text)
                 # A COPY that needs another stage may begin before that stage.
-                due = self._victim.startswith("COPY") and self._victim in begun and self._before[1] in told
+                due = self._victim.startswith("COPY") and self._victim in begun
+                due = due and any(self._before[1] in text for text in told)
                 if due and self._where == IN:
                     self._strike()
             assert building.wait(60) != 0
@@ -142,7 +143,7 @@ def test_no_death_costs_a_finished_instruction(
                 ended[name] += 1
                 # What had ended by then, and was not in the registry yet, is lost with the machine.
                 lost[name] += order.index(name) >= order.index(names[text])
-        before = (line, text)
+        before = (line, names[text] if text.startswith("COPY") else f"begin/{names[text]} ")
     counter.hook = lambda call: call.startswith("begin/") or ended.update({call[4:]: ended[call[4:]] + 1}) is None
     gate.hook = lambda _: True
     for step in fresh().builder().solve(solve).ran():
