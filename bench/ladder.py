@@ -21,7 +21,7 @@ from harness import Figure, command_output, figure, in_turns, report
 from tests.images.builders.rigs import DOCKER, KINDS, Machine, machine, make_base
 from tests.images.servers import docker_registry
 
-from spotweld.images.builder import Solve
+from spotweld.images.builders.builder import Solve
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from tests.images.workshop import Shop
 
 from spotweld.cli.main import program
-from spotweld.images import builders
+from spotweld.images.builders.choosing import choosing as builders
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -151,7 +151,7 @@ def test_what_goes_wrong_is_one_clear_error(
     bench: Bench, file: str, text: str | None, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if text is None:
-        from spotweld.images.distribution_client import Client
+        from spotweld.images.registries.distribution_client import Client
 
         assert Client.__init__.__kwdefaults__ is not None
         monkeypatch.setitem(Client.__init__.__kwdefaults__, "sleep", lambda _: None)
@@ -181,8 +181,9 @@ def test_a_fresh_chain_starts_no_builder_and_imports_none(bench: Bench) -> None:
         "import sys; from spotweld.cli.main import program\n"
         "try: program.main(['build'])\n"
         "except SystemExit as end: assert not end.code\n"
-        "loaded = {'spotweld.images.buildah', 'spotweld.images.buildkit', 'spotweld.images.building', 'rich', "
-        "'obstore', 'spotweld.images.distribution', 'numpy', 'subprocess'} & set(sys.modules)\n"
+        "loaded = {'spotweld.images.builders.buildah', 'spotweld.images.builders.buildkit', 'rich', "
+        "'spotweld.images.builds.building', 'spotweld.images.registries.distribution', "
+        "'obstore', 'numpy', 'subprocess'} & set(sys.modules)\n"
         "assert not loaded, loaded"
     )
     told = subprocess.run(

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner, Result
 from tests.checkpoint.saved import save
+from tests.images.builds.test_records import build as record_of
+from tests.images.caches.test_caches import KEYS, built, contents_of
 from tests.images.servers import docker_registry
-from tests.images.test_caches import KEYS, built, contents_of
-from tests.images.test_records import build as record_of
 
 from spotweld.cli.main import program
-from spotweld.images.distribution_client import Client
-from spotweld.images.layouts import Layout
-from spotweld.images.manifests import digest_of
-from spotweld.images.naming import LATEST
-from spotweld.images.records import write_build
+from spotweld.images.builds.naming import LATEST
+from spotweld.images.builds.records import write_build
+from spotweld.images.registries.distribution_client import Client
+from spotweld.images.registries.layouts import Layout
+from spotweld.images.registries.manifests import digest_of
 from spotweld.store.opening import open_store
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ import pytest
 
 from spotweld.cli import building
 from spotweld.cli.courses import Course, follow
-from spotweld.images.builder import Outcome
-from spotweld.images.comparing import Layer
-from spotweld.images.happenings import Begun, Built, Failed, Printed, Published, Ran, Warned
-from spotweld.images.predicting import Estimate
+from spotweld.images.builders.builder import Outcome
+from spotweld.images.builds.comparing import Layer
+from spotweld.images.builds.happenings import Begun, Built, Failed, Printed, Published, Ran, Warned
+from spotweld.images.builds.predicting import Estimate
 from spotweld.values.digests import Digest
 
 LAYERS = (

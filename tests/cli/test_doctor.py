@@ -54,9 +54,14 @@ def doctor(*words: str) -> tuple[int, dict[str, dict[str, Any]]]:
 
 
 def test_what_jobs_in_images_need_is_required_where_a_job_has_one(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put(monkeypatch, "spotweld.images.containers", check_here=lambda: None)
+    room = "spotweld.images.containers.preparing"
+    put(monkeypatch, room, check_here=lambda: None)
     assert doctor()[1]["containers"]["what"] == "jobs can run in images"
-    put(monkeypatch, "spotweld.images.containers", check_here=raising(ContainerRefused("no", "buildah", "apt-get")))
+    put(
+        monkeypatch,
+        room,
+        check_here=raising(ContainerRefused("no", "buildah", "apt-get")),
+    )
     status, found = doctor()
     assert (status, found["containers"]["ok"], found["containers"]["required"]) == (0, False, False)
     (here / "spotweld.yaml").write_text("name: x\njobs: {t: {command: a, image: 'debian:12'}}\n")
@@ -170,7 +175,7 @@ def test_without_images_nothing_is_said_of_registries() -> None:
 def test_the_builder_and_both_registries_are_looked_at(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_images(here)
     builder = SimpleNamespace(name="buildah", version=lambda: "1.28")
-    put(monkeypatch, "spotweld.images.builders", choose_builder=lambda *_: builder)
+    put(monkeypatch, "spotweld.images.builders.choosing", choose_builder=lambda *_: builder)
     status, found = doctor()
     assert status == 0
     assert found["builder"]["what"] == "buildah 1.28"
@@ -184,7 +189,7 @@ def test_a_builder_and_a_registry_that_are_missing_are_named(here: Path, monkeyp
     with_images(here, "registries: {persistent: 'oci:keeps'}\n")
     (here / "keeps").mkdir()
     (here / "keeps" / "thesis.tex").touch()
-    put(monkeypatch, "spotweld.images.builders", choose_builder=raising(StoreRefused("none", "", "apt-get")))
+    put(monkeypatch, "spotweld.images.builders.choosing", choose_builder=raising(StoreRefused("none", "", "apt-get")))
     status, found = doctor()
     assert status == 1
     assert (found["builder"]["ok"], found["builder"]["required"], found["builder"]["todo"]) == (False, False, "apt-get")

@@ -11,7 +11,7 @@ import pytest
 from tests.images.busybox import add_busybox
 from tests.images.servers import docker_registry
 
-from spotweld.images.opening import open_registry
+from spotweld.images.registries.opening import open_registry
 from spotweld.providers.local import records
 from spotweld.runs.events import Cause, Outcome
 

@@ -11,8 +11,9 @@ from tests.images.workshop import Shop
 
 from spotweld.cli.main import program
 from spotweld.errors import RegistryRefused
-from spotweld.images import builders, cleaning
-from spotweld.images.opening import open_registry
+from spotweld.images.builders.choosing import choosing as builders
+from spotweld.images.lifetimes.deciding import cleaning
+from spotweld.images.registries.opening import open_registry
 from spotweld.project.nouns import Job, LocalProvider, PlacementRules
 from spotweld.runs.drive import log_path
 from spotweld.runs.events import Opened
@@ -21,7 +22,7 @@ from spotweld.runs.log import EventLog
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from spotweld.images.registry import Registry
+    from spotweld.images.registries.registry import Registry
 
 
 class Home(Shop):

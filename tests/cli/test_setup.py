@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from spotweld.images.records import read_kept
+from spotweld.images.builds.records import read_kept
 from spotweld.store.local import LocalObjects
 
 if TYPE_CHECKING:

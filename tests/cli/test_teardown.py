@@ -11,9 +11,9 @@ import pytest
 from tests.cli.test_setup import add_images
 from tests.images.homes import age, build, dies, key_of, standing
 
-from spotweld.images.lifetimes import Plan
-from spotweld.images.naming import tag_of
-from spotweld.images.opening import open_registry
+from spotweld.images.builds.naming import tag_of
+from spotweld.images.lifetimes.deciding import Plan
+from spotweld.images.registries.opening import open_registry
 from spotweld.project.reading import load_project
 from spotweld.providers.opening import open_provider
 from spotweld.providers.provider import Boot, Machine, MachineState

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 from tests.images.samples import add_blob
 
-from spotweld.images.manifests import DOCKER_MANIFEST, OCI_CONFIG, OCI_MANIFEST, Manifest, manifest_of
+from spotweld.images.registries.manifests import DOCKER_MANIFEST, OCI_CONFIG, OCI_MANIFEST, Manifest, manifest_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from spotweld.images.registry import Registry
+    from spotweld.images.registries.registry import Registry
 
 _TOOLS = ("sh", "cat", "cp", "date", "echo", "env", "expr", "id", "kill", "ls", "mkdir", "mv", "printf", "rm", "seq")
 _TOOLS += ("setsid", "sleep", "stat", "test", "touch", "true", "wget", "readlink", "mount", "nohup")

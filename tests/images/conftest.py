@@ -10,16 +10,16 @@ import pytest
 from tests.images.servers import docker_registry
 from tests.servers import free_ports
 
-from spotweld.images.distribution_client import Client
-from spotweld.images.layouts import Layout
-from spotweld.images.opening import open_registry
-from spotweld.images.serving import reachable
+from spotweld.images.registries.distribution_client import Client
+from spotweld.images.registries.layouts import Layout
+from spotweld.images.registries.opening import open_registry
+from spotweld.images.registries.serving import reachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from spotweld.images.registry import Registry
+    from spotweld.images.registries.registry import Registry
 
 
 @pytest.fixture(scope="session")

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 from tests.images.samples import add_image
 
-from spotweld.images.lifetimes import LIFETIME_LABEL, PROJECT_LABEL
-from spotweld.images.manifests import labelled
-from spotweld.images.naming import LATEST, cache_of, repository_of, tag_of
-from spotweld.images.opening import open_registry
-from spotweld.images.records import Build, write_build
-from spotweld.images.settling import remember
+from spotweld.images.builds.naming import LATEST, cache_of, repository_of, tag_of
+from spotweld.images.builds.records import Build, write_build
+from spotweld.images.lifetimes.deciding import LIFETIME_LABEL, PROJECT_LABEL
+from spotweld.images.lifetimes.settling import remember
+from spotweld.images.registries.manifests import labelled
+from spotweld.images.registries.opening import open_registry
 from spotweld.project.nouns import Image, Lifetime, LocalProvider, Project, Registries
 from spotweld.values.digests import Digest, digest
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from spotweld.images.manifests import Manifest
-    from spotweld.images.registry import Registry
+    from spotweld.images.registries.manifests import Manifest
+    from spotweld.images.registries.registry import Registry
     from spotweld.store.objects import Objects
 
 EPHEMERAL, PERSISTENT = Lifetime.EPHEMERAL, Lifetime.PERSISTENT

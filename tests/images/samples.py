@@ -6,8 +6,8 @@ import hashlib
 import random
 from typing import TYPE_CHECKING
 
-from spotweld.images.copying import Place
-from spotweld.images.manifests import (
+from spotweld.images.registries.copying import Place
+from spotweld.images.registries.manifests import (
     DOCKER_MANIFEST,
     OCI_CONFIG,
     OCI_INDEX,
@@ -20,7 +20,7 @@ from spotweld.images.manifests import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from spotweld.images.registry import Registry
+    from spotweld.images.registries.registry import Registry
 
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 

@@ -8,10 +8,10 @@ import uuid
 from typing import TYPE_CHECKING
 
 from spotweld.errors import BuildFailed
-from spotweld.images.builder import Builder, Outcome, Solve, Solved, Step, ignore
-from spotweld.images.dockerfile import parse
-from spotweld.images.manifests import OCI_CONFIG, OCI_MANIFEST, digest_of, manifest_of
-from spotweld.images.opening import open_registry
+from spotweld.images.builders.builder import Builder, Outcome, Solve, Solved, Step, ignore
+from spotweld.images.dockerfiles.dockerfile import parse
+from spotweld.images.registries.manifests import OCI_CONFIG, OCI_MANIFEST, digest_of, manifest_of
+from spotweld.images.registries.opening import open_registry
 from spotweld.project.reading import load_project
 from spotweld.store.opening import open_store
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from spotweld.images.builder import Hear, Tell
+    from spotweld.images.builders.builder import Hear, Tell
     from spotweld.project.nouns import Project
     from spotweld.store.objects import Objects
     from spotweld.values.digests import Digest

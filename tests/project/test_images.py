@@ -11,9 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from spotweld.errors import ProjectError, UsageError
-from spotweld.images.opening import open_registry
-from spotweld.images.references import parse_reference
-from spotweld.images.scope import platform_arguments
+from spotweld.images.dockerfiles.scope import platform_arguments
+from spotweld.images.registries.opening import open_registry
+from spotweld.images.registries.references import parse_reference
 from spotweld.project.graph import build_order
 from spotweld.project.imagekeys import BARE, IMAGE, JOB_IMAGE, NAME, REFERENCE, REGISTRY
 from spotweld.project.nouns import Lifetime, Project, Registries

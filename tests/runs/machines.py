@@ -16,7 +16,7 @@ from tests.runs.killing import MARK, kill_marked
 from spotweld.checkpoint.events import parse_event
 from spotweld.checkpoint.hazard import STEADY
 from spotweld.errors import NotFound
-from spotweld.images.rooting import ALONE
+from spotweld.images.containers.rooting import ALONE
 from spotweld.project.nouns import CheckpointPolicy, EverySeconds
 from spotweld.runs.reports import Result, Spec, result_key, spec_key
 from spotweld.runs.shipping import Reader
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from spotweld.images.pinning import Pinned
+    from spotweld.images.containers.pinning import Pinned
 
 POLICY = CheckpointPolicy(EverySeconds(0.05), directory="out")
 

@@ -20,10 +20,10 @@ from tests.runs.machines import POLICY, Machines
 from tests.runs.samples import attempt_opened, opened
 
 from spotweld.checkpoint.events import Fresh, ImageReady, Saved
-from spotweld.images.layouts import Layout
-from spotweld.images.opening import open_registry
-from spotweld.images.pinning import Pinned
-from spotweld.images.rooting import ALONE
+from spotweld.images.containers.pinning import Pinned
+from spotweld.images.containers.rooting import ALONE
+from spotweld.images.registries.layouts import Layout
+from spotweld.images.registries.opening import open_registry
 from spotweld.project.nouns import CheckpointPolicy, EverySeconds
 from spotweld.runs.boots import boot
 from spotweld.runs.events import Opened, decode, encode

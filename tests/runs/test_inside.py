@@ -11,10 +11,10 @@ import pytest
 from spotweld.checkpoint.events import ImageFetching, ImageReady, parse_event
 from spotweld.checkpoint.hazard import STEADY
 from spotweld.errors import ImageNotFound, RegistryUnavailable
-from spotweld.images.containers import Prepared
-from spotweld.images.copying import Phase, Progress
-from spotweld.images.pinning import Pinned
-from spotweld.images.rooting import Container
+from spotweld.images.containers.pinning import Pinned
+from spotweld.images.containers.preparing import Prepared
+from spotweld.images.containers.rooting import Container
+from spotweld.images.registries.copying import Phase, Progress
 from spotweld.project.nouns import CheckpointPolicy, Tier
 from spotweld.runs import inside
 from spotweld.runs.agent import Agent

@@ -7,9 +7,8 @@ import pytest
 from tests.images.samples import add_image
 
 from spotweld.errors import ContainerRefused, ImageNotFound, UsageError
-from spotweld.images import containers
-from spotweld.images.layouts import Layout
-from spotweld.images.pinning import Pinned
+from spotweld.images.containers.pinning import Pinned
+from spotweld.images.registries.layouts import Layout
 from spotweld.placement.cheapest import CheapestSpot
 from spotweld.project.reading import load_project
 from spotweld.providers.opening import open_provider

@@ -10,8 +10,8 @@ import pytest
 from tests.runs.samples import offer
 
 from spotweld.errors import TeardownRefused
-from spotweld.images.lifetimes import ANY, Use
-from spotweld.images.pinning import Pinned
+from spotweld.images.containers.pinning import Pinned
+from spotweld.images.lifetimes.deciding import ANY, Use
 from spotweld.project.nouns import Job, LocalProvider, PlacementRules, Project
 from spotweld.providers.provider import Machine, MachineState
 from spotweld.runs import uses as subject

@@ -13,16 +13,16 @@ from spotweld.cli.imagery import describe_images, image_names, images_argument, 
 from spotweld.cli.output import print_json, say, say_changed
 from spotweld.cli.session import json_option, open_project, progress_option, store_option
 from spotweld.errors import SpotweldError
-from spotweld.images.freshness import standings
+from spotweld.images.builds.freshness import standings
 from spotweld.store.opening import open_store
 from spotweld.values.sizes import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from spotweld.images.freshness import Standing
-    from spotweld.images.happenings import Built
-    from spotweld.images.planning import Planned
+    from spotweld.images.builds.freshness import Standing
+    from spotweld.images.builds.happenings import Built
+    from spotweld.images.builds.planning import Planned
     from spotweld.project.nouns import Project
     from spotweld.store.objects import Objects
 
@@ -85,7 +85,7 @@ def plan_words(project: Project, known: Sequence[Standing]) -> str:
 
 
 def _plans(project: Project, known: Sequence[Standing]) -> tuple[Planned, ...]:
-    from spotweld.images.planning import plan_images  # noqa: PLC0415 - only who asks needs it
+    from spotweld.images.builds.planning import plan_images  # noqa: PLC0415 - only who asks needs it
 
     return plan_images(known, lambda: open_store(project.store, verify=False))
 
@@ -95,12 +95,12 @@ def bring(
 ) -> Sequence[Built]:
     """Build what is stale among ``known``, with its progress shown."""
     if all(standing.is_published for standing in known):
-        from spotweld.images.happenings import built_of  # noqa: PLC0415 - all that is needed then
+        from spotweld.images.builds.happenings import built_of  # noqa: PLC0415 - all that is needed then
 
         return [built_of(standing) for standing in known]
     from spotweld.cli.building import watching  # noqa: PLC0415 - what is fresh needs no builder
-    from spotweld.images.builders import choose_builder  # noqa: PLC0415
-    from spotweld.images.building import build  # noqa: PLC0415
+    from spotweld.images.builders.choosing import choose_builder  # noqa: PLC0415
+    from spotweld.images.builds.building import build  # noqa: PLC0415
 
     chosen = choose_builder(builder, project.state)
     objects = open_store(project.store)
@@ -116,7 +116,7 @@ def bring(
 
 def remove_old(project: Project, images: Sequence[str], objects: Objects) -> None:
     """Remove the builds that new ones have replaced; if that fails, the new ones are there all the same."""
-    from spotweld.images.cleaning import clean_up  # noqa: PLC0415 - as above
+    from spotweld.images.lifetimes.cleaning import clean_up  # noqa: PLC0415 - as above
     from spotweld.runs.uses import uses_now  # noqa: PLC0415
 
     for name in images:

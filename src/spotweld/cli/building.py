@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from spotweld.cli.courses import Course, follow
 from spotweld.cli.imagery import in_words, short_place
 from spotweld.cli.output import is_coloured, json_bytes, progress_mode, say
-from spotweld.images.happenings import Begun, Failed, Published, Ran, Warned
+from spotweld.images.builds.happenings import Begun, Failed, Published, Ran, Warned
 from spotweld.project.settings import Progress
 from spotweld.report.markup import clean
 from spotweld.report.words import count
@@ -20,7 +20,7 @@ from spotweld.values.durations import format_duration
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from spotweld.images.happenings import Built, Happening, Watch
+    from spotweld.images.builds.happenings import Built, Happening, Watch
 
 _BAR = 16
 _DRAWS = 5

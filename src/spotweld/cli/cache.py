@@ -16,12 +16,12 @@ from spotweld.cli.parts import confirmed
 from spotweld.cli.session import progress_option, store_option
 from spotweld.cli.stores import progress
 from spotweld.errors import BuilderUnavailable, UsageError
-from spotweld.images.cachelooking import cached_steps
-from spotweld.images.caches import aged, busted
-from spotweld.images.cachework import cut, replicate
-from spotweld.images.naming import cache_of
-from spotweld.images.opening import open_registry
-from spotweld.images.warming import Storage, ids, warm
+from spotweld.images.builds.naming import cache_of
+from spotweld.images.caches.deciding import aged, busted
+from spotweld.images.caches.doing import cut, replicate
+from spotweld.images.caches.looking import cached_steps
+from spotweld.images.caches.warming import Storage, ids, warm
+from spotweld.images.registries.opening import open_registry
 from spotweld.report.words import count
 from spotweld.values.durations import format_duration, parse_duration
 from spotweld.values.sizes import format_size
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from spotweld.cli.caching import Here
-    from spotweld.images.caches import Cut
+    from spotweld.images.caches.deciding import Cut
 
 _BUILDAH = "buildah"
 """The folder of buildah's storage in the project's own folder."""

@@ -11,10 +11,10 @@ from spotweld.cli.caching import here, image_argument
 from spotweld.cli.output import print_json, print_table, say
 from spotweld.cli.session import json_option, progress_option, store_option
 from spotweld.cli.stores import progress
-from spotweld.images.cachelooking import cached_steps, verify
-from spotweld.images.caches import builds_of
-from spotweld.images.lifetimes import protection
-from spotweld.images.naming import LATEST
+from spotweld.images.builds.naming import LATEST
+from spotweld.images.caches.deciding import builds_of
+from spotweld.images.caches.looking import cached_steps, verify
+from spotweld.images.lifetimes.deciding import protection
 from spotweld.report.words import count
 from spotweld.values.durations import format_duration
 from spotweld.values.sizes import format_size
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from spotweld.cli.caching import Here
-    from spotweld.images.cachelooking import Fault
-    from spotweld.images.caches import Made
-    from spotweld.images.lifetimes import Contents
+    from spotweld.images.caches.deciding import Made
+    from spotweld.images.caches.looking import Fault
+    from spotweld.images.lifetimes.deciding import Contents
 
 _SHOWN = 12
 """Digits of a key or a commit."""

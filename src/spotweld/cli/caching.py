@@ -12,9 +12,9 @@ import click
 from spotweld.cli.output import say
 from spotweld.cli.session import open_project
 from spotweld.errors import RegistryUnavailable, UsageError
-from spotweld.images.opening import open_registry
-from spotweld.images.records import builds
-from spotweld.images.surveying import survey
+from spotweld.images.builds.records import builds
+from spotweld.images.lifetimes.surveying import survey
+from spotweld.images.registries.opening import open_registry
 from spotweld.project.words import nearest, quoted
 from spotweld.runs.uses import uses_now
 from spotweld.store.opening import open_store
@@ -22,9 +22,9 @@ from spotweld.store.opening import open_store
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from spotweld.images.lifetimes import Contents, Survey, Use
-    from spotweld.images.records import Build
-    from spotweld.images.registry import Registry
+    from spotweld.images.builds.records import Build
+    from spotweld.images.lifetimes.deciding import Contents, Survey, Use
+    from spotweld.images.registries.registry import Registry
     from spotweld.project.nouns import Project
     from spotweld.store.objects import Objects
 

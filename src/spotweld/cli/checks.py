@@ -143,7 +143,7 @@ def _containers(project: Project) -> Check:
     """Jobs with an image run on this machine where the provider is the local one."""
     jobs = ", ".join(job.name for job in project.jobs.values() if job.image)
     try:
-        import_module("spotweld.images.containers").check_here()
+        import_module("spotweld.images.containers.preparing").check_here()
     except SpotweldError as error:
         return Check("containers", ok=False, required=bool(jobs), what=str(error), todo=error.todo)
     what = f"jobs can run in images{f' ({jobs})' if jobs else ''}"
@@ -152,7 +152,7 @@ def _containers(project: Project) -> Check:
 
 def _builder(project: Project) -> Check:
     try:
-        builder = import_module("spotweld.images.builders").choose_builder("auto", project.state)
+        builder = import_module("spotweld.images.builders.choosing").choose_builder("auto", project.state)
         what = f"{builder.name} {builder.version()}"
     except SpotweldError as error:
         return Check("builder", ok=False, required=False, what=str(error), todo=error.todo)
@@ -166,7 +166,7 @@ def _registry(lifetime: Lifetime, project: Project) -> Check:
         what = f"{url} is not there yet; it is made by: spotweld setup"
         return Check(name, ok=True, required=False, what=what)
     try:
-        registry = import_module("spotweld.images.opening").open_registry(url)
+        registry = import_module("spotweld.images.registries.opening").open_registry(url)
         registry.prepare(())
     except SpotweldError as error:
         return Check(name, ok=False, required=True, what=str(error), todo=error.todo or f"explain: {error.code}")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from spotweld.cli.imagery import in_words
-from spotweld.images.happenings import Begun, Failed, Printed, Published, Ran
-from spotweld.images.predicting import Estimate, share
+from spotweld.images.builds.happenings import Begun, Failed, Printed, Published, Ran
+from spotweld.images.builds.predicting import Estimate, share
 from spotweld.values.durations import format_duration
 
 if TYPE_CHECKING:
-    from spotweld.images.happenings import Happening
+    from spotweld.images.builds.happenings import Happening
 
 _SHOWN = 80
 """Characters of the line that was printed last."""

@@ -18,16 +18,16 @@ from spotweld.checkpoint.events import EventFile
 from spotweld.cli.building import line_of
 from spotweld.cli.output import say
 from spotweld.errors import SpotweldError
-from spotweld.images.builders import choose_builder
-from spotweld.images.building import build
-from spotweld.images.happenings import Printed
-from spotweld.images.travelling import unpack
+from spotweld.images.builders.choosing import choose_builder
+from spotweld.images.builds.building import build
+from spotweld.images.builds.happenings import Printed
+from spotweld.images.builds.travelling import unpack
 from spotweld.runs.reports import EX_TEMPFAIL
 from spotweld.store.opening import open_store
 from spotweld.values import environment
 
 if TYPE_CHECKING:
-    from spotweld.images.happenings import Happening
+    from spotweld.images.builds.happenings import Happening
 
 
 def main() -> None:

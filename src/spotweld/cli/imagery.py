@@ -14,9 +14,9 @@ from spotweld.values.durations import format_duration
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from spotweld.images.comparing import Layer
-    from spotweld.images.planning import Planned
-    from spotweld.images.predicting import Estimate
+    from spotweld.images.builds.comparing import Layer
+    from spotweld.images.builds.planning import Planned
+    from spotweld.images.builds.predicting import Estimate
     from spotweld.project.nouns import Project
 
 _SHOWN = 12

@@ -79,7 +79,7 @@ def _build(project: Project, images: list[str], progress: str, *, yes: bool) -> 
     if not images:
         return
     from spotweld.cli.build import bring, plan_words  # noqa: PLC0415 - only jobs in images of the project need it
-    from spotweld.images.freshness import standings  # noqa: PLC0415 - as above
+    from spotweld.images.builds.freshness import standings  # noqa: PLC0415 - as above
 
     known = standings(project, images)
     if all(standing.is_published for standing in known):

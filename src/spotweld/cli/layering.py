@@ -10,13 +10,13 @@ import msgspec
 
 from spotweld.cli.imagery import in_words, layer_lines, short_place
 from spotweld.cli.output import print_json, say
-from spotweld.images.comparing import Layer, layers, nearest_build, past_layers
-from spotweld.images.freshness import Standing, standings
-from spotweld.images.planning import REMEMBERED
-from spotweld.images.predicting import total
-from spotweld.images.rates import rates
-from spotweld.images.records import builds
-from spotweld.images.texts import lines_changed
+from spotweld.images.builds.comparing import Layer, layers, nearest_build, past_layers
+from spotweld.images.builds.freshness import Standing, standings
+from spotweld.images.builds.planning import REMEMBERED
+from spotweld.images.builds.predicting import total
+from spotweld.images.builds.rates import rates
+from spotweld.images.builds.records import builds
+from spotweld.images.builds.texts import lines_changed
 from spotweld.report.words import count
 from spotweld.store.opening import open_store
 from spotweld.values.durations import format_duration
@@ -24,8 +24,8 @@ from spotweld.values.durations import format_duration
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from spotweld.images.preimages import Preimage
-    from spotweld.images.records import Build
+    from spotweld.images.builds.records import Build
+    from spotweld.images.steps.preimages import Preimage
     from spotweld.project.nouns import Project
     from spotweld.store.objects import Objects
 

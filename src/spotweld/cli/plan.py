@@ -117,7 +117,7 @@ def command(
     wanted = images_of(project, job_name)
     if wanted:
         from spotweld.cli.build import show_plan  # noqa: PLC0415 - only jobs in images of the project need it
-        from spotweld.images.freshness import standings  # noqa: PLC0415 - as above
+        from spotweld.images.builds.freshness import standings  # noqa: PLC0415 - as above
 
         known = standings(project, wanted)
         if not all(standing.is_published for standing in known):

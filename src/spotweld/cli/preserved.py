@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from spotweld.images.lifetimes import Staying
+from spotweld.images.lifetimes.deciding import Staying
 from spotweld.project.urls import store_folder
 from spotweld.runs.drive import log_path
 

@@ -13,9 +13,9 @@ from spotweld.cli.imagery import short_place
 from spotweld.cli.launch import watch_to_its_end
 from spotweld.cli.output import print_json, say, say_changed
 from spotweld.cli.parts import Known, open_log
-from spotweld.images.freshness import standings
-from spotweld.images.happenings import built_of
-from spotweld.images.planning import plan_images
+from spotweld.images.builds.freshness import standings
+from spotweld.images.builds.happenings import built_of
+from spotweld.images.builds.planning import plan_images
 from spotweld.placement.cheapest import CheapestSpot
 from spotweld.placement.policy import Rent
 from spotweld.providers.opening import open_provider
@@ -30,7 +30,7 @@ from spotweld.values.money import format_money
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from spotweld.images.freshness import Standing
+    from spotweld.images.builds.freshness import Standing
     from spotweld.placement.policy import Wait
     from spotweld.project.nouns import Project
 

@@ -9,7 +9,7 @@ import click
 
 from spotweld.cli.output import print_json, say, say_changed, styled
 from spotweld.cli.session import json_option, open_project, store_option
-from spotweld.images.settling import Step, settle
+from spotweld.images.lifetimes.settling import Step, settle
 from spotweld.store.opening import open_store
 
 if TYPE_CHECKING:

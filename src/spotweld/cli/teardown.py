@@ -12,7 +12,7 @@ from spotweld.cli.parts import confirmed, open_log
 from spotweld.cli.preserved import preserved
 from spotweld.cli.session import json_option, open_project, store_option
 from spotweld.errors import LeftBehind, UsageError
-from spotweld.images.lifetimes import plan
+from spotweld.images.lifetimes.deciding import plan
 from spotweld.project.words import quoted
 from spotweld.providers.opening import open_provider
 from spotweld.runs.drive import log_path
@@ -26,7 +26,7 @@ from spotweld.values.sizes import format_size
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from spotweld.images.lifetimes import Plan, Staying
+    from spotweld.images.lifetimes.deciding import Plan, Staying
 
 _PATIENCE = 120.0
 """Seconds that cancelled runs may take to save their state and end."""

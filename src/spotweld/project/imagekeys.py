@@ -22,7 +22,7 @@ REFERENCE = (
     rf"(?:(?={_HOST_COMES}){_HOST}/|(?!{_HOST_COMES})){_PART}(?:/{_PART})*"
     rf"(?::[a-zA-Z0-9_][a-zA-Z0-9_.-]{{0,127}})?(?:@(?:{_DIGEST}))?"
 )
-"""The form of an image's name, ``[HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]``: what ``spotweld.images.references`` reads.
+"""The form of an image's name, ``[HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]``: what ``references`` reads.
 
 The images' room is above this one, and the JSON Schema needs a pattern. A test holds the two together.
 """

@@ -136,7 +136,7 @@ class Image(msgspec.Struct, frozen=True):
 
 
 class Registries(msgspec.Struct, frozen=True):
-    """Where images live, by their lifetime: URLs as ``spotweld.images.opening.open_registry`` takes them."""
+    """Where images live, by their lifetime: URLs as ``spotweld.images.registries.opening.open_registry`` takes them."""
 
     persistent: str = "oci:.spotweld/images/persistent"
     """``oci:`` URLs are absolute once the file is read."""

@@ -50,7 +50,7 @@ from spotweld.values import environment
 if TYPE_CHECKING:
     from types import FrameType
 
-    from spotweld.images.rooting import Container
+    from spotweld.images.containers.rooting import Container
     from spotweld.runs.keeping import Keeper
     from spotweld.store.objects import Objects
 

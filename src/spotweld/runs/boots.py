@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from spotweld.errors import ImageError
-from spotweld.images.credentials import find_credentials
-from spotweld.images.rooting import ALONE
+from spotweld.images.containers.rooting import ALONE
+from spotweld.images.registries.credentials import find_credentials
 from spotweld.providers.provider import Boot
 from spotweld.values import environment
 

@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from spotweld.errors import UsageError
-from spotweld.images.travelling import pack
+from spotweld.images.builds.travelling import pack
 from spotweld.placement.policy import Observation
 from spotweld.project.nouns import Job, Retry, RetryOn
 from spotweld.providers.local.zones import PROVIDER

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from spotweld.images.pinning import Pinned
+from spotweld.images.containers.pinning import Pinned
 from spotweld.project.nouns import Job, LocalProvider, PlacementRules
 from spotweld.values.money import Money
 from spotweld.values.offers import Offer

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from spotweld.checkpoint import events
 from spotweld.checkpoint.events import EventFile
 from spotweld.errors import RegistryUnavailable
-from spotweld.images.containers import check_here, prepare
-from spotweld.images.copying import Phase
+from spotweld.images.containers.preparing import check_here, prepare
+from spotweld.images.registries.copying import Phase
 from spotweld.project.urls import store_folder
 from spotweld.runs.courier import say
 from spotweld.values import environment
@@ -18,9 +18,9 @@ from spotweld.values import environment
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from spotweld.images.copying import Progress
-    from spotweld.images.pinning import Pinned
-    from spotweld.images.rooting import Container
+    from spotweld.images.containers.pinning import Pinned
+    from spotweld.images.containers.rooting import Container
+    from spotweld.images.registries.copying import Progress
     from spotweld.runs.reports import Spec
 
 _PATIENCE = 300.0

@@ -12,8 +12,8 @@ import msgspec
 
 from spotweld.checkpoint.format import RUN_NAME
 from spotweld.errors import UsageError
-from spotweld.images.containers import check_here
-from spotweld.images.pinning import Pinned, resolve_image
+from spotweld.images.containers.pinning import Pinned, resolve_image
+from spotweld.images.containers.preparing import check_here
 from spotweld.placement.policy import Observation, Rent, Wait
 from spotweld.project.nouns import Job, LocalProvider, PlacementRules
 from spotweld.project.words import quoted

@@ -10,7 +10,7 @@ from enum import StrEnum
 import msgspec
 
 from spotweld.checkpoint.hazard import Hazard
-from spotweld.images.pinning import Pinned
+from spotweld.images.containers.pinning import Pinned
 from spotweld.project.nouns import CheckpointPolicy
 
 EX_TEMPFAIL = 75

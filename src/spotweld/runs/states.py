@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from spotweld.errors import IllegalTransition
-from spotweld.images.pinning import Pinned
+from spotweld.images.containers.pinning import Pinned
 from spotweld.project.nouns import Job, LocalProvider, PlacementRules
 from spotweld.runs.events import (
     AttemptEnded,

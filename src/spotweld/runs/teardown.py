@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from spotweld.errors import ProviderError, TeardownRefused, UsageError
-from spotweld.images.lifetimes import Plan, Survey, Unseen, plan, uses_image
-from spotweld.images.naming import repository_of
-from spotweld.images.opening import open_registry
-from spotweld.images.surveying import survey
-from spotweld.images.tearing import Removed, remove
+from spotweld.images.builds.naming import repository_of
+from spotweld.images.lifetimes.deciding import Plan, Survey, Unseen, plan, uses_image
+from spotweld.images.lifetimes.surveying import survey
+from spotweld.images.lifetimes.tearing import Removed, remove
+from spotweld.images.registries.opening import open_registry
 from spotweld.project.words import nearest, quoted
 from spotweld.providers.provider import Machine
 from spotweld.runs.uses import active, machines, states, strangers, uses
@@ -20,8 +20,8 @@ from spotweld.runs.uses import active, machines, states, strangers, uses
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from spotweld.images.lifetimes import Going
-    from spotweld.images.surveying import Open
+    from spotweld.images.lifetimes.deciding import Going
+    from spotweld.images.lifetimes.surveying import Open
     from spotweld.project.nouns import Project
     from spotweld.providers.provider import Provider
     from spotweld.runs.log import EventLog

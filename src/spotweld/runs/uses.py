@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from spotweld.errors import NotFound, TeardownRefused
-from spotweld.images.lifetimes import ANY, Use
+from spotweld.images.lifetimes.deciding import ANY, Use
 from spotweld.providers.opening import open_provider
 from spotweld.providers.provider import Machine, MachineState
 from spotweld.runs.drive import ensure_driven, log_path

@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 from tests.images.builders.rigs import Machine
 
-from spotweld.images import buildkit
-from spotweld.images.builder import Solve, Step
+from spotweld.images.builders import buildkit
+from spotweld.images.builders.builder import Solve, Step
 
 _BUILDAH = re.compile(r"(?:\[\d+/\d+\] )?STEP \d+/\d+: (.*)")
 _BUILDKIT = re.compile(r'\s*"name": "\[.* \d+/\d+\] (.*)",')

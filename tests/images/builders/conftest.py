@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.images.builders.rigs import KINDS, Counter, Machine, machine, make_base
 
-from spotweld.images.builder import Solve
+from spotweld.images.builders.builder import Solve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -20,21 +20,21 @@ from typing import TYPE_CHECKING, Self
 
 import msgspec
 
-from spotweld.images.buildah import Buildah
-from spotweld.images.builder import Solve
-from spotweld.images.buildkit import BuildKit, ladder_of
-from spotweld.images.context import Context
-from spotweld.images.dockerfile import parse
-from spotweld.images.ignore import read
-from spotweld.images.keys import references, step_keys
-from spotweld.images.ladder import salt_of, stages
-from spotweld.images.opening import open_registry
-from spotweld.images.restocking import unfindable
+from spotweld.images.builders.buildah import Buildah
+from spotweld.images.builders.builder import Solve
+from spotweld.images.builders.buildkit import BuildKit, ladder_of
+from spotweld.images.builders.ladder import salt_of, stages
+from spotweld.images.builders.restocking import unfindable
+from spotweld.images.dockerfiles.dockerfile import parse
+from spotweld.images.dockerfiles.ignore import read
+from spotweld.images.registries.opening import open_registry
+from spotweld.images.steps.context import Context
+from spotweld.images.steps.keys import references, step_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from spotweld.images.builder import Builder
+    from spotweld.images.builders.builder import Builder
 
 KINDS = ("buildah", "buildkit")
 DOCKER = Path(os.environ.get("SPOTWELD_DOCKER", Path(__file__).parents[3] / ".venv" / "docker")) / "bin"

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spotweld.images.archive import EVERYTHING, pack, reach, served
-from spotweld.images.context import Context
-from spotweld.images.dockerfile import parse
-from spotweld.images.ignore import Ignore
+from spotweld.images.builders.archive import EVERYTHING, pack, reach, served
+from spotweld.images.dockerfiles.dockerfile import parse
+from spotweld.images.dockerfiles.ignore import Ignore
+from spotweld.images.steps.context import Context
 
 if TYPE_CHECKING:
     from pathlib import Path

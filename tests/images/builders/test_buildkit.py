@@ -8,7 +8,7 @@ import pytest
 from tests.images.builders.rigs import machine
 
 from spotweld.errors import BuilderUnavailable
-from spotweld.images.builder import Outcome
+from spotweld.images.builders.builder import Outcome
 
 if TYPE_CHECKING:
     from pathlib import Path

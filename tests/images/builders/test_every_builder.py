@@ -12,9 +12,9 @@ from tests.images.builders.rigs import FILES, NAMES, Counter, keyed, until_durab
 from tests.images.servers import docker_registry
 
 from spotweld.errors import BuilderUnavailable, BuildFailed, CacheUnsaved
-from spotweld.images.buildah import mounts_below
-from spotweld.images.builder import Outcome, Solve, Step
-from spotweld.images.dockerfile import parse
+from spotweld.images.builders.buildah import mounts_below
+from spotweld.images.builders.builder import Outcome, Solve, Step
+from spotweld.images.dockerfiles.dockerfile import parse
 
 if TYPE_CHECKING:
     from pathlib import Path

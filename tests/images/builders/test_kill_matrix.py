@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tests.images.builders.rigs import Machine
 
-    from spotweld.images.builder import Solve
+    from spotweld.images.builders.builder import Solve
 
 Fresh = "Callable[[], Machine]"
 Project = "Callable[..., Solve]"

@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spotweld.errors import BuilderUnavailable, DockerfileError
-from spotweld.images.buildah import Reading, mounts_below
-from spotweld.images.builder import Outcome, Step, ignore
-from spotweld.images.climbing import Climber
-from spotweld.images.commands import follow
-from spotweld.images.dockerfile import parse
-from spotweld.images.ladder import Rung, rungs, stages
-from spotweld.images.restocking import unfindable
-from spotweld.images.vertices import Progress, Vertex
+from spotweld.images.builders.buildah import Reading, mounts_below
+from spotweld.images.builders.builder import Outcome, Step, ignore
+from spotweld.images.builders.climbing import Climber
+from spotweld.images.builders.commands import follow
+from spotweld.images.builders.ladder import Rung, rungs, stages
+from spotweld.images.builders.restocking import unfindable
+from spotweld.images.builders.vertices import Progress, Vertex
+from spotweld.images.dockerfiles.dockerfile import parse
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.images.builders.rigs import until_durable
+from tests.images.caches.test_caches import built, contents_of
 from tests.images.samples import at
-from tests.images.test_caches import built, contents_of
 
 from spotweld.errors import CacheUnfetched
-from spotweld.images.buildah import Buildah
-from spotweld.images.builder import Outcome, Solve
-from spotweld.images.cachelooking import cached_steps
-from spotweld.images.caches import busted
-from spotweld.images.cachework import cut
-from spotweld.images.copying import copy, verify
-from spotweld.images.layouts import Layout
-from spotweld.images.serving import reachable
-from spotweld.images.warming import Storage, ids, warm
+from spotweld.images.builders.buildah import Buildah
+from spotweld.images.builders.builder import Outcome, Solve
+from spotweld.images.caches.deciding import busted
+from spotweld.images.caches.doing import cut
+from spotweld.images.caches.looking import cached_steps
+from spotweld.images.caches.warming import Storage, ids, warm
+from spotweld.images.registries.copying import copy, verify
+from spotweld.images.registries.layouts import Layout
+from spotweld.images.registries.serving import reachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,0 +1,102 @@
+"""Which images the names in a Dockerfile mean now, by digest.
+
+A name may mean an image of the project, one of a registry, or, with a digest in it, itself. Parsers (``# syntax``) and
+files behind URLs are not looked up: a key has their names.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from spotweld.errors import BaseUnresolved, ImageError, UsageError
+from spotweld.images.registries.opening import open_registry
+from spotweld.images.registries.references import parse_reference
+from spotweld.values.digests import Digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from spotweld.images.dockerfiles.dockerfile import Dockerfile
+    from spotweld.images.registries.registry import Registry
+    from spotweld.images.steps.preimages import Reference
+
+
+class Pinned(msgspec.Struct, frozen=True):
+    """What a name means now.
+
+    Attributes:
+        identity: what goes into keys. Of an image of another registry, its manifest's digest; of one of the project,
+            its configuration's, which labels do not change.
+        registry: the URL where it lies.
+        repository: its repository there.
+        digest: of its manifest.
+    """
+
+    identity: Digest
+    registry: str
+    repository: str
+    digest: Digest
+
+
+class Registries:
+    """Registries that are opened once, by URL.
+
+    Args:
+        opening: opens one.
+    """
+
+    def __init__(self, opening: Callable[[str], Registry] = open_registry) -> None:
+        self._opening = opening
+        self._open: dict[str, Registry] = {}
+
+    def __getitem__(self, url: str) -> Registry:
+        found = self._open.get(url)
+        if found is None:
+            found = self._open.setdefault(url, self._opening(url))
+        return found
+
+
+def resolve(
+    references: Iterable[Reference], known: Mapping[str, Pinned], registries: Registries, document: Dockerfile
+) -> dict[str, Pinned]:
+    """What every image among the references means; those with a digest are not asked for.
+
+    Args:
+        references: of a Dockerfile.
+        known: the names that mean images of the project.
+        registries: where to look the others up.
+        document: the Dockerfile, for errors.
+
+    Raises:
+        BaseUnresolved: a name means nothing, or its registry does not answer.
+    """
+    found: dict[str, Pinned] = {}
+    for reference in references:
+        name = reference.name
+        if reference.kind == "image" and name not in found:
+            found[name] = known[name] if name in known else _look_up(name, registries, document)
+    return found
+
+
+def _look_up(name: str, registries: Registries, document: Dockerfile) -> Pinned:
+    file, line = document.file, _line_of(name, document)
+    what = f"nobody knows which image {name!r} is now"
+    try:
+        full = parse_reference(name).full()
+        if full.digest:
+            return Pinned(full.digest, full.host, full.repository, full.digest)
+        digest = registries[full.host].resolve(full.repository, full.name)
+    except (ImageError, UsageError) as error:
+        raise BaseUnresolved(what, str(error), error.todo, file=file, line=line) from error
+    if digest is None:
+        todo = "look at its spelling; if it is an image of this project, name it in 'bases' of the image"
+        raise BaseUnresolved(what, f"{full.host} has no {full.repository}:{full.name}", todo, file=file, line=line)
+    return Pinned(digest, full.host, full.repository, digest)
+
+
+def _line_of(name: str, document: Dockerfile) -> int:
+    """Where the name stands; 0: nowhere as it is, since it is put together from arguments."""
+    every = (one for stage in document.stages for one in stage.instructions)
+    return next((one.line for one in every if name in one.text), 0)

@@ -1,0 +1,102 @@
+"""Cached steps in buildah's storage on this machine: fetched before a build needs them, or forgotten with the cache.
+
+BuildKit has nothing of the kind: its daemon fetches what it needs, when it needs it.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spotweld.errors import CacheUnfetched, ImageDamaged, ImageNotFound
+from spotweld.images.builders.buildah import Buildah
+from spotweld.images.builders.builder import Solve, ignore
+from spotweld.images.builders.commands import follow
+from spotweld.images.registries.manifests import DOCKER_LIST, OCI_INDEX, blobs
+from spotweld.images.registries.serving import reachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from spotweld.images.caches.deciding import Cached
+    from spotweld.images.registries.registry import Registry
+
+
+class Storage(Buildah):
+    """Buildah's storage.
+
+    Args:
+        folder: the one that builds use.
+    """
+
+    def fetch(self, references: Sequence[str], tell: Callable[[int, int], None]) -> None:
+        """Pull images, so that a build finds them without a registry.
+
+        Raises:
+            CacheUnfetched: one could not be pulled; those before it are there.
+        """
+        with self._machine(_solve(references[0])) as (env, hold):
+            run = functools.partial(follow, env=env, alone=True, hold=hold)
+            for done, reference in enumerate(references):
+                tell(done, len(references))
+                ended = run(self._argv(["pull", "--quiet", reference]), ignore)
+                if ended.status != 0:
+                    todo = "What came before it is here; mend what is said there and try again."
+                    raise CacheUnfetched(f"{reference} could not be fetched", ended.words, todo)
+            tell(len(references), len(references))
+
+    def forget(self, ids: Iterable[str]) -> None:
+        """Remove images by what buildah calls them; those that are not there are no matter."""
+        with self._machine(_solve("")) as (env, hold):
+            listed: list[str] = []
+            run = functools.partial(follow, env=env, alone=True, hold=hold)
+            run(self._argv(["images", "--all", "--quiet", "--no-trunc"]), listed.append)
+            here = {line.removeprefix("sha256:") for line in listed}
+            for one in here & set(ids):
+                run(self._argv(["rmi", "--force", one]), ignore)
+
+
+def warm(
+    registry: Registry, repository: str, steps: Iterable[Cached], storage: Storage, tell: Callable[[int, int], None]
+) -> int:
+    """Fetch an image's cached steps into this machine's storage, the oldest first; how many there were.
+
+    Args:
+        registry: where they are.
+        repository: of the cache.
+        steps: what is cached.
+        storage: where to.
+        tell: hears how many steps of how many are there.
+
+    Raises:
+        CacheUnfetched: one could not be fetched.
+    """
+    wanted = {one.digest: one.tag for one in steps if one.digest and not _is_buildkits(registry, repository, one.tag)}
+    with reachable(registry) as host:
+        references = [f"{host}/{repository}:{tag}" for tag in reversed(wanted.values())]
+        if references:
+            storage.fetch(references, tell)
+    return len(references)
+
+
+def ids(registry: Registry, repository: str, tags: Iterable[str]) -> tuple[str, ...]:
+    """What buildah calls these cached steps where it has made or fetched them: the digest of an image's config."""
+    found = []
+    for tag in tags:
+        try:
+            manifest = registry.manifest(repository, tag)
+        except (ImageDamaged, ImageNotFound):
+            continue
+        if manifest.media_type not in {OCI_INDEX, DOCKER_LIST}:
+            found += [part.digest.partition(":")[2] for part in blobs(manifest)[:1]]
+    return tuple(found)
+
+
+def _is_buildkits(registry: Registry, repository: str, tag: str) -> bool:
+    return registry.manifest(repository, tag).media_type in {OCI_INDEX, DOCKER_LIST}
+
+
+def _solve(reference: str) -> Solve:
+    """What tells buildah how to speak with the registry of a reference."""
+    return Solve(Path(), Path("/dev/null"), reference.rpartition(":")[0])

@@ -1,0 +1,1 @@
+"""What lasts: setting up, tearing down, and old builds that go."""

@@ -1,0 +1,180 @@
+"""What a project has in its registries, found by name, by record and by label; whoever was killed left one of these."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from spotweld.errors import (
+    ImageError,
+    ImageNotFound,
+    ImageRecordUnreadable,
+    RegistryRefused,
+    RegistryUnavailable,
+    UsageError,
+)
+from spotweld.images.builds.naming import cache_of, repository_of
+from spotweld.images.builds.records import Kept, builds, images, read_kept
+from spotweld.images.lifetimes.deciding import PROJECT_LABEL, Contents, Survey, Tag, Unseen
+from spotweld.images.registries.manifests import blobs, children, labels
+from spotweld.images.registries.opening import open_registry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import TypeAlias
+
+    from spotweld.images.registries.registry import Registry
+    from spotweld.project.nouns import Project
+    from spotweld.store.objects import Objects
+    from spotweld.values.digests import Digest
+
+    Open: TypeAlias = Callable[[str], Registry]
+    Homes: TypeAlias = dict[str, dict[str, str]]
+
+
+def survey(project: Project, objects: Objects, opening: Open = open_registry) -> Survey:
+    """Look for everything that the project has in registries.
+
+    Args:
+        project: its file says which registries to look into, besides those that the records name.
+        objects: its store.
+        opening: opens a registry.
+
+    Raises:
+        Unavailable: the store does not answer. A registry that does not is among ``unseen``.
+    """
+    unseen: list[Unseen] = []
+    found: list[Contents] = []
+    registries = project.registries
+    ours = {url: _canonical(url, opening) for url in (registries.persistent, registries.ephemeral)}
+    at_home = replace(registries, persistent=ours[registries.persistent], ephemeral=ours[registries.ephemeral])
+    kept = recorded(project.name, objects, opening)
+    for url, repositories in _homes(project, objects, kept, opening, tuple(ours.values())).items():
+        try:
+            registry = opening(url)
+            found += _look(registry, project.name, repositories)
+        except (ImageError, UsageError) as error:
+            unseen.append(Unseen(url, str(error), error.todo))
+    return Survey(replace(project, registries=at_home), tuple(found), kept, tuple(unseen))
+
+
+def recorded(project: str, objects: Objects, opening: Open = open_registry) -> dict[str, Kept | None]:
+    """What the store says of each of the project's images; None: it says something that cannot be read."""
+    found: dict[str, Kept | None] = {}
+    for name in images(objects):
+        try:
+            kept = read_kept(objects, name)
+        except ImageRecordUnreadable:
+            found[name] = None
+            continue
+        if kept is not None and kept.project == project:
+            found[name] = replace(kept, registry=_canonical(kept.registry, opening))
+    return found
+
+
+def parts(registry: Registry, repository: str, name: str) -> Iterator[tuple[Digest, int]]:
+    """Everything that an image consists of, for all of its platforms: digests, with the bytes of each.
+
+    Raises:
+        ImageNotFound: there is no such image.
+        ImageDamaged: its manifest cannot be read.
+    """
+    manifest = registry.manifest(repository, name)
+    yield manifest.digest, len(manifest.data)
+    for part in blobs(manifest):
+        yield part.digest, part.size
+    for part in children(manifest):
+        yield part.digest, part.size
+        # One platform may have been copied alone, and a cache may name blobs as if they were manifests.
+        try:
+            yield from parts(registry, repository, part.digest)
+        except ImageError as error:
+            _bear(error)
+
+
+def _homes(
+    project: Project, objects: Objects, kept: dict[str, Kept | None], opening: Open, urls: tuple[str, ...]
+) -> Homes:
+    """Where images of the project may be: by registry and repository, the image's name."""
+    homes: Homes = defaultdict(dict)
+    prefix = repository_of(project.name, "")
+    names = {*project.images, *kept}
+    for name in images(objects):
+        for build in builds(objects, name, unfinished=True):
+            if build.repository.startswith(prefix):
+                names.add(name)
+                homes[_canonical(build.registry, opening)][build.repository] = name
+    for url in urls:
+        homes[url] |= {repository_of(project.name, name): name for name in names}
+    for record in kept.values():
+        if record is not None:
+            homes[record.registry][record.repository] = record.image
+    return homes
+
+
+def _look(registry: Registry, project: str, repositories: dict[str, str]) -> Iterator[Contents]:
+    known = dict(repositories)
+    prefix = repository_of(project, "")
+    for name in _catalogue(registry):
+        # An image of that name has no slash, so there is at most the one of its cache.
+        image = name.removeprefix(prefix).removesuffix(cache_of(""))
+        if name.startswith(prefix) and "/" not in image:
+            known.setdefault(prefix + image, image)
+    for repository, image in sorted(known.items()):
+        contents = _contents(registry, repository, image)
+        named = repository in repositories or any(tag.labels.get(PROJECT_LABEL) == project for tag in contents.tags)
+        if named or contents.cache:
+            yield replace(contents, is_known=named)
+
+
+def _contents(registry: Registry, repository: str, image: str) -> Contents:
+    sizes: dict[Digest, int] = {}
+    whole = True
+    tags = [_tag(registry, repository, name) for name in registry.tags(repository)]
+    cache = registry.tags(cache_of(repository))
+    places = [(repository, tag.name) for tag in tags] + [(cache_of(repository), name) for name in cache]
+    for where, name in places:
+        try:
+            sizes.update(parts(registry, where, name))
+        except ImageError as error:
+            _bear(error)
+            whole = False
+    size = sum(sizes.values()) if whole else None
+    return Contents(image, registry.url, repository, tuple(tags), cache, size)
+
+
+def _tag(registry: Registry, repository: str, name: str) -> Tag:
+    try:
+        manifest = registry.manifest(repository, name)
+    except ImageError as error:
+        _bear(error)
+        return Tag(name, None)
+    return Tag(name, manifest.digest, labels(manifest))
+
+
+def _bear(error: ImageError) -> None:
+    """Go on where an image is damaged or gone; not where nobody knows, lest a label is taken to be missing.
+
+    Raises:
+        RegistryUnavailable, RegistryRefused: nobody knows.
+    """
+    if isinstance(error, (RegistryRefused, RegistryUnavailable)):
+        raise error
+
+
+def _catalogue(registry: Registry) -> tuple[str, ...]:
+    """All repositories, where the registry tells; many show them to nobody."""
+    try:
+        return registry.repositories()
+    except (ImageNotFound, RegistryRefused):
+        return ()
+
+
+def _canonical(url: str, opening: Open) -> str:
+    """A registry's URL as the registry itself writes it."""
+    try:
+        return opening(url).url
+    except UsageError:
+        return url

@@ -1,0 +1,1 @@
+"""Where images are kept: folders and servers behind one seam, and moving images between them."""

@@ -1,0 +1,351 @@
+"""A registry server: the distribution API, version 2.
+
+https://github.com/opencontainers/distribution-spec/blob/main/spec.md. Two things that it does not have are made up
+for: a condition on moving a tag (compared just before), and, in many servers, the deletion of one tag among several of
+an image (see `Distribution.delete`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from http.client import HTTPException, HTTPResponse
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlencode
+
+from spotweld.errors import ImageError, ImageNotFound, RegistryFull, RegistryRefused, RegistryUnavailable
+from spotweld.images.registries.distribution_client import ATTEMPTS, Client
+from spotweld.images.registries.manifests import (
+    KINDS,
+    OCI_CONFIG,
+    OCI_MANIFEST,
+    checked,
+    digest_of,
+    manifest_of,
+    read_manifest,
+)
+from spotweld.images.registries.references import is_digest
+from spotweld.images.registries.refusals import Answer, refusal, unreachable
+from spotweld.images.registries.registry import Registry, check_expected
+from spotweld.values.digests import Digest
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+    from spotweld.images.registries.manifests import Manifest
+    from spotweld.images.registries.registry import Expected
+
+CHUNK = 16 * 2**20
+"""Bytes sent in one request, and so what a broken connection costs at most."""
+_PIECE = 2**20
+_LOOKS = 8
+"""Times that a tag is deleted before it is given up."""
+_ACCEPT = {"Accept": ", ".join(KINDS)}
+_BINARY = {"Content-Type": "application/octet-stream"}
+
+
+class Distribution(Registry):
+    """The images in one server.
+
+    Args:
+        client: talks to it.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self.url = client.base
+        self._client = client
+
+    def prepare(self, repositories: Collection[str]) -> bool:
+        """See `Registry`. Each repository gets an upload that is given up at once, of which nothing stays."""
+        answer = self._client.ask("GET", "/v2/", "")
+        if answer.status == 404:
+            todo = "Look at the host and the port; a path in front of /v2/ cannot be used."
+            raise RegistryRefused(f"{self.url} is no registry", "it does not know /v2/", todo)
+        self._expect(answer, 200, "use", "")
+        for repository in repositories:
+            answer = self._client.ask("POST", f"/v2/{repository}/blobs/uploads/", _push(repository))
+            self._expect(answer, 202, "push to", repository)
+            if "location" in answer.headers:
+                self._client.ask("DELETE", answer.headers["location"], _push(repository), attempts=1)
+        return False
+
+    def resolve(self, repository: str, name: str) -> Digest | None:
+        answer = self._client.ask("HEAD", _manifest(repository, name), _pull(repository), _ACCEPT)
+        if answer.status == 404:
+            return None
+        self._expect(answer, 200, "read", f"{repository}:{name}")
+        found = answer.headers.get("docker-content-digest", "")
+        # Some servers answer a HEAD without it; then the bytes tell.
+        return Digest(found) if is_digest(found) else self.manifest(repository, name).digest
+
+    def manifest(self, repository: str, name: str) -> Manifest:
+        answer = self._client.ask("GET", _manifest(repository, name), _pull(repository), _ACCEPT)
+        where = f"{self.url} ({repository}:{name})"
+        if answer.status == 404:
+            known = ", ".join(self.tags(repository)[:8]) or "none"
+            raise ImageNotFound(f"There is no image {repository}:{name} in {self.url}", f"its tags are: {known}")
+        self._expect(answer, 200, "read", f"{repository}:{name}")
+        wanted = name if is_digest(name) else answer.headers.get("docker-content-digest", "")
+        kind = answer.headers.get("content-type", "").partition(";")[0]
+        return read_manifest(answer.body, where, Digest(wanted) if is_digest(wanted) else None, kind)
+
+    def put_manifest(
+        self, repository: str, manifest: Manifest, tag: str | None = None, *, expected: Expected = None
+    ) -> None:
+        if tag is not None and expected is not None:
+            check_expected(self.url, repository, tag, expected, self.resolve(repository, tag))
+        target = _manifest(repository, tag or manifest.digest)
+        answer = self._client.ask(
+            "PUT", target, _push(repository), {"Content-Type": manifest.media_type}, manifest.data
+        )
+        self._expect(answer, 201, "push to", f"{repository}:{tag or manifest.digest}")
+
+    def blob_size(self, repository: str, digest: Digest) -> int | None:
+        answer = self._client.ask("HEAD", _blob(repository, digest), _pull(repository))
+        if answer.status in {301, 302, 303, 307, 308}:
+            with self._client.stream(_blob(repository, digest), _pull(repository), {"Range": "bytes=0-0"}) as found:
+                if isinstance(found, HTTPResponse):
+                    extent = found.getheader("Content-Range") or ""
+                    total = (
+                        extent.rpartition("/")[2] if found.status == 206 else found.getheader("Content-Length") or ""
+                    )
+                    return int(total) if total.isdecimal() else -1
+                answer = found
+        if answer.status == 404:
+            return None
+        self._expect(answer, 200, "read", repository)
+        return int(answer.headers.get("content-length", "-1"))
+
+    def read_blob(self, repository: str, digest: Digest) -> Iterator[bytes]:
+        done, failures = 0, 0
+        while True:
+            before = done
+            try:
+                for piece in self._read_from(repository, digest, done):
+                    done += len(piece)
+                    yield piece
+            except (OSError, HTTPException) as error:
+                failures = 1 if done > before else failures + 1
+                if failures == ATTEMPTS:
+                    raise unreachable(self.url, error) from error
+                self._client.sleep(0.5 * 2**failures)
+            else:
+                return
+
+    def write_blob(self, repository: str, digest: Digest, size: int, pieces: Iterable[bytes]) -> None:
+        upload = _Upload(self._client, self.url, repository)
+        whole = checked(pieces, digest, "what was to be pushed", size)
+        last = b""
+        for chunk in _chunks(whole, max(CHUNK, upload.smallest)):
+            if last:
+                upload.send(last)
+            last = chunk
+        upload.finish(last, digest)
+        if upload.lost and self.blob_size(repository, digest) is None:
+            raise upload.lost
+
+    def mount(self, repository: str, digest: Digest, source: str) -> bool:
+        query = urlencode({"mount": digest, "from": source})
+        scope = f"{_push(repository)} {_pull(source)}"
+        answer = self._client.ask("POST", f"/v2/{repository}/blobs/uploads/?{query}", scope)
+        if answer.status == 201:
+            return True
+        if answer.status == 202 and "location" in answer.headers:
+            self._client.ask("DELETE", answer.headers["location"], _push(repository), attempts=1)
+            return False
+        if answer.status == 404:
+            return False
+        raise refusal(answer, "push to", f"{self.url} ({repository})")
+
+    def tags(self, repository: str) -> tuple[str, ...]:
+        return tuple(sorted(set(self._pages(f"/v2/{repository}/tags/list?n=1000", _pull(repository), "tags"))))
+
+    def repositories(self) -> tuple[str, ...]:
+        return tuple(sorted(set(self._pages("/v2/_catalog?n=1000", "registry:catalog:*", "repositories"))))
+
+    def delete(self, repository: str, tag: str) -> None:
+        """See `Registry`.
+
+        Where the server cannot delete a tag by its name, only a manifest with all of its tags: one without other tags
+        is deleted so; with others, the tag is first moved to an empty image of its own, which is then deleted.
+
+        Raises:
+            TagMoved: somebody else moved the tag just then; it is theirs.
+        """
+        failure: RegistryUnavailable | None = None
+        for looks in range(_LOOKS):
+            digest = self.resolve(repository, tag)
+            if digest is None and tag not in self.tags(repository):
+                return
+            # While others write to the repository, docker-registry may delete the manifest and forget the tag, or fail.
+            try:
+                self._delete(repository, tag, digest)
+            except RegistryUnavailable as error:
+                failure = error
+            self._client.sleep(0.05 * looks)
+        why = f"{self.url} still lists it after {_LOOKS} deletions"
+        todo = "Try again when nobody else writes there."
+        raise failure or RegistryUnavailable(f"Cannot delete {repository}:{tag}", why, todo)
+
+    def collect(self, older: float) -> int:  # noqa: ARG002  the server's own matter
+        return 0
+
+    def _delete(self, repository: str, tag: str, digest: Digest | None) -> None:
+        scope = f"repository:{repository}:pull,push,delete"
+        answer = self._client.ask("DELETE", _manifest(repository, tag), scope)
+        if answer.status in {200, 202}:
+            return
+        if answer.status not in {400, 404, 405}:
+            raise refusal(answer, "delete from", f"{self.url} ({repository}:{tag})")
+        others = (other for other in self.tags(repository) if other != tag)
+        if digest is None or any(self.resolve(repository, other) == digest for other in others):
+            digest = self._put_aside(repository, tag, digest or "absent")
+        answer = self._client.ask("DELETE", _manifest(repository, digest), scope)
+        if answer.status != 404:
+            self._expect(answer, 202, "delete from", f"{repository}:{tag}")
+
+    def _put_aside(self, repository: str, tag: str, expected: Expected) -> Digest:
+        """Move a tag to an image that nobody else names."""
+        # A blob of its own: docker-registry can lose one that several writers send at the same moment.
+        config = json.dumps({"com.spotweld.deleted": f"{tag} {uuid.uuid4()}"}).encode()
+        name = digest_of(config)
+        self.write_blob(repository, name, len(config), [config])
+        part = {"mediaType": OCI_CONFIG, "digest": name, "size": len(config)}
+        body = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": part, "layers": []}
+        empty = manifest_of(body)
+        self.put_manifest(repository, empty, tag, expected=expected)
+        return empty.digest
+
+    def _read_from(self, repository: str, digest: Digest, start: int) -> Iterator[bytes]:
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        with self._client.stream(_blob(repository, digest), _pull(repository), headers) as found:
+            if isinstance(found, Answer):
+                if found.status == 404:
+                    raise ImageNotFound(f"There is no blob {digest} in {self.url}", f"{repository} needs it")
+                if found.status == 416 and start:
+                    return  # all was there when the connection broke
+                if found.status >= 500:
+                    raise HTTPException(f"HTTP {found.status}")
+                raise refusal(found, "read", f"{self.url} ({repository})")
+            skip = start if found.status == 200 else 0
+            while piece := found.read(_PIECE):
+                yield piece[skip:]
+                skip = max(0, skip - len(piece))
+            if found.length:
+                raise HTTPException(f"the connection broke with {found.length} bytes to come")
+
+    def _pages(self, target: str, scope: str, key: str) -> Iterator[str]:
+        while target:
+            answer = self._client.ask("GET", target, scope)
+            if answer.status == 404 and key == "tags":
+                return
+            self._expect(answer, 200, f"list the {key} of", "")
+            try:
+                yield from json.loads(answer.body)[key] or ()
+            except (ValueError, TypeError, KeyError) as error:
+                raise ImageError(f"Cannot understand the {key} that {self.url} lists", repr(error)) from error
+            further = re.match(r'<([^>]+)>\s*;\s*rel="?next', answer.headers.get("link", ""))
+            target = further[1] if further else ""
+
+    def _expect(self, answer: Answer, status: int, doing: str, name: str) -> None:
+        if answer.status != status:
+            raise refusal(answer, doing, f"{self.url} ({name})" if name else self.url)
+
+
+class _Upload:
+    """One blob on its way, in chunks; after a broken connection the server is asked how far it got."""
+
+    def __init__(self, client: Client, url: str, repository: str) -> None:
+        self._client, self._where, self._scope = client, f"{url} ({repository})", _push(repository)
+        answer = client.ask("POST", f"/v2/{repository}/blobs/uploads/", self._scope)
+        if answer.status != 202 or "location" not in answer.headers:
+            raise refusal(answer, "push to", self._where)
+        self._location = answer.headers["location"]
+        self._sent = 0
+        self.lost: ImageError | None = None
+        """Set where the server no longer knew the upload at its end: it may have been finished before."""
+        smallest = answer.headers.get("oci-chunk-min-length", "0")
+        self.smallest = int(smallest) if smallest.isdecimal() else 0
+
+    def send(self, chunk: bytes) -> None:
+        """Send the next bytes."""
+        end, failures = self._sent + len(chunk), 0
+        while self._sent < end:
+            rest = chunk[len(chunk) - (end - self._sent) :]
+            extent = {"Content-Range": f"{self._sent}-{end - 1}"}
+            before = self._sent
+            try:
+                answer = self._client.ask("PATCH", self._location, self._scope, _BINARY | extent, rest, attempts=1)
+            except RegistryUnavailable as error:
+                failure: ImageError = error
+            else:
+                if answer.status == 202:
+                    self._location, self._sent = answer.headers.get("location", self._location), end
+                    return
+                failure = refusal(answer, "push to", self._where)
+                if answer.status != 416 and not isinstance(failure, RegistryUnavailable):
+                    raise failure
+            failures += 1
+            if failures == ATTEMPTS:
+                raise failure
+            self._client.sleep(0.25 * 2**failures)
+            self._ask_how_far(failure, end)
+            failures = failures if self._sent == before else 0
+
+    def finish(self, last: bytes, digest: Digest) -> None:
+        """Send the last bytes, and have the whole taken for the blob ``digest``."""
+        target = f"{self._location}{'&' if '?' in self._location else '?'}{urlencode({'digest': digest})}"
+        headers = dict(_BINARY)
+        if self._sent:
+            headers["Content-Range"] = f"{self._sent}-{self._sent + len(last) - 1}"
+        answer = self._client.ask("PUT", target, self._scope, headers, last)
+        if answer.status in {404, 416}:
+            # After a broken connection the first try may have arrived whole.
+            self.lost = RegistryUnavailable(
+                f"Cannot push to {self._where}", f"the server has lost the upload (HTTP {answer.status})", "Try again."
+            )
+        elif answer.status != 201:
+            raise refusal(answer, "push to", self._where)
+
+    def _ask_how_far(self, failure: ImageError, end: int) -> None:
+        answer = self._client.ask("GET", self._location, self._scope)
+        if answer.status != 204 and isinstance(failure, RegistryFull):
+            raise failure
+        if answer.status != 204:
+            raise RegistryUnavailable(failure.what, f"{failure.why}; the upload is lost there", failure.todo)
+        self._location = answer.headers.get("location", self._location)
+        last = answer.headers.get("range", "").rpartition("-")[2]
+        # Nothing at all is told as 0-0, like the first byte alone; the chunk's start is never behind us.
+        there = int(last) + 1 if last.isdecimal() and int(last) > 0 else 0
+        if not self._sent <= there <= end:
+            raise RegistryUnavailable(failure.what, f"the server lost what had arrived ({failure.why})", "Try again.")
+        self._sent = there
+
+
+def _chunks(pieces: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """The same bytes in chunks of ``size``, the last one shorter."""
+    buffer = bytearray()
+    for piece in pieces:
+        buffer += piece
+        while len(buffer) >= size:
+            yield bytes(buffer[:size])
+            del buffer[:size]
+    if buffer:
+        yield bytes(buffer)
+
+
+def _manifest(repository: str, name: str) -> str:
+    return f"/v2/{repository}/manifests/{quote(name, safe=':')}"
+
+
+def _blob(repository: str, digest: Digest) -> str:
+    return f"/v2/{repository}/blobs/{digest}"
+
+
+def _pull(repository: str) -> str:
+    return f"repository:{repository}:pull"
+
+
+def _push(repository: str) -> str:
+    return f"repository:{repository}:pull,push"

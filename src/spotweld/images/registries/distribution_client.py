@@ -1,0 +1,274 @@
+"""Talking HTTP to a registry: credentials, redirects, patience, and what its refusals mean.
+
+https://distribution.github.io/distribution/spec/auth/token/ (tokens) and
+https://github.com/opencontainers/distribution-spec/blob/main/spec.md (errors). The user's credentials are sent to the
+registry itself and to the token server that it names, and to nobody else: a blob that lies elsewhere is fetched
+without them.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+import threading
+import time
+import urllib.request
+import weakref
+from contextlib import contextmanager, suppress
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode, urljoin, urlsplit
+
+import msgspec
+
+from spotweld.errors import ImageError, RegistryRefused, RegistryUnavailable
+from spotweld.images.registries.refusals import Answer, is_final, is_full, refusal, unreachable
+from spotweld.version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from spotweld.images.registries.credentials import Credentials
+
+ATTEMPTS = 4
+_LARGEST = 8 * 2**20
+"""Bytes of an answer that is no blob."""
+_HOPS = 6
+"""Requests for one blob, with those that are sent elsewhere and those that lack a token."""
+_REDIRECTS = (301, 302, 303, 307, 308)
+_AGAIN = (408, 425, 429, 500, 502, 503, 504)
+_LONGEST_PAUSE = 60.0
+_CHALLENGE = re.compile(r'([a-zA-Z_]+)=(?:"([^"]*)"|([^\s,"]+))')
+
+
+class _Token(msgspec.Struct, frozen=True):
+    token: str = ""
+    access_token: str = ""
+
+
+class Client:
+    """Requests to one registry, from any thread.
+
+    Args:
+        base: ``http://HOST[:PORT]`` or ``https://HOST[:PORT]``.
+        credentials: looks them up, when the registry first asks for them.
+        patience: seconds for connecting, and for any silence.
+        sleep: waits before a next attempt.
+    """
+
+    def __init__(
+        self,
+        base: str,
+        credentials: Callable[[], Credentials | None],
+        *,
+        patience: float = 60.0,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.base = base
+        self.sleep = sleep
+        self._credentials = credentials
+        self._patience = patience
+        self._lock = threading.Lock()
+        self._idle: dict[str, list[HTTPConnection]] = {}
+        self._authorizations: dict[str, str] = {}
+        weakref.finalize(self, _close, self._idle)
+
+    def ask(
+        self,
+        method: str,
+        target: str,
+        scope: str,
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+        attempts: int = ATTEMPTS,
+    ) -> Answer:
+        """The answer, whatever its status, but for one that asks for other credentials or for patience.
+
+        Args:
+            method: of HTTP.
+            target: a path with its query, or a whole URL.
+            scope: what the request needs a token for, such as ``repository:NAME:pull,push``; several with spaces.
+            headers: to send along.
+            body: to send along.
+            attempts: how often to try where the registry does not answer or is busy.
+
+        Raises:
+            RegistryUnavailable: it does not answer.
+            RegistryRefused: it asks for credentials that nobody has.
+        """
+        url = urljoin(self.base, target)
+        for left in reversed(range(attempts)):
+            pause = 0.5 * 2 ** (attempts - 1 - left)
+            try:
+                answer = self._authorized(method, url, scope, headers or {}, body)
+            except (OSError, HTTPException) as error:
+                if left == 0 or is_final(error):
+                    raise unreachable(self.base, error) from error
+            else:
+                if left == 0 or answer.status not in _AGAIN or is_full(answer):
+                    return answer
+                with suppress(ValueError):
+                    pause = min(max(pause, float(answer.headers.get("retry-after", ""))), _LONGEST_PAUSE)
+            self.sleep(pause)
+        raise AssertionError  # pragma: no cover  the last attempt returned or raised
+
+    @contextmanager
+    def stream(self, target: str, scope: str, headers: Mapping[str, str]) -> Iterator[HTTPResponse | Answer]:
+        """The answer to a GET, to be read inside the block; an ``Answer`` if it is not 200 or 206.
+
+        Raises:
+            OSError, HTTPException: the registry does not answer.
+        """
+        url = urljoin(self.base, target)
+        for left in reversed(range(_HOPS)):
+            sent = dict(headers)
+            if _origin(url) == self.base and (known := self._authorizations.get(scope)):
+                sent["Authorization"] = known
+            connection, response = self._send("GET", url, sent, b"")
+            try:
+                if response.status in {200, 206}:
+                    yield response
+                    return
+                answer = _read(response)
+            finally:
+                self._give_back(url, connection, response)
+            if left and answer.status in _REDIRECTS and "location" in answer.headers:
+                url = urljoin(url, answer.headers["location"])
+            elif left and answer.status == 401 and _origin(url) == self.base:
+                self._authorize(answer, scope, sent.get("Authorization"))
+            else:
+                yield answer
+                return
+
+    def _authorized(self, method: str, url: str, scope: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        ours = _origin(url) == self.base
+        for first in (True, False):
+            known = self._authorizations.get(scope) if ours else None
+            sent = {**headers, "Authorization": known} if known else dict(headers)
+            answer = self._exchange(method, url, sent, body)
+            if answer.status != 401 or not ours or not first:
+                break
+            self._authorize(answer, scope, known)
+        return answer
+
+    def _authorize(self, answer: Answer, scope: str, shown: str | None) -> None:
+        """Get what the registry asks for with a 401, other than what it has been shown.
+
+        Raises:
+            RegistryRefused: nobody has it.
+        """
+        challenge = answer.headers.get("www-authenticate", "")
+        kind, _, rest = challenge.partition(" ")
+        asked = {name.lower(): quoted or plain for name, quoted, plain in _CHALLENGE.findall(rest)}
+        credentials = self._credentials()
+        if kind.lower() == "bearer" and "realm" in asked:
+            value = "Bearer " + self._token(asked, scope, credentials)
+        elif credentials is None or kind.lower() != "basic":
+            raise refusal(answer, "use", self.base)
+        else:
+            value = credentials.basic
+        if value == shown:
+            raise refusal(answer, "use", self.base)
+        self._authorizations[scope] = value
+
+    def _token(self, asked: Mapping[str, str], scope: str, credentials: Credentials | None) -> str:
+        realm = asked["realm"]
+        if credentials and self.base.startswith("https:") and not realm.startswith("https:"):
+            why = f"it wants the credentials to be sent to {realm} in the clear"
+            raise RegistryRefused(f"{self.base} is not to be trusted", why, "Ask whoever runs the registry.")
+        wanted = [("service", asked["service"])] if "service" in asked else []
+        wanted += [("scope", part) for part in scope.split()]
+        if credentials and credentials.token:
+            wanted = [("service", asked.get("service", "")), ("scope", scope), ("grant_type", "refresh_token")]
+            wanted += [("client_id", "spotweld"), ("refresh_token", credentials.token)]
+            form = {"Content-Type": "application/x-www-form-urlencoded"}
+            answer = self._exchange("POST", realm, form, urlencode(wanted).encode())
+        else:
+            sent = {"Authorization": credentials.basic} if credentials else {}
+            answer = self._exchange("GET", f"{realm}{'&' if '?' in realm else '?'}{urlencode(wanted)}", sent, b"")
+        if answer.status != 200:
+            raise refusal(answer, "log in to", self.base)
+        try:
+            found = msgspec.json.decode(answer.body, type=_Token)
+        except msgspec.DecodeError as error:
+            raise ImageError(f"Cannot understand the token server {realm}", str(error)) from error
+        return found.token or found.access_token
+
+    def _exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        connection, response = self._send(method, url, headers, body)
+        try:
+            return _read(response)
+        finally:
+            self._give_back(url, connection, response)
+
+    def _send(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[HTTPConnection, HTTPResponse]:
+        sent = {"User-Agent": f"spotweld/{VERSION}", **headers}
+        if body or method in {"POST", "PUT", "PATCH"}:
+            sent["Content-Length"] = str(len(body))
+        parts = urlsplit(url)
+        path = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
+        while True:
+            connection, used = self._take(url)
+            try:
+                full = url if parts.scheme == "http" and connection.host != parts.hostname else path
+                connection.request(method, full, body=body or None, headers=sent)
+                return connection, connection.getresponse()
+            except BaseException as error:
+                connection.close()
+                # An idle connection that the other side has closed meanwhile says nothing about the registry. Only for
+                # a PATCH nobody knows what has arrived.
+                if not (used and method != "PATCH" and isinstance(error, (ConnectionError, HTTPException))):
+                    raise
+
+    def _take(self, url: str) -> tuple[HTTPConnection, bool]:
+        with self._lock:
+            if idle := self._idle.get(_origin(url)):
+                return idle.pop(), True
+        return _connection(url, self._patience), False
+
+    def _give_back(self, url: str, connection: HTTPConnection, response: HTTPResponse) -> None:
+        if response.isclosed() and connection.sock is not None:
+            with self._lock:
+                self._idle.setdefault(_origin(url), []).append(connection)
+        else:
+            connection.close()
+
+
+def _close(idle: dict[str, list[HTTPConnection]]) -> None:
+    for connections in idle.values():
+        for connection in connections:
+            connection.close()
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _connection(url: str, patience: float) -> HTTPConnection:
+    """A connection to the host of ``url``, through the user's proxy if there is one for it."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise RegistryUnavailable(f"Cannot follow the registry to {url[:200]}", "it is no web address")
+    proxy = urllib.request.getproxies().get(parts.scheme)
+    secure = parts.scheme == "https"
+    context = ssl.create_default_context() if secure else None
+    if proxy and not urllib.request.proxy_bypass(parts.hostname):
+        through = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        if context is None:
+            return HTTPConnection(through.hostname or "", through.port or 80, timeout=patience)
+        tunnel = HTTPSConnection(through.hostname or "", through.port or 80, timeout=patience, context=context)
+        tunnel.set_tunnel(parts.hostname, parts.port or 443)
+        return tunnel
+    if context is None:
+        return HTTPConnection(parts.hostname, parts.port or 80, timeout=patience)
+    return HTTPSConnection(parts.hostname, parts.port or 443, timeout=patience, context=context)
+
+
+def _read(response: HTTPResponse) -> Answer:
+    body = response.read(_LARGEST + 1)
+    if len(body) > _LARGEST:
+        raise HTTPException(f"an answer of more than {_LARGEST} bytes")
+    return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, body)

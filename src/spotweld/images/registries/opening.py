@@ -1,0 +1,52 @@
+"""From a URL to a registry."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spotweld.errors import UsageError
+from spotweld.images.registries.layouts import Layout
+from spotweld.images.registries.references import HUB, is_host, looks_like_host
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from spotweld.images.registries.registry import Registry
+
+_HUB_API = "registry-1.docker.io"
+_HERE = ("localhost", "127.0.0.1", "[::1]")
+
+
+def open_registry(url: str, environment: Mapping[str, str] | None = None) -> Registry:
+    """The registry that ``url`` names; nothing is asked of it yet.
+
+    Args:
+        url: ``oci:FOLDER``, ``https://HOST[:PORT]``, ``http://HOST[:PORT]`` or ``HOST[:PORT]`` (HTTPS but for this
+            machine itself, as Docker does it).
+        environment: says where credentials lie; by default the process's.
+
+    Raises:
+        UsageError: no registry can have that URL.
+    """
+    scheme, colon, rest = url.partition(":")
+    if colon and scheme == "oci":
+        if not rest:
+            raise UsageError(f"{url} cannot be opened", "it names no folder", "Write oci:/absolute/folder.")
+        return Layout(Path(rest))
+    # A folder needs none of what talking over the network does.
+    from spotweld.images.registries.credentials import find_credentials  # noqa: PLC0415
+    from spotweld.images.registries.distribution import Distribution  # noqa: PLC0415
+    from spotweld.images.registries.distribution_client import Client  # noqa: PLC0415
+
+    scheme, colon, rest = url.partition("://")
+    host = (rest if colon else url).rstrip("/").lower()
+    if not colon:
+        scheme = "http" if host.startswith(_HERE) else "https"
+    if scheme not in {"http", "https"} or not is_host(host) or not (colon or looks_like_host(host)):
+        todo = "Write oci:FOLDER, https://HOST[:PORT] or http://HOST[:PORT]; a repository does not belong here."
+        raise UsageError(f"{url!r} is not a registry's URL", "", todo)
+    served = _HUB_API if host == HUB else host
+    where = os.environ if environment is None else environment
+    return Distribution(Client(f"{scheme}://{served}", lambda: find_credentials(host, where)))

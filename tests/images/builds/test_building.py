@@ -1,0 +1,363 @@
+from __future__ import annotations
+
+import shutil
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.images.servers import docker_registry
+from tests.images.workshop import Double, Shop, Stopped, push
+
+from spotweld.errors import BaseUnresolved, BuildFailed, ContextError, DockerfileError, RegistryUnavailable, TagMoved
+from spotweld.images.builders.builder import Outcome
+from spotweld.images.builds import building, publishing
+from spotweld.images.builds.building import build
+from spotweld.images.builds.freshness import damage_of, read_dockerfile, standings
+from spotweld.images.builds.happenings import Begun, Failed, Happening, Published, Ran, Warned
+from spotweld.images.builds.records import builds, read_kept
+from spotweld.images.builds.resolving import Registries
+from spotweld.images.registries.hosts import Hosts
+from spotweld.images.registries.manifests import blobs
+from spotweld.images.registries.opening import open_registry
+from spotweld.images.steps.keys import references
+from spotweld.project.graph import build_order
+from spotweld.project.reading import load_project
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from spotweld.images.builds.happenings import Built
+
+
+@pytest.fixture
+def shop(tmp_path: Path, kind: str, request: pytest.FixtureRequest) -> Shop:
+    return Shop(tmp_path, request.getfixturevalue("server") if kind == "distribution" else "")
+
+
+def make(
+    shop: Shop, *names: str, watch: Callable[[Happening], None] = lambda _: None, at_once: int = 1
+) -> tuple[Built, ...]:
+    return build(shop.project, names or None, shop.builder, shop.objects, watch, at_once=at_once)
+
+
+def test_the_first_build_does_everything_and_the_second_nothing(shop: Shop) -> None:
+    told: list[Happening] = []
+    first = make(shop, watch=told.append)
+
+    assert sorted(shop.builder.ran) == sorted(
+        ["COPY tree /", "RUN make base", "RUN install numpy", "ENV A=1", "RUN install torch", "ARG MODE", "RUN prepare",
+         "COPY train.py /", "RUN check", "CMD train", "COPY tool /", "RUN one"]
+    )  # fmt: skip
+    assert [one.image for one in first] == ["base", "tool", "stack", "trainer"]
+    assert all(one.built for one in first)
+    assert {one.image for one in told if isinstance(one, Begun)} == {one.image for one in first}
+    assert {one.built for one in told if isinstance(one, Published)} == set(first)
+    assert sum(isinstance(one, Ran) for one in told) == 12
+
+    shop.builder.ran.clear()
+    shop.builder.solves.clear()
+    second = make(shop)
+    assert [one.digest for one in second] == [one.digest for one in first]
+    assert not any(one.built for one in second)
+    assert shop.builder.solves == []
+
+
+def test_an_image_has_its_tags_labels_and_records(shop: Shop) -> None:
+    made = {one.image: one for one in make(shop)}
+    base = made["base"]
+    registry = open_registry(base.registry)
+    assert registry.resolve(base.repository, base.tag) == registry.resolve(base.repository, "latest") == base.digest
+    labels = registry.labels(base.repository, "latest")
+    assert labels["io.spotweld.key"] == base.key
+    assert labels["io.spotweld.lifetime"] == "persistent"
+    assert base.tag == base.key.partition(":")[2][:40]
+    (record,) = builds(shop.objects, "base")
+    assert (record.digest, record.key, record.tag) == (base.digest, base.key, base.tag)
+    assert [one.outcome for one in record.attempts] == ["done"]
+    assert [done.preimage.instruction.name for done in record.steps] == ["FROM", "COPY", "RUN"]
+    assert [done.ran for done in record.steps] == [None, 3.0, 3.0]
+    kept = read_kept(shop.objects, "base")
+    assert kept is not None
+    assert kept.protected
+    other = read_kept(shop.objects, "tool")
+    assert other is not None
+    assert not other.protected
+
+
+def test_a_change_rebuilds_what_follows_it_and_what_is_upon_it(shop: Shop) -> None:
+    make(shop)
+    shop.builder.ran.clear()
+    shop.change("stack/Dockerfile", "torch", "jax")
+    before = {one.image.name: one for one in standings(shop.project)}
+    assert [name for name, one in before.items() if one.digest is None] == ["stack", "trainer"]
+    assert before["trainer"].waits == ("stack",)
+    assert before["trainer"].key is None
+    made = {one.image: one for one in make(shop, "trainer")}
+    assert shop.builder.ran[:1] == ["RUN install jax"]
+    assert "RUN install numpy" not in shop.builder.ran
+    assert "RUN prepare" in shop.builder.ran
+    assert (made["stack"].hits, made["stack"].ran) == (2, 1)
+    assert made["stack"].saved == 5.0
+    assert "tool" not in made
+
+
+def test_labels_do_not_change_what_is_built_upon_an_image(shop: Shop) -> None:
+    """The base is labelled anew, as after a build at another commit; what is upon it stays."""
+    made = {one.image: one for one in make(shop)}
+    base = made["base"]
+    registry = open_registry(base.registry)
+    new = registry.label(base.repository, base.tag, {"org.opencontainers.image.revision": "other"})
+    registry.tag(base.repository, new, "latest")
+    assert all(one.is_published for one in standings(shop.project))
+
+
+def test_what_was_reverted_is_there_and_latest_goes_back(shop: Shop) -> None:
+    first = {one.image: one for one in make(shop)}["tool"]
+    shop.write("tool/tool", "another\n")
+    second = {one.image: one for one in make(shop)}["tool"]
+    assert second.digest != first.digest
+    shop.write("tool/tool", "tool\n")
+    shop.builder.solves.clear()
+    third = {one.image: one for one in make(shop)}["tool"]
+    assert (third.digest, third.built, shop.builder.solves) == (first.digest, False, [])
+    assert open_registry(third.registry).resolve(third.repository, "latest") == first.digest
+
+
+POINTS = ("begun", "COPY train.py /", "push", "pushed", "labelled", "recorded")
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_between_any_two_steps_the_next_build_mends_it(
+    shop: Shop, point: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(shop, "stack")
+    shop.builder.ran.clear()
+
+    def stop(name: str) -> None:
+        if name == point:
+            raise Stopped
+
+    shop.builder.hook = stop
+    with monkeypatch.context() as patch:
+        if point == "begun":
+            patch.setattr(building, "ready_dockerfile", lambda *_: stop("begun"))
+        if point == "recorded":
+            patch.setattr(publishing, "_move_latest", lambda *_: stop("recorded"))
+        if point == "labelled":
+            real = building.write_build
+
+            def write(objects: object, one: object) -> object:
+                if one.digest:  # type: ignore[attr-defined]
+                    raise Stopped
+                return real(objects, one)  # type: ignore[arg-type]
+
+            patch.setattr(building, "write_build", write)
+        with pytest.raises(Stopped):
+            make(shop, "trainer")
+
+    shop.builder.hook = lambda _: None
+    done = list(shop.builder.ran)
+    told: list[Happening] = []
+    (_, _, made) = make(shop, "trainer", watch=told.append)
+    registry = open_registry(made.registry)
+    assert registry.resolve(made.repository, made.tag) == registry.resolve(made.repository, "latest") == made.digest
+    assert registry.labels(made.repository, "latest")["io.spotweld.key"] == made.key
+    assert len(shop.builder.ran) == len(set(shop.builder.ran)), "nothing ran twice"
+    assert set(done) <= set(shop.builder.ran)
+    found = next(one for one in builds(shop.objects, "trainer") if one.key == made.key)
+    assert found.digest == made.digest
+    assert found.attempts[0].outcome == ("done" if point == "recorded" else "begun")
+    assert all(one.is_published for one in standings(shop.project, ["trainer"]))
+    assert made.built == (point in POINTS[:3])
+
+
+def test_a_failed_instruction_has_its_line_and_the_others_go_on(shop: Shop) -> None:
+    shop.change("stack/Dockerfile", "RUN install torch", "RUN fail")
+    told: list[Happening] = []
+    with pytest.raises(BuildFailed, match=r"stack: Dockerfile:4: RUN fail: failed: exit status 7"):
+        make(shop, watch=told.append)
+    assert {one.built.image for one in told if isinstance(one, Published)} == {"base", "tool"}
+    assert [one.image for one in told if isinstance(one, Failed)] == ["stack"]
+    (record,) = builds(shop.objects, "stack", unfinished=True)
+    assert record.digest is None
+    assert [one.outcome for one in record.attempts] == ["failed"]
+    assert [done.outcome for done in record.steps] == [Outcome.HIT, Outcome.RAN, Outcome.RAN, Outcome.FAILED]
+    assert builds(shop.objects, "stack") == ()
+
+    shop.builder.ran.clear()
+    shop.change("stack/Dockerfile", "RUN fail", "RUN install torch")
+    make(shop)
+    assert "RUN install numpy" not in shop.builder.ran
+
+
+def test_a_tag_that_somebody_else_moved_is_an_error_and_nothing_is_lost(shop: Shop) -> None:
+    (first,) = make(shop, "tool")
+    shop.write("tool/tool", "mine\n")
+
+    def other(point: str) -> None:
+        if point == "pushed":
+            with Hosts(Registries()) as hosts:
+                push(f"{hosts.of(first.registry)}/{first.repository}:latest", "theirs")
+
+    shop.builder.hook = other
+    with pytest.raises(TagMoved, match="moved by somebody else during this build") as caught:
+        make(shop, "tool")
+    shop.builder.hook = lambda _: None
+    assert "building again" in caught.value.todo
+    (standing,) = standings(shop.project, ["tool"])
+    assert standing.digest is not None
+    assert standing.tag in caught.value.todo
+    shop.builder.solves.clear()
+    (made,) = make(shop, "tool")
+    assert shop.builder.solves == []
+    assert open_registry(made.registry).resolve(made.repository, "latest") == made.digest
+
+
+def test_two_machines_that_build_the_same_agree(shop: Shop) -> None:
+    def other(point: str) -> None:
+        if point == "pushed":
+            build(shop.project, ["tool"], Double(), shop.objects)
+
+    shop.builder.hook = other
+    (made,) = make(shop, "tool")
+    assert open_registry(made.registry).resolve(made.repository, "latest") == made.digest
+
+
+def test_independent_images_are_built_side_by_side(shop: Shop) -> None:
+    both = threading.Barrier(2, timeout=20)
+
+    def meet(point: str) -> None:
+        if point in {"RUN make base", "RUN one"}:
+            both.wait()
+
+    shop.builder.hook = meet
+    assert len(make(shop, at_once=2)) == 4
+
+
+def test_bases_are_given_by_digest(shop: Shop) -> None:
+    made = {one.image: one for one in make(shop, "stack")}
+    base = made["base"]
+    asked = {solve.context.name: solve for solve in shop.builder.solves}
+    assert asked["stack"].bases["base"].endswith(f"{base.repository}@{base.digest}")
+    assert asked["base"].bases == {}
+    assert asked["stack"].cache.endswith(f"{made['stack'].repository}/cache")
+
+
+def test_a_base_of_a_registry_is_pinned_and_its_move_is_seen(shop: Shop, server: str) -> None:
+    host = server.removeprefix("http://")
+    name = f"{host}/outside-{shop.folder.name}".lower().replace("_", "-")
+    old = push(f"{name}:1", "one")
+    shop.write("tool/Dockerfile", f"FROM {name}:1\nRUN one\n")
+    make(shop, "tool")
+    assert shop.builder.solves[-1].bases == {f"{name}:1": f"{name}@{old}"}
+    assert standings(shop.project, ["tool"])[0].is_published
+    push(f"{name}:1", "two")
+    assert standings(shop.project, ["tool"])[0].digest is None
+    shop.write("tool/Dockerfile", f"FROM {name}@{old}\nRUN one\n")
+    assert standings(shop.project, ["tool"])[0].steps
+
+
+def test_a_base_that_cannot_be_reached_is_one_clear_error(shop: Shop, server: str, free_port: int) -> None:
+    host = server.removeprefix("http://")
+    shop.write("tool/Dockerfile", f"FROM {host}/nobody:1\n")
+    with pytest.raises(BaseUnresolved, match=r"tool/Dockerfile:1: .*has no nobody:1"):
+        standings(shop.project, ["tool"])
+    shop.write("tool/Dockerfile", f"ARG A\nFROM 127.0.0.1:{free_port}/some:1\n")
+    with pytest.raises(BaseUnresolved, match=r"tool/Dockerfile:2: .*Cannot reach"):
+        standings(shop.project, ["tool"])
+    shop.write("tool/Dockerfile", f"FROM 127.0.0.1:{free_port}/some@sha256:{64 * 'a'}\n")
+    assert standings(shop.project, ["tool"])[0].key
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "error", "words"),
+    [
+        ("tool/Dockerfile", "FROM scratch\nCOPY missing /\n", ContextError, r"tool/Dockerfile:2: .*'missing'"),
+        ("tool/Dockerfile", "FROM scratch\n\nRUNN x\n", DockerfileError, r"tool/Dockerfile:3: .*RUNN"),
+        ("tool/Dockerfile", "", DockerfileError, "no FROM"),
+    ],
+)
+def test_bad_files(shop: Shop, file: str, text: str, error: type[Exception], words: str) -> None:
+    shop.write(file, text)
+    with pytest.raises(error, match=words):
+        make(shop)
+
+
+def test_a_dockerfile_that_went_away(shop: Shop) -> None:
+    project = shop.project
+    (shop.folder / "tool/Dockerfile").unlink()
+    with pytest.raises(DockerfileError, match=r"tool/Dockerfile: there is no such Dockerfile"):
+        standings(project)
+
+
+def test_a_registry_that_does_not_answer(tmp_path: Path, free_port: int) -> None:
+    shop = Shop(tmp_path, f"http://127.0.0.1:{free_port}")
+    with pytest.raises(RegistryUnavailable):
+        make(shop, "tool")
+    assert shop.builder.solves == []
+
+
+def test_an_image_whose_blobs_are_gone_is_built_again(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    (made,) = make(shop, "tool")
+    for blob in (tmp_path / ".spotweld/images/ephemeral/blobs/sha256").iterdir():
+        if blob.name != made.digest.partition(":")[2]:
+            blob.unlink()
+    (standing,) = standings(shop.project, ["tool"])
+    assert "is gone" in standing.damage
+    told: list[Happening] = []
+    (again,) = make(shop, "tool", watch=told.append)
+    assert again.built
+    assert "is gone" in next(one.why for one in told if isinstance(one, Begun))
+    assert standings(shop.project, ["tool"])[0].is_published
+
+
+def test_spotwelds_own_folder_is_no_part_of_a_context(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    shop.change("spotweld.yaml", "tool: {context: tool}", "tool: {dockerfile: tool/Dockerfile}")
+    shop.write("tool/Dockerfile", "FROM scratch\nCOPY . /\n")
+    shop.write(".dockerignore", "store\n")
+    make(shop, "base")
+    first = standings(shop.project, ["tool"])[0].key
+    make(shop, "stack")
+    assert standings(shop.project, ["tool"])[0].key == first
+    entries = {one.name for one in standings(shop.project, ["tool"])[0].steps[1].preimage.inputs}
+    assert "tool/tool" in entries
+    assert not any(name.startswith((".spotweld", "store")) for name in entries)
+
+
+def test_a_damaged_record_is_a_warning(shop: Shop) -> None:
+    make(shop, "tool")
+    (record,) = builds(shop.objects, "tool")
+    shop.objects.put(f"images/tool/builds/{record.tag}.json", b"{")
+    shop.write("tool/tool", "more\n")
+    told: list[Happening] = []
+    make(shop, "tool", watch=told.append)
+    assert any("passed over" in one.what for one in told if isinstance(one, Warned))
+
+
+def test_the_example_is_a_chain_that_needs_no_registry() -> None:
+    project = load_project(Path(__file__).parents[3] / "examples/images/spotweld.yaml")
+    assert [image.name for image in build_order(project.images, ["trainer"])] == ["base", "ml-stack", "trainer"]
+    for image in project.images.values():
+        document = read_dockerfile(project, image)
+        wanted = {one.name for one in references(document, image.args, "linux/amd64")}
+        assert wanted == set(image.bases)
+
+
+def test_a_base_whose_layers_are_gone_from_a_server_is_built_again_before_what_is_upon_it(tmp_path: Path) -> None:
+    (tmp_path / "server").mkdir()
+    (tmp_path / "project").mkdir()
+    with docker_registry(tmp_path / "server") as url:
+        shop = Shop(tmp_path / "project", url)
+        base = make(shop, "stack")[0]
+        manifest = open_registry(url).manifest(base.repository, base.digest)
+        gone = blobs(manifest)[-1].digest.partition(":")[2]
+        shutil.rmtree(tmp_path / f"server/registry/docker/registry/v2/blobs/sha256/{gone[:2]}/{gone}")
+        shop.change("stack/Dockerfile", "torch", "jax")
+        told: list[Happening] = []
+        again, stack = make(shop, "stack", watch=told.append)
+        assert (again.built, stack.built) == (True, True)
+        assert "is gone" in next(one.why for one in told if isinstance(one, Begun))
+        assert damage_of(open_registry(url), base.repository, again.digest) == ""

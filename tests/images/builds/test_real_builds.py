@@ -1,0 +1,181 @@
+"""The whole way with a real builder: a chain in layouts, machines that are killed, registries that refuse."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.images.builders.rigs import KINDS, Counter, eventually, machine
+from tests.images.servers import docker_registry
+
+from spotweld.errors import RegistryFull, RegistryRefused, SpotweldError
+from spotweld.images.builders.buildah import Buildah, mounts_below
+from spotweld.images.builds.building import build
+from spotweld.images.builds.freshness import standings
+from spotweld.images.builds.records import builds
+from spotweld.project.reading import load_project
+from spotweld.store.opening import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from spotweld.images.builds.happenings import Built
+    from spotweld.project.nouns import Project
+
+pytestmark = pytest.mark.slow
+
+PROJECT = """\
+name: real
+store: file:store
+images:
+  base: {context: base, lifetime: persistent}
+  stack: {context: stack, bases: {base: base}}
+jobs: {train: {command: "true"}}
+"""
+BASE = 'FROM scratch\nCOPY busybox /bin/busybox\nRUN ["/bin/busybox", "--install", "-s", "/bin"]\n'
+
+
+class Real:
+    """A project, and this machine to build it on."""
+
+    def __init__(self, folder: Path, registry: str = "") -> None:
+        self.folder = folder
+        (folder / "base").mkdir()
+        (folder / "stack").mkdir()
+        shutil.copy(shutil.which("busybox") or "", folder / "base/busybox")
+        self.write("base/Dockerfile", BASE)
+        self.write("spotweld.yaml", PROJECT + (f"registries: {{ephemeral: '{registry}'}}\n" if registry else ""))
+
+    def write(self, name: str, text: str) -> None:
+        (self.folder / name).write_text(text)
+
+    @property
+    def project(self) -> Project:
+        return load_project(self.folder / "spotweld.yaml")
+
+    def build(self) -> tuple[Built, ...]:
+        project = self.project
+        return build(project, None, Buildah(project.state / "buildah"), open_store(project.store))
+
+    def start(self) -> subprocess.Popen[bytes]:
+        code = "from spotweld.cli.main import main; main()"
+        words = ["build", "--builder", "buildah", "--progress", "plain"]
+        return subprocess.Popen([sys.executable, "-c", code, *words], cwd=self.folder)
+
+    def lose_machine(self) -> None:
+        """All that is on this machine alone goes; registries and the store stay."""
+        for mount in reversed(mounts_below(self.folder / ".spotweld/buildah")):
+            subprocess.run(["umount", "--lazy", mount], check=False)
+        shutil.rmtree(self.folder / ".spotweld/buildah")
+
+
+@pytest.fixture
+def counter() -> Iterator[Counter]:
+    with Counter() as counter:
+        yield counter
+
+
+def test_a_machine_is_killed_and_another_goes_on_where_it_was(tmp_path: Path, counter: Counter) -> None:
+    real = Real(tmp_path)
+    lines = ["FROM base", counter.run("one"), "ARG WHAT=this", counter.run("two"), counter.run("three"), "CMD sh"]
+    real.write("stack/Dockerfile", "\n".join(lines) + "\n")
+    process = real.start()
+
+    def kill(name: str) -> bool:
+        if name == "begin/three":
+            os.kill(process.pid, signal.SIGKILL)
+            return False
+        return True
+
+    counter.hook = kill
+    assert process.wait(timeout=80) == -signal.SIGKILL
+    counter.hook = lambda _: True
+    eventually(lambda: not _children(process.pid))
+    real.lose_machine()
+
+    base, stack = standings(real.project)
+    assert base.is_published
+    assert stack.digest is None
+    _, made = real.build()
+    assert [counter.calls.count(f"end/{name}") for name in ("one", "two", "three")] == [1, 1, 1]
+    assert (made.hits, made.ran) == (2, 2)
+    (record,) = builds(open_store(f"file:{tmp_path}/store"), "stack")
+    assert [one.outcome for one in record.attempts] == ["begun", "done"]
+    assert all(one.is_published for one in standings(real.project))
+    counter.calls.clear()
+    assert not any(one.built for one in real.build())
+    assert counter.calls == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fresh_machines_run_what_has_changed_and_nothing_else(tmp_path: Path, counter: Counter, kind: str) -> None:
+    real = Real(tmp_path)
+    mounting = f"RUN --mount=source=data,target=/data {counter.run('two').removeprefix('RUN ')} && cat /data > /copy"
+    real.write("stack/Dockerfile", "\n".join(["FROM base", counter.run("one"), "ARG A=1", mounting, "CMD sh", ""]))
+    ran = []
+    for number, data in enumerate(("1", "2", "2", "1")):
+        real.write("stack/data", data)
+        counter.calls.clear()
+        with machine(kind, tmp_path / f"machine{number}") as here:
+            project = real.project
+            made = build(project, None, here.builder(), open_store(project.store))
+        ran.append(([one.built for one in made], [name for name in counter.calls if name.startswith("begin")]))
+    assert ran == [
+        ([True, True], ["begin/one", "begin/two"]),
+        ([False, True], ["begin/two"]),
+        ([False, False], []),
+        ([False, False], []),
+    ]
+
+
+def test_registries_that_refuse(tmp_path: Path) -> None:
+    real = Real(tmp_path)
+    real.write("stack/Dockerfile", "FROM base\nRUN head -c 3000000 /dev/urandom > /noise\n")
+    storage = {"filesystem": {"rootdirectory": str(tmp_path / "read-only")}}
+    closed = {"storage": {**storage, "maintenance": {"readonly": {"enabled": True}}}}
+    assert isinstance(_refused(real, tmp_path / "one", closed), RegistryRefused)
+
+    (tmp_path / "htpasswd").write_text("me:$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n")
+    auth = {"auth": {"htpasswd": {"realm": "test", "path": str(tmp_path / "htpasswd")}}}
+    refused = _refused(real, tmp_path / "two", auth)
+    assert isinstance(refused, RegistryRefused)
+    assert "login" in refused.todo
+
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", small], check=True)
+    try:
+        full = _refused(real, tmp_path / "three", {"storage": {"filesystem": {"rootdirectory": str(small)}}})
+        assert isinstance(full, RegistryFull), full.why
+        assert "Free some space" in full.todo
+    finally:
+        subprocess.run(["umount", "--lazy", small], check=True)
+
+
+def _refused(real: Real, folder: Path, more: dict[str, object]) -> SpotweldError:
+    folder.mkdir()
+    with docker_registry(folder, more=more) as url:
+        real.write("spotweld.yaml", PROJECT + f"registries: {{ephemeral: '{url}'}}\n")
+        with pytest.raises(SpotweldError) as caught:
+            real.build()
+        assert caught.value.todo
+        assert url in str(caught.value)
+        return caught.value
+
+
+def _children(pid: int) -> list[str]:
+    """Processes whose parent was ``pid``, and those of buildah."""
+    return [path.name for path in Path("/proc").glob("[0-9]*") if _parent(path) == pid]
+
+
+def _parent(path: Path) -> int:
+    try:
+        return int(path.joinpath("stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
