@@ -68,7 +68,7 @@ def test_the_image_of_a_run_is_pinned_when_it_is_opened(folder: Path, monkeypatc
 def test_a_machine_that_cannot_hold_images_is_said_when_it_is_planned(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(containers.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(preparing.os, "geteuid", lambda: 1000)
     (folder / "Dockerfile").touch()
     (folder / "spotweld.yaml").write_text("name: x\nimages: {box: {}}\njobs: {t: {command: 'true', image: box}}\n")
     add_image(Layout(folder / ".spotweld/images/ephemeral"), "x/box", "latest", [b"first"])

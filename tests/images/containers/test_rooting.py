@@ -56,28 +56,28 @@ def test_a_circle_of_links_is_refused(tmp_path: Path) -> None:
 
 def test_missing_programs_are_said_with_their_debian_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lacking([("sh", "dash"), ("no-such-program", "none"), ("nor-this", "none")]) == ["none"]
-    monkeypatch.setattr(containers, "lacking", lambda _: ["buildah", "util-linux"])
+    monkeypatch.setattr(preparing, "lacking", lambda _: ["buildah", "util-linux"])
     with pytest.raises(ContainerRefused) as caught:
         check_here()
     assert caught.value.todo == "Debian: apt-get install --no-install-recommends buildah util-linux"
 
 
 def test_it_takes_linux_and_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(containers.platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(preparing.platform, "system", lambda: "Darwin")
     with pytest.raises(ContainerRefused, match="takes Linux"):
         check_here()
     monkeypatch.undo()
-    monkeypatch.setattr(containers, "lacking", lambda _: [])
-    monkeypatch.setattr(containers.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(preparing, "lacking", lambda _: [])
+    monkeypatch.setattr(preparing.os, "geteuid", lambda: 1000)
     with pytest.raises(ContainerRefused, match="only root"):
         check_here()
 
 
 def test_a_root_that_may_not_mount_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(containers, "lacking", lambda _: [])
-    monkeypatch.setattr(containers.os, "geteuid", lambda: 0)
-    monkeypatch.setattr(containers, "ALONE", ("sh", "-c", "echo not permitted >&2; exit 1"))
+    monkeypatch.setattr(preparing, "lacking", lambda _: [])
+    monkeypatch.setattr(preparing.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(preparing, "ALONE", ("sh", "-c", "echo not permitted >&2; exit 1"))
     with pytest.raises(ContainerRefused, match="not permitted"):
         check_here()
-    monkeypatch.setattr(containers, "ALONE", ("env",))
+    monkeypatch.setattr(preparing, "ALONE", ("env",))
     check_here()
