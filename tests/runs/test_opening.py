@@ -7,6 +7,7 @@ import pytest
 from tests.images.samples import add_image
 
 from spotweld.errors import ContainerRefused, ImageNotFound, UsageError
+from spotweld.images.containers import preparing
 from spotweld.images.containers.pinning import Pinned
 from spotweld.images.registries.layouts import Layout
 from spotweld.placement.cheapest import CheapestSpot

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spotweld.errors import ContainerRefused
+from spotweld.images.containers import preparing
 from spotweld.images.containers.preparing import check_here
 from spotweld.images.containers.rooting import lacking, within
 
