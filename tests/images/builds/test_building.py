@@ -16,10 +16,9 @@ from spotweld.images.builds.building import build
 from spotweld.images.builds.freshness import damage_of, read_dockerfile, standings
 from spotweld.images.builds.happenings import Begun, Failed, Happening, Published, Ran, Warned
 from spotweld.images.builds.records import builds, read_kept
-from spotweld.images.builds.resolving import Registries
 from spotweld.images.registries.hosts import Hosts
 from spotweld.images.registries.manifests import blobs
-from spotweld.images.registries.opening import open_registry
+from spotweld.images.registries.opening import Registries, open_registry
 from spotweld.images.steps.keys import references
 from spotweld.project.graph import build_order
 from spotweld.project.reading import load_project

@@ -38,11 +38,11 @@ from spotweld.images.builds.predicting import History, total
 from spotweld.images.builds.publishing import labels_of, publish
 from spotweld.images.builds.records import Attempt, Build, builds, read_build, write_build
 from spotweld.images.builds.reporting import counted, done_steps
-from spotweld.images.builds.resolving import Registries
 from spotweld.images.builds.scheduling import in_order
 from spotweld.images.builds.texts import gather_texts, keep_texts
 from spotweld.images.lifetimes.settling import remember
 from spotweld.images.registries.hosts import Hosts
+from spotweld.images.registries.opening import Registries
 from spotweld.project.graph import build_order
 from spotweld.version import VERSION
 

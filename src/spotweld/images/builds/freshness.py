@@ -13,10 +13,11 @@ import msgspec
 
 from spotweld.errors import DockerfileError, ImageDamaged
 from spotweld.images.builds.naming import LATEST, repository_of, tag_of
-from spotweld.images.builds.resolving import Pinned, Registries, resolve
+from spotweld.images.builds.resolving import Base, resolve
 from spotweld.images.dockerfiles.dockerfile import parse
 from spotweld.images.dockerfiles.ignore import Ignore
-from spotweld.images.registries.manifests import blobs, children
+from spotweld.images.registries.manifests import blobs, children, this_platform
+from spotweld.images.registries.opening import Registries
 from spotweld.images.steps.context import Context
 from spotweld.images.steps.filedigests import FileDigests
 from spotweld.images.steps.keys import image_key, references, step_keys
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 PENDING = Digest("pending:")
 """Stands in keys for the identity of an image that is built first."""
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm/v7", "i686": "386"}
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -60,7 +60,7 @@ class Standing(msgspec.Struct, frozen=True):
     repository: str
     platform: str
     steps: tuple[Step, ...]
-    bases: dict[str, Pinned]
+    bases: dict[str, Base]
     waits: tuple[str, ...] = ()
     key: Digest | None = None
     found: Digest | None = None
@@ -122,13 +122,13 @@ def stand(
         RegistryUnavailable: see `standings`.
         RegistryRefused: see `standings`.
     """
-    platform = image.platform or this_platform()
+    platform = image.platform or str(this_platform())
     document = read_dockerfile(project, image)
     wanted = references(document, image.args, platform, target=image.target)
     used = {reference.name for reference in wanted if reference.kind == "image"}
     needs = {name: bases[meant] for name, meant in image.bases.items() if name in used}
     waits = tuple(sorted({image.bases[name] for name, base in needs.items() if base.digest is None}))
-    ready = {name: _pinned(base, registries) for name, base in needs.items() if base.digest is not None}
+    ready = {name: _base_of(base, registries) for name, base in needs.items() if base.digest is not None}
     others = [one for one in wanted if one.name in ready or one.name not in needs]
     pinned = resolve(others, ready, registries, document)
     identities = dict.fromkeys(needs, PENDING) | {name: one.identity for name, one in pinned.items()}
@@ -197,18 +197,12 @@ def memory_of(project: Project, image: Image) -> Path:
     return project.state / "images" / "files" / f"{image.name}.json"
 
 
-def this_platform() -> str:
-    """This machine's, as Docker calls it."""
-    machine = os.uname().machine
-    return f"linux/{_ARCHITECTURES.get(machine, machine)}"
-
-
-def _pinned(base: Standing, registries: Registries) -> Pinned:
+def _base_of(base: Standing, registries: Registries) -> Base:
     assert base.digest is not None  # noqa: S101 - the caller has looked
     manifest = registries[base.registry].manifest(base.repository, base.digest)
     # An index has no configuration of its own.
     identity = base.digest if children(manifest) else blobs(manifest)[0].digest
-    return Pinned(identity, base.registry, base.repository, base.digest)
+    return Base(identity, base.registry, base.repository, base.digest)
 
 
 def _looked_up(standing: Standing, registries: Registries, *, deep: bool) -> Standing:

@@ -11,19 +11,18 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from spotweld.errors import BaseUnresolved, ImageError, UsageError
-from spotweld.images.registries.opening import open_registry
 from spotweld.images.registries.references import parse_reference
 from spotweld.values.digests import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from spotweld.images.dockerfiles.dockerfile import Dockerfile
-    from spotweld.images.registries.registry import Registry
+    from spotweld.images.registries.opening import Registries
     from spotweld.images.steps.preimages import Reference
 
 
-class Pinned(msgspec.Struct, frozen=True):
+class Base(msgspec.Struct, frozen=True):
     """What a name means now.
 
     Attributes:
@@ -40,27 +39,9 @@ class Pinned(msgspec.Struct, frozen=True):
     digest: Digest
 
 
-class Registries:
-    """Registries that are opened once, by URL.
-
-    Args:
-        opening: opens one.
-    """
-
-    def __init__(self, opening: Callable[[str], Registry] = open_registry) -> None:
-        self._opening = opening
-        self._open: dict[str, Registry] = {}
-
-    def __getitem__(self, url: str) -> Registry:
-        found = self._open.get(url)
-        if found is None:
-            found = self._open.setdefault(url, self._opening(url))
-        return found
-
-
 def resolve(
-    references: Iterable[Reference], known: Mapping[str, Pinned], registries: Registries, document: Dockerfile
-) -> dict[str, Pinned]:
+    references: Iterable[Reference], known: Mapping[str, Base], registries: Registries, document: Dockerfile
+) -> dict[str, Base]:
     """What every image among the references means; those with a digest are not asked for.
 
     Args:
@@ -72,7 +53,7 @@ def resolve(
     Raises:
         BaseUnresolved: a name means nothing, or its registry does not answer.
     """
-    found: dict[str, Pinned] = {}
+    found: dict[str, Base] = {}
     for reference in references:
         name = reference.name
         if reference.kind == "image" and name not in found:
@@ -80,20 +61,20 @@ def resolve(
     return found
 
 
-def _look_up(name: str, registries: Registries, document: Dockerfile) -> Pinned:
+def _look_up(name: str, registries: Registries, document: Dockerfile) -> Base:
     file, line = document.file, _line_of(name, document)
     what = f"nobody knows which image {name!r} is now"
     try:
         full = parse_reference(name).full()
         if full.digest:
-            return Pinned(full.digest, full.host, full.repository, full.digest)
+            return Base(full.digest, full.host, full.repository, full.digest)
         digest = registries[full.host].resolve(full.repository, full.name)
     except (ImageError, UsageError) as error:
         raise BaseUnresolved(what, str(error), error.todo, file=file, line=line) from error
     if digest is None:
         todo = "look at its spelling; if it is an image of this project, name it in 'bases' of the image"
         raise BaseUnresolved(what, f"{full.host} has no {full.repository}:{full.name}", todo, file=file, line=line)
-    return Pinned(digest, full.host, full.repository, digest)
+    return Base(digest, full.host, full.repository, digest)
 
 
 def _line_of(name: str, document: Dockerfile) -> int:

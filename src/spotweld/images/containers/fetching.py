@@ -18,7 +18,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import platform
 import shutil
 import time
 from contextlib import suppress
@@ -32,7 +31,7 @@ from spotweld.images.builders.builder import ignore
 from spotweld.images.builders.commands import Ended, follow
 from spotweld.images.registries.copying import Place, copy, verify
 from spotweld.images.registries.layouts import Layout
-from spotweld.images.registries.manifests import DOCKER_MANIFEST, Manifest, blobs, children, labelled
+from spotweld.images.registries.manifests import DOCKER_MANIFEST, Manifest, blobs, children, labelled, this_platform
 from spotweld.images.registries.opening import open_registry
 from spotweld.store.files import make_folder, scratch, write_new
 from spotweld.values.digests import Digest, hex_of
@@ -48,7 +47,6 @@ _UNUSED = 7 * 86_400.0
 """Seconds after which an image that nobody has used is forgotten on a host."""
 _ANYTHING = '{"default": [{"type": "insecureAcceptAnything"}]}'
 """A policy for signatures (containers-policy.json(5)): what is unpacked has been checked against its digest."""
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 
 class Fetched(msgspec.Struct, frozen=True):
@@ -215,7 +213,7 @@ def _for_this_machine(registry: Registry, pinned: Pinned) -> Manifest:
     offered = children(manifest)
     if not offered:
         return manifest
-    wanted = _ARCHITECTURES.get(platform.machine(), platform.machine())
+    wanted = this_platform().architecture
     for part in offered:
         if part.platform is not None and (part.platform.os, part.platform.architecture) == ("linux", wanted):
             return registry.manifest(pinned.repository, part.digest)

@@ -11,7 +11,7 @@ from spotweld.images.registries.serving import reachable
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from spotweld.images.builds.resolving import Registries
+    from spotweld.images.registries.opening import Registries
 
 
 class Hosts:

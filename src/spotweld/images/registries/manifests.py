@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -40,6 +41,9 @@ _TO_OCI = {
 }
 
 
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm/v7", "i686": "386"}
+
+
 class Platform(msgspec.Struct, frozen=True, rename={"os_version": "os.version"}):
     """What a manifest of an index runs on."""
 
@@ -50,6 +54,13 @@ class Platform(msgspec.Struct, frozen=True, rename={"os_version": "os.version"})
 
     def __str__(self) -> str:
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
+
+
+def this_platform() -> Platform:
+    """This machine's, as Docker calls it."""
+    machine = os.uname().machine
+    architecture, _, variant = _ARCHITECTURES.get(machine, machine).partition("/")
+    return Platform(architecture, "linux", variant)
 
 
 class Descriptor(msgspec.Struct, frozen=True, rename={"media_type": "mediaType"}):

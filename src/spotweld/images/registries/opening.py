@@ -11,7 +11,7 @@ from spotweld.images.registries.layouts import Layout
 from spotweld.images.registries.references import HUB, is_host, looks_like_host
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from spotweld.images.registries.registry import Registry
 
@@ -50,3 +50,21 @@ def open_registry(url: str, environment: Mapping[str, str] | None = None) -> Reg
     served = _HUB_API if host == HUB else host
     where = os.environ if environment is None else environment
     return Distribution(Client(f"{scheme}://{served}", lambda: find_credentials(host, where)))
+
+
+class Registries:
+    """Registries that are opened once, by URL.
+
+    Args:
+        opening: opens one.
+    """
+
+    def __init__(self, opening: Callable[[str], Registry] = open_registry) -> None:
+        self._opening = opening
+        self._open: dict[str, Registry] = {}
+
+    def __getitem__(self, url: str) -> Registry:
+        found = self._open.get(url)
+        if found is None:
+            found = self._open.setdefault(url, self._opening(url))
+        return found
