@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,16 +13,13 @@ from hypothesis import strategies as st
 
 from spotweld.errors import BuilderUnavailable, DockerfileError
 from spotweld.images.builders.buildah import Reading, mounts_below
-from spotweld.images.builders.builder import Outcome, Step, ignore
+from spotweld.images.builders.builder import Outcome, Solve, Step, ignore
 from spotweld.images.builders.climbing import Climber
 from spotweld.images.builders.commands import follow
-from spotweld.images.builders.ladder import Rung, rungs, stages
+from spotweld.images.builders.ladder import Rung, rungs, salt_of, stages
 from spotweld.images.builders.restocking import unfindable
 from spotweld.images.builders.vertices import Progress, Vertex
 from spotweld.images.dockerfiles.dockerfile import parse
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 THREE = """\
 ARG TAG=1
@@ -87,6 +84,14 @@ def test_a_tag_follows_what_its_rung_depends_on_and_nothing_else() -> None:
     assert changed(THREE.replace("TAG=1", "TAG=2")) == [0, 1, 2, 3]
     plain, salted = rungs(parse(THREE)), rungs(parse(THREE), "", {"TAG": "3"})
     assert not {rung.tags for rung in plain} & {rung.tags for rung in salted}
+
+
+def test_where_a_base_lies_is_no_part_of_a_tag() -> None:
+    def salt(pinned: str) -> dict[str, str]:
+        return salt_of(Solve(Path(), Path("Dockerfile"), "cache", bases={"base": pinned}))
+
+    assert salt("127.0.0.1:20001/x/base@sha256:1") == salt("registry.example.org/x/base@sha256:1")
+    assert salt("127.0.0.1:20001/x/base@sha256:1") != salt("127.0.0.1:20001/x/base@sha256:2")
 
 
 @given(st.lists(st.sampled_from(["RUN a", "COPY b c", "ENV D=1", "# no", "", "ADD e f", "RUN a \\\n  b"]), max_size=12))

@@ -130,8 +130,9 @@ def rungs(
 
 
 def salt_of(solve: Solve) -> dict[str, str]:
-    """What changes the result of a solve as a whole, next to its document."""
-    return {**solve.args, **{f"base {name}": pinned for name, pinned in solve.bases.items()}, "": solve.platform}
+    """What changes the result of a solve as a whole, next to its document. Where a base lies does not."""
+    bases = {f"base {name}": pinned.rpartition("@")[2] for name, pinned in solve.bases.items()}
+    return {**solve.args, **bases, "": solve.platform}
 
 
 def _makes_layer(instruction: Instruction) -> bool:
