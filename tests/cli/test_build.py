@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from tests.images.workshop import Shop
 
 from spotweld.cli.main import program
-from spotweld.images.builders.choosing import choosing as builders
+from spotweld.images.builders import choosing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ class Bench(Shop):
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     bench = Bench(tmp_path)
-    monkeypatch.setattr(builders, "choose_builder", lambda *_: bench.builder)
+    monkeypatch.setattr(choosing, "choose_builder", lambda *_: bench.builder)
     return bench
 
 

@@ -11,8 +11,8 @@ from tests.images.workshop import Shop
 
 from spotweld.cli.main import program
 from spotweld.errors import RegistryRefused
-from spotweld.images.builders.choosing import choosing as builders
-from spotweld.images.lifetimes.deciding import cleaning
+from spotweld.images.builders import choosing
+from spotweld.images.lifetimes import cleaning
 from spotweld.images.registries.opening import open_registry
 from spotweld.project.nouns import Job, LocalProvider, PlacementRules
 from spotweld.runs.drive import log_path
@@ -56,7 +56,7 @@ class Home(Shop):
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     home = Home(tmp_path)
-    monkeypatch.setattr(builders, "choose_builder", lambda *_: home.builder)
+    monkeypatch.setattr(choosing, "choose_builder", lambda *_: home.builder)
     return home
 
 

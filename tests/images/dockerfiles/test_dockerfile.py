@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.images.dockerfiles import dockerfiles, plausible
+from tests.images.dockerfiles.generated import dockerfiles, plausible
 
 from spotweld.errors import DockerfileError
 from spotweld.images.dockerfiles.dockerfile import Instruction, meaning, parse

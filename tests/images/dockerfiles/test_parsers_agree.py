@@ -9,7 +9,7 @@ import pytest
 from e2b_dockerfile_utils import PatternMatcher
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tests.images.dockerfiles import dockerfiles, plausible
+from tests.images.dockerfiles.generated import dockerfiles, plausible
 
 from spotweld.errors import DockerfileError
 from spotweld.images.dockerfiles.dockerfile import parse

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 from hypothesis import given
-from tests.images.dockerfiles import dockerfiles, plausible
+from tests.images.dockerfiles.generated import dockerfiles, plausible
 
 from spotweld.errors import BaseUnresolved, ContextError, DockerfileError
 from spotweld.images.dockerfiles.dockerfile import parse
