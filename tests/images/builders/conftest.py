@@ -77,13 +77,13 @@ COPY one /one
 ENV SEEN=yes
 {run("a3", "echo $SEEN >/a3")}
 FROM first AS second
-WORKDIR /work
+WORKDIR /made
 {run("b1", "cat /a2 >b1")}
 COPY two ./
 {run("b2", "cat two b1 >b2")}
 {run("b3", "cat b2 >b3")}
 FROM {base}
-COPY --from=second /work/b3 /b3
+COPY --from=second /made/b3 /b3
 {run("c1", "cat /b3 >/c1")}
 {run("c2", "cat /c1 >/c2")}
 {run("c3", "cat /c2 >/c3")}
