@@ -337,7 +337,7 @@ def test_a_damaged_record_is_a_warning(shop: Shop) -> None:
 
 
 def test_the_example_is_a_chain_that_needs_no_registry() -> None:
-    project = load_project(Path(__file__).parents[3] / "examples/images/spotweld.yaml")
+    project = load_project(Path(__file__).parents[3] / "examples/spotweld.yaml")
     assert [image.name for image in build_order(project.images, ["trainer"])] == ["base", "ml-stack", "trainer"]
     for image in project.images.values():
         document = read_dockerfile(project, image)
