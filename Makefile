@@ -9,7 +9,7 @@ export SPOTWELD_PROGRESS ?= $(if $(CI),plain,auto)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format bench clean
+.PHONY: help setup demo demo-images test test-all check format bench clean
 .SILENT:
 
 help:  ## list these targets
@@ -22,6 +22,9 @@ $(READY): pyproject.toml scripts/setup
 
 demo: setup  ## train on machines that keep being taken away, and compare with an undisturbed run
 	scripts/demo digits
+
+demo-images: setup  ## the same in images: fetch, build and train, and compare with a run without (root, 5 GB of disk)
+	scripts/demo-images
 
 test: setup  ## the fast tests
 	$(BIN)/python -m pytest -q -m "not slow"
@@ -53,7 +56,8 @@ bench bench-checkpoint: .venv/.peers
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	touch $@
 
-clean:  ## remove what can be made again: .venv, caches, the examples' runs
+clean:  ## remove what can be made again: .venv, caches, the examples' runs and images
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info
-	rm -rf .spotweld examples/*/.spotweld
+	rm -rf .spotweld examples/.spotweld examples/*/.spotweld
+	rm -rf examples/images/base/rootfs*.tar examples/images/ml-stack/wheels* examples/images/ml-stack/spotweld*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
