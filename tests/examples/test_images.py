@@ -75,7 +75,7 @@ def checkout(tmp_path: Path) -> Iterator[Checkout]:
     yield made
     for run in made.read("status"):
         if run["ended"] is None:
-            made.call("cancel", run["run"])
+            made.call("cancel", run["run"], "-y")
     shutil.rmtree(tmp_path)  # 5 GB, which pytest would keep
 
 
@@ -94,7 +94,7 @@ def test_the_chain_is_built_once_and_trains_the_same_bits_as_without_an_image(ch
 
     # Built by launch; its machine is taken without notice once it has something to go on from.
     checkout.call("launch", "train", "--name", "imaged", "--spot-policy", "on-demand", "--env", STEPS, "--detach", "-y")
-    while not checkout.read("checkpoint", "ls", "imaged"):
+    while not checkout.read("checkpoint", "ls"):
         assert checkout.read("status", "imaged")["ended"] is None, checkout.call("logs", "imaged")
         time.sleep(0.2)
     checkout.call("preempt", "imaged", "--notice", "none")

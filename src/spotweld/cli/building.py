@@ -12,6 +12,7 @@ from spotweld.cli.courses import Course, follow
 from spotweld.cli.imagery import in_words, short_place
 from spotweld.cli.output import is_coloured, json_bytes, progress_mode, say
 from spotweld.images.builds.happenings import Begun, Failed, Published, Ran, Warned
+from spotweld.images.steps.mounts import unmounted
 from spotweld.project.settings import Progress
 from spotweld.report.markup import clean
 from spotweld.report.words import count
@@ -51,7 +52,7 @@ def line_of(happening: Happening) -> tuple[str, str] | None:
             again = f"{why}; " if why else ""
             return image, f"begins: {again}{misses} of {count(len(real), 'instruction')} to run, {in_words(expected)}"
         case Ran(image=image, outcome=outcome, seconds=seconds, text=text):
-            return image, f"{outcome.upper():<6} {seconds:7.1f} s  {' '.join(text.split())[:90]}"
+            return image, f"{outcome.upper():<6} {seconds:7.1f} s  {unmounted(text)[:90]}"
         case Published(built=built):
             how = f"built in {format_duration(built.seconds)}" if built.built else "was there"
             return built.image, f"{how}: {short_place(built.repository, built.tag)}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spotweld.errors import UsageError
+from spotweld.images.steps.mounts import unmounted
 from spotweld.project.words import nearest, quoted
 from spotweld.report.markup import clean
 from spotweld.values.durations import format_duration
@@ -107,7 +108,7 @@ def layer_lines(layers: Sequence[Layer], more: Callable[[Layer], str] = lambda _
         place = f"{named}line {layer.line}" if layer.line else named.strip()
         told = f"from {layer.source[:_SHOWN]}" if layer.hit and layer.source else layer.why
         extra = more(layer)
-        rows.append((place, _cut(layer.text, 50), "HIT" if layer.hit else "MISS", clean(told) + extra))
+        rows.append((place, _cut(unmounted(layer.text), 50), "HIT" if layer.hit else "MISS", clean(told) + extra))
     first, second = (max((len(row[at]) for row in rows), default=0) for at in (0, 1))
     lines: list[str] = []
     for layer, (place, text, verdict, told) in zip(layers, rows, strict=True):

@@ -9,7 +9,7 @@ from spotweld.errors import BuildFailed
 from spotweld.images.dockerfiles.dockerfile import parse
 from spotweld.images.steps.context import Context
 from spotweld.images.steps.keys import step_keys
-from spotweld.images.steps.mounts import with_mounts
+from spotweld.images.steps.mounts import unmounted, with_mounts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,3 +68,16 @@ def test_what_takes_no_addition_is_refused(tmp_path: Path, run: str) -> None:
     with pytest.raises(BuildFailed, match=r"Dockerfile:2: buildah does not see") as caught:
         sealed(tmp_path, f"FROM scratch\n{run}\n")
     assert "BuildKit" in caught.value.todo
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("RUN --mount=source=a,target=/a --mount=type=cache,target=/c : 0123456789abcdef; make", "RUN make"),
+        ("run --mount=source=a,target=/a \\\n    make \\\n    all", "run make all"),
+        ("RUN make --mount=x", "RUN make --mount=x"),
+        ("COPY --mount=x /y", "COPY --mount=x /y"),
+    ],
+)
+def test_an_instruction_is_shown_without_what_it_mounts(text: str, shown: str) -> None:
+    assert unmounted(text) == shown

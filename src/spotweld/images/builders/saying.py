@@ -16,6 +16,7 @@ from spotweld.errors import (
 )
 from spotweld.images.builds.naming import cache_of
 from spotweld.images.registries.manifests import digest_of
+from spotweld.images.steps.mounts import unmounted
 
 if TYPE_CHECKING:
     from spotweld.images.builds.freshness import Standing
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 _KEPT = "What is finished is kept; then build again: nothing that is finished runs twice."
 _PROBE = 32_768
 """Eighths of the bytes that are sent to see what a registry says."""
+_WIDEST = 100
+"""Characters of a failed instruction that are shown."""
+_STEP = re.compile(r'^building at STEP ".*": ', re.DOTALL)
+_ECHO = re.compile(r'(?:\[\d+/\d+\] )?STEP \d+/\d+: |Error: building at STEP "')
 _MEANINGS: tuple[tuple[str, type[ImageError], str, str], ...] = (
     (
         r"no space left|disk quota exceeded|insufficient storage|\b507\b",
@@ -76,7 +81,7 @@ def explained(error: ImageError, standing: Standing, line: int, registry: Regist
     image = standing.image
     where = f"{image.name}: {image.dockerfile.name}:{line}" if line else image.name
     if isinstance(error, BuildFailed) and line:
-        return BuildFailed(f"{where}: {error.what}", error.why, error.todo)
+        return BuildFailed(f"{where}: {_named_once(error.what)}", _STEP.sub("", error.why), _printed(error.todo))
     found = _tried(registry, standing) if isinstance(error, CacheUnsaved) else None
     if found is not None:
         return type(found)(f"{where}: {found.what}", found.why, found.todo)
@@ -86,6 +91,20 @@ def explained(error: ImageError, standing: Standing, line: int, registry: Regist
             fit = todo.replace("HOST", _host(url)).replace("IMAGE", image.name)
             return kind(f"{where}: the registry {url} said no", f"{why} ({error.why})", f"{fit} {_KEPT}")
     return type(error)(f"{where}: {error.what}", error.why, error.todo)
+
+
+def _named_once(what: str) -> str:
+    """``INSTRUCTION: failed``, with as much of the instruction as one can take in."""
+    text, colon, rest = what.rpartition(": ")
+    text = unmounted(text)
+    return (text if len(text) <= _WIDEST else f"{text[: _WIDEST - 3]}...") + colon + rest
+
+
+def _printed(last: str) -> str:
+    """The last lines, less those in which the builder repeats the instruction; empty if nothing else is there."""
+    head, *lines = last.split("\n")
+    told = [line for line in lines if not _ECHO.match(line)]
+    return "\n".join([head, *told]) if told else ""
 
 
 def _tried(registry: Registry, standing: Standing) -> ImageError | None:

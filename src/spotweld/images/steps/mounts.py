@@ -1,4 +1,4 @@
-"""What buildah does not see: the content of what a ``RUN`` mounts.
+"""What buildah does not see: the content of what a ``RUN`` mounts. And how such an instruction is shown.
 
 Buildah (1.28 at least) looks a ``RUN`` up in its cache by the command alone. Where the command reads files through
 ``--mount=type=bind`` from the context, a stage or an image, it would take the old result for files that have changed.
@@ -27,6 +27,7 @@ BLIND = frozenset({"buildah"})
 _MOUNTED = frozenset({"file", "executable", "link", "folder", "special", "stage", "base"})
 _FLAGS = re.compile(r"[ \t]*RUN(?:(?:[ \t]|\\[ \t]*\n)+--[a-z]+=[^\s\"']+)+(?=[ \t\\])", re.IGNORECASE)
 _DIGITS = 16
+_MOUNTS = re.compile(rf"(?i)(?<=^RUN)(?: --mount=\S+)+(?: : [0-9a-f]{{{_DIGITS}}};)?")
 
 
 def with_mounts(document: Dockerfile, steps: Sequence[Step]) -> str:
@@ -47,6 +48,11 @@ def with_mounts(document: Dockerfile, steps: Sequence[Step]) -> str:
         # As many lines as before, so that those after them stay where they are.
         lines[begin:end] = text.split("\n")
     return "\n".join(lines)
+
+
+def unmounted(text: str) -> str:
+    """An instruction on one line, without the mounts it begins with and what ``with_mounts`` put in front of it."""
+    return _MOUNTS.sub("", " ".join(text.replace("\\\n", " ").split()))
 
 
 def _sealed(text: str, instruction: Instruction, document: Dockerfile, seal: str) -> str:
