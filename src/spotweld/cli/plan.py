@@ -18,6 +18,7 @@ from spotweld.placement.policy import Rent
 from spotweld.project.nouns import SpotUse
 from spotweld.project.words import nearest, quoted
 from spotweld.providers.opening import open_provider
+from spotweld.report.words import count
 from spotweld.runs.drive import log_path
 from spotweld.runs.opening import Plan, make_plan
 from spotweld.values.money import format_money
@@ -68,7 +69,7 @@ def images_of(project: Project, job_name: str | None) -> list[str]:
 
 def describe(plan: Plan) -> str:
     """The plan in words."""
-    source = f"{len(plan.source.files)} files, {format_size(plan.source.size)}"
+    source = f"{count(len(plan.source.files), 'file')}, {format_size(plan.source.size)}"
     first = plan.first
     lines = [
         f"run       {plan.run} (job {plan.job.name} of {plan.project})",
