@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _UNTOUCHED = 86_400.0
 """Seconds for which blobs stay that nobody names: a build in progress has them, or will look for them."""
 
+_AT_ONCE = 50
+"""Steps that a registry is told to delete in one go."""
+
 
 class Gone(msgspec.Struct, frozen=True):
     """What a cut took."""
@@ -71,11 +74,12 @@ def cut(registry: Registry, agreed: Cut, tell: Callable[[int, int], None] = lamb
             builds += 1
         tell(done, total)
     cache, steps = cache_of(agreed.repository), 0
-    for done, tag in enumerate(agreed.steps, len(agreed.builds) + 1):
-        if agreed.before is None or _is_older(registry, cache, tag, agreed.before):
-            registry.delete(cache, tag)
-            steps += 1
-        tell(done, total)
+    for start in range(0, len(agreed.steps), _AT_ONCE):
+        some = agreed.steps[start : start + _AT_ONCE]
+        going = [tag for tag in some if agreed.before is None or _is_older(registry, cache, tag, agreed.before)]
+        registry.delete(cache, *going)
+        steps += len(going)
+        tell(len(agreed.builds) + start + len(some), total)
     try:
         return Gone(steps, builds, registry.collect(_UNTOUCHED) if total else 0)
     except ImageDamaged as error:

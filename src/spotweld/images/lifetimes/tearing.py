@@ -93,10 +93,8 @@ def _place(kept: Kept, opening: Open) -> tuple[str, str]:
 def _remove(going: Going, opening: Open) -> None:
     registry = opening(going.registry)
     # The image says whose the cache is, so it goes after it.
-    for tag in going.cache:
-        registry.delete(cache_of(going.repository), tag)
-    for tag in going.tags:
-        registry.delete(going.repository, tag)
+    registry.delete(cache_of(going.repository), *going.cache)
+    registry.delete(going.repository, *going.tags)
 
 
 def _release(going: Going, objects: Objects, opening: Open) -> None:

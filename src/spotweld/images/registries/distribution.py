@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException, HTTPResponse
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
@@ -31,7 +32,7 @@ from spotweld.images.registries.registry import Registry, check_expected
 from spotweld.values.digests import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from spotweld.images.registries.manifests import Manifest
     from spotweld.images.registries.registry import Expected
@@ -40,7 +41,12 @@ CHUNK = 16 * 2**20
 """Bytes sent in one request, and so what a broken connection costs at most."""
 _PIECE = 2**20
 _LOOKS = 8
-"""Times that a tag is deleted before it is given up."""
+"""Times that tags are deleted before it is given up."""
+_BATCH = 16
+"""Images that are deleted before it is looked again whether another tag names one of them by now."""
+_DELETED = (200, 202)
+_STREAMS = 8
+"""Tags that are looked at at the same time."""
 _ACCEPT = {"Accept": ", ".join(KINDS)}
 _BINARY = {"Content-Type": "application/octet-stream"}
 
@@ -55,6 +61,8 @@ class Distribution(Registry):
     def __init__(self, client: Client) -> None:
         self.url = client.base
         self._client = client
+        self._names_go = True
+        """Whether, as far as is known, the server deletes a tag by its name."""
 
     def prepare(self, repositories: Collection[str]) -> bool:
         """See `Registry`. Each repository gets an upload that is given up at once, of which nothing stays."""
@@ -164,58 +172,95 @@ class Distribution(Registry):
     def repositories(self) -> tuple[str, ...]:
         return tuple(sorted(set(self._pages("/v2/_catalog?n=1000", "registry:catalog:*", "repositories"))))
 
-    def delete(self, repository: str, tag: str) -> None:
+    def delete(self, repository: str, *tags: str) -> None:
         """See `Registry`.
 
         Where the server cannot delete a tag by its name, only a manifest with all of its tags: one without other tags
-        is deleted so; with others, the tag is first moved to an empty image of its own, which is then deleted.
+        is deleted so; of one with others, the tags are first moved to an empty image of their own, which is then
+        deleted. That takes a request to look at each tag of the repository, one to delete each image, and for each
+        further ``_BATCH`` images another look at the tags that stay.
 
         Raises:
-            TagMoved: somebody else moved the tag just then; it is theirs.
+            TagMoved: somebody else moved a tag just then; it is theirs.
         """
         failure: RegistryUnavailable | None = None
+        left = tuple(dict.fromkeys(tags))
         for looks in range(_LOOKS):
-            digest = self.resolve(repository, tag)
-            if digest is None and tag not in self.tags(repository):
+            listed = self.tags(repository)
+            # What is not listed may be there all the same, once: lists may lag behind.
+            left = tuple(tag for tag in left if tag in listed or (not looks and self.resolve(repository, tag)))
+            if not left:
                 return
             # While others write to the repository, docker-registry may delete the manifest and forget the tag, or fail.
             try:
-                self._delete(repository, tag, digest)
+                by_digest = self._delete_by_name(repository, left)
+                self._delete_by_digest(repository, by_digest, set(left))
             except RegistryUnavailable as error:
                 failure = error
             self._client.sleep(0.05 * looks)
         why = f"{self.url} still lists it after {_LOOKS} deletions"
         todo = "Try again when nobody else writes there."
-        raise failure or RegistryUnavailable(f"Cannot delete {repository}:{tag}", why, todo)
+        raise failure or RegistryUnavailable(f"Cannot delete {repository}:{left[0]}", why, todo)
 
     def collect(self, older: float) -> int:  # noqa: ARG002  the server's own matter
         return 0
 
-    def _delete(self, repository: str, tag: str, digest: Digest | None) -> None:
-        scope = f"repository:{repository}:pull,push,delete"
-        answer = self._client.ask("DELETE", _manifest(repository, tag), scope)
-        if answer.status in {200, 202}:
-            return
-        if answer.status not in {400, 404, 405}:
-            raise refusal(answer, "delete from", f"{self.url} ({repository}:{tag})")
-        others = (other for other in self.tags(repository) if other != tag)
-        if digest is None or any(self.resolve(repository, other) == digest for other in others):
-            digest = self._put_aside(repository, tag, digest or "absent")
-        answer = self._client.ask("DELETE", _manifest(repository, digest), scope)
-        if answer.status != 404:
-            self._expect(answer, 202, "delete from", f"{repository}:{tag}")
+    def _delete_by_name(self, repository: str, tags: Sequence[str]) -> tuple[str, ...]:
+        """Delete tags where the server can; those that are left, because it cannot."""
+        for at, tag in enumerate(tags):
+            if not self._names_go:
+                return tuple(tags[at:])
+            answer = self._client.ask("DELETE", _manifest(repository, tag), _delete(repository))
+            if answer.status in {400, 404, 405}:
+                self._names_go = answer.status == 404
+                return tuple(tags[at:])
+            if answer.status not in _DELETED:
+                raise refusal(answer, "delete from", f"{self.url} ({repository}:{tag})")
+        return ()
 
-    def _put_aside(self, repository: str, tag: str, expected: Expected) -> Digest:
-        """Move a tag to an image that nobody else names."""
+    def _delete_by_digest(self, repository: str, tags: Collection[str], going: Collection[str]) -> None:
+        named = self._resolve_all(repository, tags)
+        images = list(dict.fromkeys(digest for digest in named.values() if digest is not None))
+        # A tag without an image is what a deletion leaves that failed half-way.
+        aside = [tag for tag in tags if named[tag] is None]
+        for batch in (images[at : at + _BATCH] for at in range(0, len(images), _BATCH)):
+            others = [tag for tag in self.tags(repository) if tag not in going]
+            needed = set(self._resolve_all(repository, others).values())
+            aside += [tag for tag in tags if named[tag] in needed and named[tag] in batch]
+            for digest in batch:
+                if digest not in needed:
+                    self._delete_image(repository, digest)
+        if aside:
+            self._put_aside(repository, {tag: named[tag] or "absent" for tag in aside})
+
+    def _delete_image(self, repository: str, digest: Digest) -> None:
+        answer = self._client.ask("DELETE", _manifest(repository, digest), _delete(repository))
+        if answer.status not in {*_DELETED, 404}:
+            raise refusal(answer, "delete from", f"{self.url} ({repository})")
+
+    def _resolve_all(self, repository: str, tags: Collection[str]) -> dict[str, Digest | None]:
+        if not tags:
+            return {}
+        with ThreadPoolExecutor(_STREAMS, "image-tags") as pool:
+            return dict(zip(tags, pool.map(lambda tag: self.resolve(repository, tag), tags), strict=True))
+
+    def _put_aside(self, repository: str, tags: Mapping[str, Expected]) -> None:
+        """Move tags from what they name to an image that nobody else names, and delete that."""
         # A blob of its own: docker-registry can lose one that several writers send at the same moment.
-        config = json.dumps({"com.spotweld.deleted": f"{tag} {uuid.uuid4()}"}).encode()
+        config = json.dumps({"com.spotweld.deleted": f"{' '.join(tags)} {uuid.uuid4()}"}).encode()
         name = digest_of(config)
-        self.write_blob(repository, name, len(config), [config])
         part = {"mediaType": OCI_CONFIG, "digest": name, "size": len(config)}
-        body = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": part, "layers": []}
-        empty = manifest_of(body)
-        self.put_manifest(repository, empty, tag, expected=expected)
-        return empty.digest
+        empty = manifest_of({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": part, "layers": []})
+        # Nobody has it yet. Where nothing may be deleted this says so, before any tag has lost its image.
+        answer = self._client.ask("DELETE", _manifest(repository, empty.digest), _delete(repository))
+        if answer.status in {401, 403, 405}:
+            raise refusal(answer, "delete from", f"{self.url} ({repository})")
+        self.write_blob(repository, name, len(config), [config])
+        try:
+            for tag, expected in tags.items():
+                self.put_manifest(repository, empty, tag, expected=expected)
+        finally:
+            self._delete_image(repository, empty.digest)
 
     def _read_from(self, repository: str, digest: Digest, start: int) -> Iterator[bytes]:
         headers = {"Range": f"bytes={start}-"} if start else {}
@@ -349,3 +394,7 @@ def _pull(repository: str) -> str:
 
 def _push(repository: str) -> str:
     return f"repository:{repository}:pull,push"
+
+
+def _delete(repository: str) -> str:
+    return f"repository:{repository}:pull,push,delete"

@@ -168,12 +168,13 @@ class Layout(Registry):
     def repositories(self) -> tuple[str, ...]:
         return tuple(sorted({name for name, _ in self._names()}))
 
-    def delete(self, repository: str, tag: str) -> None:
-        if self.resolve(repository, tag) is None:
+    def delete(self, repository: str, *tags: str) -> None:
+        gone = {(repository, tag) for tag in tags}
+        if not gone & set(self._names()):
             return
         with self._lock():
             index = self._index()
-            left = [entry for entry in index["manifests"] if _named(entry) != (repository, tag)]
+            left = [entry for entry in index["manifests"] if _named(entry) not in gone]
             self._write_index(index | {"manifests": left})
 
     def delete_image(self, repository: str, digest: Digest) -> int:

@@ -103,8 +103,8 @@ class Registry(ABC):
         """All repositories, sorted. A server may also name those that hold no tag any more."""
 
     @abstractmethod
-    def delete(self, repository: str, tag: str) -> None:
-        """Remove a tag, and no other one; nothing happens if it is not there."""
+    def delete(self, repository: str, *tags: str) -> None:
+        """Remove tags, and no other ones; nothing happens to those that are not there. Many at once cost least."""
 
     @abstractmethod
     def collect(self, older: float) -> int:
