@@ -19,7 +19,7 @@ from spotweld.project.nouns import Image, Lifetime, LocalProvider, Project, Regi
 from spotweld.values.digests import Digest, digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from spotweld.images.registries.manifests import Manifest
@@ -48,10 +48,17 @@ def key_of(text: object) -> Digest:
     return digest(repr(text).encode())
 
 
-def build(project: Project, objects: Objects, image: str, text: object, started: float = 0.0) -> str:
+def build(
+    project: Project,
+    objects: Objects,
+    image: str,
+    text: object,
+    started: float = 0.0,
+    environ: Mapping[str, str] | None = None,
+) -> str:
     """Leave what a build leaves: records, cached steps, the image under its key and ``latest``; the key's tag."""
     about = project.images[image]
-    registry = open_registry(project.registries.of(about.lifetime), {})
+    registry = open_registry(project.registries.of(about.lifetime), environ or {})
     repository, key = repository_of(project.name, image), key_of(text)
     remember(project, about, objects)
     layers = [f"{project.name} {image}".encode(), f"{project.name} {image} {text}".encode()]

@@ -26,7 +26,7 @@ from spotweld.values.sizes import format_size
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from spotweld.images.lifetimes.deciding import Plan, Staying
+    from spotweld.images.lifetimes.deciding import Plan, Staying, Unseen
 
 _PATIENCE = 120.0
 """Seconds that cancelled runs may take to save their state and end."""
@@ -174,7 +174,7 @@ def _finish(found: Found, agreed: Plan, staying: Sequence[Staying], outcome: Out
             counted = f"{len(outcome.machines)} machine(s) and {len(done.images)} image(s)"
             say(f"removed {counted}, {format_size(done.freed)} freed here")
     if left:
-        why = "; ".join(f"{one.where}: {one.why}" for one in left)
+        why = "; ".join(_told(one) for one in left)
         todo = next((one.todo for one in left if one.todo), "Tear down again; it takes up where this one ended.")
         raise LeftBehind(f"{len(left)} thing(s) are left", why, todo)
     if not as_json:
@@ -192,6 +192,10 @@ def _fields(found: Found, agreed: Plan, staying: Sequence[Staying], *, dry_run: 
         "left": agreed.unseen if dry_run else (),
         "freed": 0,
     }
+
+
+def _told(one: Unseen) -> str:
+    return one.why if one.where in one.why else f"{one.where}: {one.why}"
 
 
 def _size(size: int | None) -> str:

@@ -12,7 +12,7 @@ import pytest
 from tests.images.fake import Fake, fake
 from tests.images.registries.test_layouts import small_disk
 from tests.images.samples import add_image, at, noise
-from tests.images.servers import docker_registry
+from tests.images.servers import docker_registry, registry_with_login, registry_with_tokens
 
 from spotweld import errors
 from spotweld.errors import (
@@ -58,20 +58,46 @@ def logged_in(tmp_path: Path, url: str, login: str = "me:secret", **more: object
 
 
 def test_basic_credentials_at_a_real_server(tmp_path: Path) -> None:
-    # me:secret, in the only form that the server takes (bcrypt, cost 4).
-    (tmp_path / "htpasswd").write_text("me:$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n")
-    auth = {"auth": {"htpasswd": {"realm": "test", "path": str(tmp_path / "htpasswd")}}}
-    with docker_registry(tmp_path, more=auth) as url:
+    with registry_with_login(tmp_path) as url:
         registry = logged_in(tmp_path, url)
         image = add_image(registry, "a", "v1", [b"layer"])
         assert registry.resolve("a", "v1") == image.digest
         assert verify(at(registry, "a", "v1")) == ()
-        for refused in (logged_in(tmp_path, url, "me:wrong"), connected(url)):
-            with pytest.raises(RegistryRefused, match="credentials are missing or wrong") as caught:
+        wrong, missing = logged_in(tmp_path, url, "me:wrong"), connected(url)
+        for refused, why in ((wrong, "the password of me is wrong"), (missing, "nobody has logged in to 127.0.0.1:")):
+            with pytest.raises(RegistryRefused, match=why) as caught:
                 refused.tags("a")
             assert "docker login 127.0.0.1:" in caught.value.todo
-            with pytest.raises(RegistryRefused, match="credentials are missing or wrong"):
+            with pytest.raises(RegistryRefused, match=why):
                 list(refused.read_blob("a", digest_of(b"layer")))
+
+
+def test_an_account_of_a_real_server_that_may_only_read(tmp_path: Path) -> None:
+    rights = {"reader": ["pull"], "writer": ["pull", "push"], "owner": ["pull", "push", "delete"]}
+    with registry_with_tokens(tmp_path, rights) as url:
+        image = add_image(logged_in(tmp_path, url, "owner:secret"), "a", "v1", [b"layer"])
+        writer = logged_in(tmp_path, url, "writer:secret")
+        writer.tag("a", "v1", "v2")
+        reader = logged_in(tmp_path, url, "reader:secret")
+        assert verify(at(reader, "a", "v1")) == ()
+        for user, act in (
+            ("reader", lambda: reader.tag("a", "v1", "v3")),
+            ("reader", lambda: reader.prepare(["a"])),
+            ("reader", lambda: add_image(reader, "a", "v1", [b"new"])),
+            ("reader", lambda: reader.delete("a", "v1")),
+            ("writer", lambda: writer.delete("a", "v1")),
+        ):
+            logged_in(tmp_path, url, f"{user}:secret")
+            with pytest.raises(RegistryRefused, match=f"the account {user} may not do that") as caught:
+                act()
+            assert "Ask for the right" in caught.value.todo
+        assert {reader.resolve("a", tag) for tag in reader.tags("a")} == {image.digest}
+        with pytest.raises(RegistryRefused, match=r"Cannot log in to .*the password of owner is wrong"):
+            logged_in(tmp_path, url, "owner:wrong").tags("a")
+        with pytest.raises(RegistryRefused, match="nobody has logged in"):
+            connected(url).tags("a")
+        logged_in(tmp_path, url, "owner:secret").delete("a", "v1")
+        assert logged_in(tmp_path, url, "owner:secret").tags("a") == ("v2",)
 
 
 @pytest.mark.parametrize("more", [{}, {"identitytoken": "refresh"}])
@@ -188,7 +214,7 @@ def test_a_manifest_that_is_not_what_was_asked_for_is_refused(server_state: Fake
 
 
 REFUSALS = [
-    (401, {}, "", RegistryRefused, "credentials are missing or wrong", "docker login"),
+    (401, {}, "", RegistryRefused, "nobody has logged in", "docker login"),
     (403, {}, '{"errors":[{"code":"DENIED","message":"not yours"}]}', RegistryRefused, "may not.*not yours", "right"),
     (404, {}, '{"errors":[{"code":"NAME_UNKNOWN"}]}', ImageNotFound, "NAME_UNKNOWN", "created before"),
     (405, {}, "Method not allowed", RegistryRefused, "read-only", "another registry"),

@@ -55,11 +55,21 @@ def settle(project: Project, objects: Objects, opening: Open = open_registry) ->
     """
     # What is on record is protected even if the next step is never reached.
     records = [_record(project, image, objects, opening) for image in project.images.values()]
+    refused: dict[str, str] = {}
     for lifetime in Lifetime:
-        yield _registry(project, lifetime, opening)
+        url = project.registries.of(lifetime)
+        if url in refused:
+            what = f"it is the same registry as the {refused[url]} one"
+            yield Step("registry", str(lifetime), ok=False, changed=False, what=what)
+            continue
+        step = _registry(project, lifetime, opening)
+        if not step.ok:
+            refused[url] = step.name
+        yield step
     for record, image in zip(records, project.images.values(), strict=True):
         yield record
-        if record.ok:
+        # What is wrong with a registry has been said once, and is not said again of each of its images.
+        if record.ok and project.registries.of(image.lifetime) not in refused:
             yield from _health(project, image, opening)
     for name, kept in recorded(project.name, objects, opening).items():
         if kept is not None and kept.protected and name not in project.images:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urljoin, urlsplit
 
 import msgspec
+from msgspec.structs import replace
 
 from spotweld.errors import ImageError, RegistryRefused, RegistryUnavailable
 from spotweld.images.registries.refusals import Answer, is_final, is_full, refusal, unreachable
@@ -71,6 +72,7 @@ class Client:
         self._lock = threading.Lock()
         self._idle: dict[str, list[HTTPConnection]] = {}
         self._authorizations: dict[str, str] = {}
+        self._user: str | None = None
         weakref.finalize(self, _close, self._idle)
 
     def ask(
@@ -137,7 +139,7 @@ class Client:
             elif left and answer.status == 401 and _origin(url) == self.base:
                 self._authorize(answer, scope, sent.get("Authorization"))
             else:
-                yield answer
+                yield replace(answer, user=self._user)
                 return
 
     def _authorized(self, method: str, url: str, scope: str, headers: Mapping[str, str], body: bytes) -> Answer:
@@ -149,7 +151,7 @@ class Client:
             if answer.status != 401 or not ours or not first:
                 break
             self._authorize(answer, scope, known)
-        return answer
+        return replace(answer, user=self._user)
 
     def _authorize(self, answer: Answer, scope: str, shown: str | None) -> None:
         """Get what the registry asks for with a 401, other than what it has been shown.
@@ -161,6 +163,8 @@ class Client:
         kind, _, rest = challenge.partition(" ")
         asked = {name.lower(): quoted or plain for name, quoted, plain in _CHALLENGE.findall(rest)}
         credentials = self._credentials()
+        self._user = credentials.user if credentials else None
+        answer = replace(answer, user=self._user)
         if kind.lower() == "bearer" and "realm" in asked:
             value = "Bearer " + self._token(asked, scope, credentials)
         elif credentials is None or kind.lower() != "basic":
@@ -187,7 +191,7 @@ class Client:
             sent = {"Authorization": credentials.basic} if credentials else {}
             answer = self._exchange("GET", f"{realm}{'&' if '?' in realm else '?'}{urlencode(wanted)}", sent, b"")
         if answer.status != 200:
-            raise refusal(answer, "log in to", self.base)
+            raise refusal(replace(answer, user=self._user), "log in to", self.base)
         try:
             found = msgspec.json.decode(answer.body, type=_Token)
         except msgspec.DecodeError as error:

@@ -25,6 +25,8 @@ class Answer(msgspec.Struct, frozen=True):
     headers: dict[str, str]
     """By lower-case name."""
     body: bytes
+    user: str | None = None
+    """As whom the registry was asked: the account's name, or an empty one of a token; None: as nobody."""
 
 
 def is_full(answer: Answer) -> bool:
@@ -47,12 +49,8 @@ def refusal(answer: Answer, doing: str, where: str) -> ImageError:
     if is_full(answer):
         return RegistryFull(what, f"the registry is full ({why})", f"Free some space there. {kept}")
     match answer.status:
-        case 401:
-            why = f"the credentials are missing or wrong ({why})"
-            return RegistryRefused(what, why, f"Log in first: docker login {host}  (or: buildah login {host})")
-        case 403:
-            why = f"this account may not do that ({why})"
-            return RegistryRefused(what, why, f"Ask for the right, or log in as somebody else: docker login {host}")
+        case 401 | 403:
+            return _unauthorized(answer, what, why, host)
         case 404:
             todo = "Look at the spelling; some registries want a repository to be created before the first push."
             return ImageNotFound(what, why, todo)
@@ -70,6 +68,20 @@ def refusal(answer: Answer, doing: str, where: str) -> ImageError:
     if "BLOB_UNKNOWN" in why:
         return ImageDamaged(what, f"a blob that the manifest names is not there ({why})", "Copy the whole image again.")
     return RegistryRefused(what, why, "Look at the registry's own log.")
+
+
+def _unauthorized(answer: Answer, what: str, why: str, host: str) -> RegistryRefused:
+    """Missing credentials, wrong ones, or those of an account without the right: three errors with three ways out."""
+    user = answer.user
+    known = "insufficient_scope" in answer.headers.get("www-authenticate", "")
+    if answer.status == 401 and user is None:
+        why = f"it asks for credentials, and nobody has logged in to {host} here ({why})"
+        return RegistryRefused(what, why, f"Log in first: docker login {host}  (or: buildah login {host})")
+    if answer.status == 401 and not known:
+        why = f"the password{f' of {user}' if user else ''} is wrong or has expired ({why})"
+        return RegistryRefused(what, why, f"Log in again: docker login {host}  (or: buildah login {host})")
+    why = f"{f'the account {user}' if user else 'this account'} may not do that ({why})"
+    return RegistryRefused(what, why, f"Ask for the right, or log in as somebody else: docker login {host}")
 
 
 def is_final(error: OSError | HTTPException) -> bool:
