@@ -1,7 +1,23 @@
 """What holds for the tests of all rooms."""
 
+from __future__ import annotations
+
+import pytest
 from hypothesis import settings
 
 # No example has to be done by a time: these machines are shared.
 settings.register_profile("shared", deadline=None)
 settings.load_profile("shared")
+
+
+@pytest.fixture
+def free_port(monkeypatch: pytest.MonkeyPatch) -> int:
+    """A port on which nobody listens; clients of registries do not wait between their tries."""
+    from tests.servers import free_ports
+
+    from spotweld.images.registries.distribution_client import Client
+
+    defaults = Client.__init__.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "sleep", lambda _: None)
+    return free_ports(1)[0]

@@ -8,10 +8,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace
 from tests.cli.test_setup import add_images
 from tests.images.homes import age, build, dies, key_of, standing
 
 from spotweld.images.builds.naming import tag_of
+from spotweld.images.builds.records import read_kept, write_kept
 from spotweld.images.lifetimes.deciding import Plan
 from spotweld.images.registries.opening import open_registry
 from spotweld.project.reading import load_project
@@ -24,6 +26,7 @@ from spotweld.values.clocks import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.cli.conftest import Here
 
@@ -297,3 +300,75 @@ def test_two_at_once(home: Here) -> None:
     ends = [one.communicate(timeout=60) for one in both]
     assert [one.returncode for one in both] == [0, 0], ends
     assert list(tags(home)) == ["oci small/base", "oci small/base/cache"]
+
+
+def lose_registry(home: Here, url: str) -> None:
+    """Have images been put into a registry that nobody reaches any more; the file names others now."""
+    project = project_of(home)
+    objects = LocalObjects(home.state / "store")
+    for name in project.images:
+        kept = read_kept(objects, name)
+        assert kept is not None
+        write_kept(objects, replace(kept, registry=url))
+
+
+def test_a_registry_that_is_gone_for_good(home: Here, free_port: int) -> None:
+    url = f"http://127.0.0.1:{free_port}"
+    lose_registry(home, url)
+    command = f"spotweld teardown --forget {url}"
+    for _ in range(2):
+        result = home.call("teardown", "-y")
+        assert result.exit_code == 6
+        assert f"If it is gone for good: {command}" in result.stderr
+    # Nothing but the registry's own name does.
+    for words in ([], ["-y"], ["--confirm", "base"], ["--confirm", "base", "-y"]):
+        result = home.call(*command.split()[1:], *words)
+        assert result.exit_code == 2
+        assert f"--confirm {url}" in result.stderr
+    assert home.call("teardown", "--forget", url, "--persistent").exit_code == 2
+    told = json.loads(home.call("teardown", "--forget", url, "--dry-run", "--json").stdout)
+    assert [(one["image"], one["protected"]) for one in told["images"]] == [("base", True), ("trainer", False)]
+    assert home.call("teardown", "-y").exit_code == 6
+    result = home.call("teardown", "--forget", url, "--confirm", url)
+    assert result.exit_code == 0
+    assert "image base (PERSISTENT, " in result.stdout
+    assert result.stderr.splitlines()[-1] == "next: spotweld teardown --dry-run"
+    result = home.call("teardown", "-y")
+    assert result.exit_code == 0, result.output
+    assert f"forgotten: {url} on " in result.stdout
+    told = json.loads(home.call("teardown", "--dry-run", "--json").stdout)
+    assert [one["registry"] for one in told["forgotten"]] == [url]
+    assert home.call("teardown", "--forget", url, "--confirm", url).exit_code == 2
+
+
+def test_only_a_registry_that_is_gone_is_forgotten(home: Here, tmp_path: Path) -> None:
+    there = f"oci:{home.state}/images/ephemeral"
+    result = home.call("teardown", "--forget", there, "--confirm", there)
+    assert result.exit_code == 2
+    assert "the project file names it" in result.stderr
+    result = home.call("teardown", "--forget", "http://127.0.0.1:1", "--confirm", "http://127.0.0.1:1")
+    assert result.exit_code == 2
+    assert there in result.stderr
+    lose_registry(home, f"oci:{tmp_path}/other")
+    result = home.call("teardown", "--forget", f"oci:{tmp_path}/other", "--confirm", f"oci:{tmp_path}/other")
+    assert result.exit_code == 2
+    assert "it answers, so it is not gone" in result.stderr
+
+
+@pytest.mark.parametrize("typed", ["URL", "y", ""])
+def test_a_terminal_is_asked_for_the_registrys_name(home: Here, free_port: int, typed: str) -> None:
+    url = f"http://127.0.0.1:{free_port}"
+    lose_registry(home, url)
+    ours, theirs = pty.openpty()
+    try:
+        running = home.start("teardown", "--forget", url, stdin=theirs)
+        os.write(ours, f"{typed.replace('URL', url)}\n".encode())
+        _, errors = running.communicate(timeout=60)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert "type its URL" in errors
+    assert running.returncode == (0 if typed == "URL" else 1)
+    kept = read_kept(LocalObjects(home.state / "store"), "base")
+    assert kept is not None
+    assert kept.protected == (typed != "URL")

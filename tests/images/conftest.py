@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.images.servers import docker_registry
-from tests.servers import free_ports
 
-from spotweld.images.registries.distribution_client import Client
 from spotweld.images.registries.layouts import Layout
 from spotweld.images.registries.opening import open_registry
 from spotweld.images.registries.serving import reachable
@@ -62,12 +60,3 @@ def repository() -> str:
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
     return Layout(tmp_path / "layout")
-
-
-@pytest.fixture
-def free_port(monkeypatch: pytest.MonkeyPatch) -> int:
-    """A port on which nobody listens; clients do not wait between their tries."""
-    defaults = Client.__init__.__kwdefaults__
-    assert defaults is not None
-    monkeypatch.setitem(defaults, "sleep", lambda _: None)
-    return free_ports(1)[0]

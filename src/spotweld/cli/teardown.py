@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from spotweld.cli.forgetting import forget_registry, told
 from spotweld.cli.output import print_json, say
 from spotweld.cli.parts import confirmed, open_log
 from spotweld.cli.preserved import preserved
@@ -37,7 +38,16 @@ _PATIENCE = 120.0
 @click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
 @click.option("--skip-images", is_flag=True, help="Leave all images; end machines only.")
 @click.option("--persistent", is_flag=True, help="Persistent images too: each one whose name is then typed.")
-@click.option("--confirm", "names", multiple=True, metavar="NAME", help="With --persistent: as if NAME had been typed.")
+@click.option(
+    "--confirm",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="As if NAME had been typed: an image's with --persistent, a registry's with --forget.",
+)
+@click.option(
+    "--forget", metavar="REGISTRY", help="Only look for nothing any more in a registry that is gone for good."
+)
 @click.option("--cancel-runs", is_flag=True, help="Stop active runs for good first; their checkpoints stay.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask; it counts for nothing persistent.")
 @store_option
@@ -45,6 +55,7 @@ _PATIENCE = 120.0
 def command(
     images: tuple[str, ...],
     names: tuple[str, ...],
+    forget: str | None,
     *,
     dry_run: bool,
     skip_images: bool,
@@ -58,13 +69,26 @@ def command(
     Machines of runs that have ended, ephemeral images and their caches go. Persistent images, checkpoints and the
     records of runs stay, and are listed. With IMAGE: nothing but these images.
 
+    A registry that will never answer again makes every teardown exit with 6. With --forget REGISTRY, and its URL typed,
+    nothing is looked for there any more, and what it protected is off the record; nothing else is done.
+
     Exit status 0 when a second look finds nothing left, 6 when it does; 2 when runs are active.
 
     \b
     With --json: {"dry_run", "active", "going": {"machines", "images"},
     "staying": [{"what", "where", "why", "size", "command"}],
-    "left": [{"where", "why", "todo"}], "freed"}; sizes in bytes.
+    "left": [{"where", "why", "todo"}], "freed", "forgotten": [{"registry",
+    "when", "images"}]}; sizes in bytes. With --forget: {"dry_run", "registry",
+    "images": [{"image", "repository", "protected", "builds"}]}.
     """
+    if forget is not None:
+        if images or skip_images or persistent or cancel_runs:
+            raise UsageError("--forget is about one registry alone", "", "say only --dry-run or --confirm with it")
+        project, _ = open_project()
+        objects = open_store(project.store, verify=False)
+        now = SystemClock().now()
+        forget_registry(project, objects, forget, names, now, dry_run=dry_run, as_json=as_json)
+        return
     _check(images, names, skip_images=skip_images, persistent=persistent)
     places = _places()
     scope = Scope(images=not skip_images, only=images)
@@ -99,7 +123,7 @@ def _check(images: Sequence[str], names: Sequence[str], *, skip_images: bool, pe
     if skip_images and (images or persistent):
         raise UsageError("--skip-images leaves all images", "and images were asked for", "leave one of the two out")
     if names and not persistent:
-        raise UsageError("--confirm is about persistent images", "", "say --persistent too")
+        raise UsageError("--confirm is about persistent images and lost registries", "", "say --persistent or --forget")
 
 
 def _places() -> Places:
@@ -152,6 +176,8 @@ def _described(found: Found, agreed: Plan, staying: Sequence[Staying]) -> Iterat
         yield f"  {kept.what}, {_size(kept.size)}, {kept.where}"
         yield f"    why     {kept.why}"
         yield f"    remove  {kept.command}"
+    for lost in found.survey.forgotten:
+        yield told(lost)
     for active in found.active:
         yield f"active: {active}"
     for blind in agreed.unseen:
@@ -175,7 +201,8 @@ def _finish(found: Found, agreed: Plan, staying: Sequence[Staying], outcome: Out
             say(f"removed {counted}, {format_size(done.freed)} freed here")
     if left:
         why = "; ".join(_told(one) for one in left)
-        todo = next((one.todo for one in left if one.todo), "Tear down again; it takes up where this one ended.")
+        todos = dict.fromkeys(one.todo for one in left if one.todo)
+        todo = " ".join(todos) or "Tear down again; it takes up where this one ended."
         raise LeftBehind(f"{len(left)} thing(s) are left", why, todo)
     if not as_json:
         changed = found.machines or found.active or agreed.going
@@ -191,6 +218,7 @@ def _fields(found: Found, agreed: Plan, staying: Sequence[Staying], *, dry_run: 
         "staying": staying,
         "left": agreed.unseen if dry_run else (),
         "freed": 0,
+        "forgotten": found.survey.forgotten,
     }
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from spotweld.images.lifetimes.deciding import Going
-    from spotweld.images.lifetimes.surveying import Open
+    from spotweld.images.lifetimes.forgetting import Open
     from spotweld.project.nouns import Project
     from spotweld.providers.provider import Provider
     from spotweld.runs.log import EventLog

@@ -42,6 +42,8 @@ class Kept(msgspec.Struct, frozen=True):
     lifetime: Lifetime
     protected: bool
     """No teardown takes it, whatever the project file says now."""
+    forgotten: bool = False
+    """Its registry is gone for good, as somebody said, and nothing is looked for there."""
     format: int = FORMAT
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from spotweld.images.lifetimes.deciding import Use
-    from spotweld.images.lifetimes.surveying import Open
+    from spotweld.images.lifetimes.forgetting import Open
     from spotweld.images.registries.registry import Registry
     from spotweld.project.nouns import Image, Project
     from spotweld.store.objects import Objects

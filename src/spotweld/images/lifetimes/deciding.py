@@ -13,6 +13,7 @@ import msgspec
 
 from spotweld.images.builds.naming import LATEST
 from spotweld.images.builds.records import Build, Kept
+from spotweld.images.lifetimes.forgetting import Forgotten
 from spotweld.project.nouns import Lifetime, Project
 from spotweld.values.digests import Digest
 
@@ -78,6 +79,8 @@ class Survey(msgspec.Struct, frozen=True):
     kept: dict[str, Kept | None]
     """What the store says of each image; None: it says something that cannot be read."""
     unseen: tuple[Unseen, ...] = ()
+    forgotten: tuple[Forgotten, ...] = ()
+    """Registries that somebody has given up; nothing was looked for there."""
 
 
 class Going(msgspec.Struct, frozen=True):

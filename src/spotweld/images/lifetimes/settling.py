@@ -14,6 +14,7 @@ from spotweld.errors import ImageDamaged, ImageError, UsageError
 from spotweld.images.builds.naming import LATEST, cache_of, repository_of
 from spotweld.images.builds.records import Kept, change_kept, read_kept
 from spotweld.images.lifetimes.deciding import remembered
+from spotweld.images.lifetimes.forgetting import recall
 from spotweld.images.lifetimes.surveying import recorded
 from spotweld.images.registries.manifests import blobs, children
 from spotweld.images.registries.opening import open_registry
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from spotweld.errors import SpotweldError
-    from spotweld.images.lifetimes.surveying import Open
+    from spotweld.images.lifetimes.forgetting import Open
     from spotweld.images.registries.registry import Registry
     from spotweld.project.nouns import Image, Project
     from spotweld.store.objects import Objects
@@ -105,6 +106,8 @@ def remember(project: Project, image: Image, objects: Objects, opening: Open = o
     if known is not None and replace(known, registry=opening(known.registry).url) == new:
         return new, False
     now = change_kept(objects, image.name, change)
+    if now == new:
+        recall(objects, registry.url)
     return now, now != before[-1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
@@ -18,19 +19,20 @@ from spotweld.errors import (
 from spotweld.images.builds.naming import cache_of, repository_of
 from spotweld.images.builds.records import Kept, builds, images, read_kept
 from spotweld.images.lifetimes.deciding import PROJECT_LABEL, Contents, Survey, Tag, Unseen
+from spotweld.images.lifetimes.forgetting import canonical, forgotten
 from spotweld.images.registries.manifests import blobs, children, labels
 from spotweld.images.registries.opening import open_registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from typing import TypeAlias
 
+    from spotweld.images.lifetimes.forgetting import Open
     from spotweld.images.registries.registry import Registry
     from spotweld.project.nouns import Project
     from spotweld.store.objects import Objects
     from spotweld.values.digests import Digest
 
-    Open: TypeAlias = Callable[[str], Registry]
     Homes: TypeAlias = dict[str, dict[str, str]]
 
 
@@ -48,7 +50,7 @@ def survey(project: Project, objects: Objects, opening: Open = open_registry) ->
     unseen: list[Unseen] = []
     found: list[Contents] = []
     registries = project.registries
-    ours = {url: _canonical(url, opening) for url in (registries.persistent, registries.ephemeral)}
+    ours = {url: canonical(url, opening) for url in (registries.persistent, registries.ephemeral)}
     at_home = replace(registries, persistent=ours[registries.persistent], ephemeral=ours[registries.ephemeral])
     kept = recorded(project.name, objects, opening)
     for url, repositories in _homes(project, objects, kept, opening, tuple(ours.values())).items():
@@ -56,8 +58,10 @@ def survey(project: Project, objects: Objects, opening: Open = open_registry) ->
             registry = opening(url)
             found += _look(registry, project.name, repositories)
         except (ImageError, UsageError) as error:
-            unseen.append(Unseen(url, str(error), error.todo))
-    return Survey(replace(project, registries=at_home), tuple(found), kept, tuple(unseen))
+            unseen.append(
+                Unseen(url, str(error), f"{error.todo} {_way_out(url, in_file=url in ours.values())}".strip())
+            )
+    return Survey(replace(project, registries=at_home), tuple(found), kept, tuple(unseen), forgotten(objects))
 
 
 def recorded(project: str, objects: Objects, opening: Open = open_registry) -> dict[str, Kept | None]:
@@ -70,7 +74,7 @@ def recorded(project: str, objects: Objects, opening: Open = open_registry) -> d
             found[name] = None
             continue
         if kept is not None and kept.project == project:
-            found[name] = replace(kept, registry=_canonical(kept.registry, opening))
+            found[name] = replace(kept, registry=canonical(kept.registry, opening))
     return found
 
 
@@ -94,22 +98,29 @@ def parts(registry: Registry, repository: str, name: str) -> Iterator[tuple[Dige
             _bear(error)
 
 
+def _way_out(url: str, *, in_file: bool) -> str:
+    first = "name another one in the project file, then: " if in_file else ""
+    return f"If it is gone for good: {first}spotweld teardown --forget {shlex.quote(url)}"
+
+
 def _homes(
     project: Project, objects: Objects, kept: dict[str, Kept | None], opening: Open, urls: tuple[str, ...]
 ) -> Homes:
     """Where images of the project may be: by registry and repository, the image's name."""
     homes: Homes = defaultdict(dict)
+    away = {one.registry for one in forgotten(objects)}
     prefix = repository_of(project.name, "")
     names = {*project.images, *kept}
     for name in images(objects):
         for build in builds(objects, name, unfinished=True):
             if build.repository.startswith(prefix):
                 names.add(name)
-                homes[_canonical(build.registry, opening)][build.repository] = name
+                if (url := canonical(build.registry, opening)) not in away:
+                    homes[url][build.repository] = name
     for url in urls:
         homes[url] |= {repository_of(project.name, name): name for name in names}
     for record in kept.values():
-        if record is not None:
+        if record is not None and not record.forgotten:
             homes[record.registry][record.repository] = record.image
     return homes
 
@@ -170,11 +181,3 @@ def _catalogue(registry: Registry) -> tuple[str, ...]:
         return registry.repositories()
     except (ImageNotFound, RegistryRefused):
         return ()
-
-
-def _canonical(url: str, opening: Open) -> str:
-    """A registry's URL as the registry itself writes it."""
-    try:
-        return opening(url).url
-    except UsageError:
-        return url

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from spotweld.images.builds.records import Kept
     from spotweld.images.lifetimes.deciding import Going, Plan
-    from spotweld.images.lifetimes.surveying import Open
+    from spotweld.images.lifetimes.forgetting import Open
     from spotweld.store.objects import Objects
 
 _LASTING = 86_400.0

@@ -1,0 +1,179 @@
+"""A registry that is gone for good: somebody says so by its name, and nothing is looked for there any more.
+
+``registries/ID.json`` in the project's store says since when, and what was last known to be there. It goes when an
+image is put on record in that registry again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
+
+from spotweld.errors import Conflict, ImageError, NotFound, UsageError
+from spotweld.images.builds.naming import repository_of
+from spotweld.images.builds.records import Kept, builds, change_kept, images, read_kept
+from spotweld.images.registries.opening import open_registry
+from spotweld.values.digests import digest, hex_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
+    from spotweld.images.registries.registry import Registry
+    from spotweld.project.nouns import Project
+    from spotweld.store.objects import Objects
+
+    Open: TypeAlias = Callable[[str], Registry]
+
+FORMAT = 1
+_FOLDER = "registries/"
+_TRIES = 20
+
+
+class Lost(msgspec.Struct, frozen=True):
+    """What is on record of an image in a registry; some of it may have been removed there long ago."""
+
+    image: str
+    repository: str
+    protected: bool
+    builds: tuple[str, ...]
+    """Tags, the newest build's first."""
+
+
+class Forgotten(msgspec.Struct, frozen=True):
+    """A registry in which nothing is looked for."""
+
+    project: str
+    registry: str
+    """Its URL."""
+    when: float
+    """Seconds since 1970."""
+    images: tuple[Lost, ...]
+    format: int = FORMAT
+
+
+def canonical(url: str, opening: Open = open_registry) -> str:
+    """A registry's URL as the registry itself writes it."""
+    try:
+        return opening(url).url
+    except UsageError:
+        return url
+
+
+def on_record(project: Project, objects: Objects, opening: Open = open_registry) -> dict[str, tuple[Lost, ...]]:
+    """What the store knows to be in which registry, by URL; without what was forgotten.
+
+    Raises:
+        ImageRecordUnreadable: a record cannot be read, so nobody knows what it protects.
+    """
+    found: dict[str, list[Lost]] = {}
+    away = {one.registry for one in forgotten(objects)}
+    prefix = repository_of(project.name, "")
+    for name in images(objects):
+        kept = read_kept(objects, name)
+        tags: dict[tuple[str, str], list[str]] = {}
+        for build in builds(objects, name, unfinished=True):
+            if build.repository.startswith(prefix) and (url := canonical(build.registry, opening)) not in away:
+                tags.setdefault((url, build.repository), []).append(build.tag)
+        place = None
+        if kept is not None and kept.project == project.name and not kept.forgotten:
+            place = (canonical(kept.registry, opening), kept.repository)
+            tags.setdefault(place, [])
+        for (url, repository), known in tags.items():
+            protected = kept is not None and kept.protected and place == (url, repository)
+            found.setdefault(url, []).append(Lost(name, repository, protected, tuple(known)))
+    return {url: tuple(lost) for url, lost in found.items()}
+
+
+def answers(url: str, lost: tuple[Lost, ...], opening: Open = open_registry) -> bool:
+    """Whether a registry can be looked into, so that there is no need to forget it."""
+    try:
+        registry = opening(url)
+        for one in lost:
+            registry.tags(one.repository)
+    except (ImageError, UsageError):
+        return False
+    return True
+
+
+def forget(project: Project, objects: Objects, url: str, now: float, opening: Open = open_registry) -> Forgotten:
+    """Look for nothing in a registry any more, and take off the record what protects images there.
+
+    It may be killed and called again. What an earlier call has put down stays.
+
+    Args:
+        project: whose registry it was.
+        objects: its store.
+        url: as the registry itself writes it.
+        now: seconds since 1970.
+        opening: opens a registry.
+
+    Raises:
+        ImageRecordUnreadable: a record cannot be read, so nobody knows what it protects.
+        Unavailable: the store did not take it.
+    """
+    lost = {one.image: one for one in on_record(project, objects, opening).get(url, ())}
+    done = _put_down(objects, Forgotten(project.name, url, now, tuple(lost.values())))
+
+    def released(old: Kept | None, known: Kept) -> Kept:
+        kept = old or known
+        if canonical(kept.registry, opening) != url:
+            return kept
+        return replace(kept, protected=False, forgotten=True)
+
+    for name in lost:
+        known = read_kept(objects, name)
+        if known is not None:
+            change_kept(objects, name, lambda old, known=known: released(old, known))  # type: ignore[misc]
+    return done
+
+
+def forgotten(objects: Objects) -> tuple[Forgotten, ...]:
+    """All registries that were forgotten; a damaged record of one counts for nothing, so it is looked into again."""
+    found = []
+    for meta in objects.list(_FOLDER):
+        try:
+            found.append(msgspec.json.decode(objects.get(meta.key), type=Forgotten))
+        except (NotFound, msgspec.MsgspecError, UnicodeDecodeError):
+            continue
+    return tuple(found)
+
+
+def recall(objects: Objects, url: str) -> None:
+    """Look into a registry again; nothing happens if it was not forgotten."""
+    objects.delete(_key(url))
+
+
+def _put_down(objects: Objects, new: Forgotten) -> Forgotten:
+    key = _key(new.registry)
+    for _ in range(_TRIES):
+        try:
+            data, version = objects.read(key)
+        except NotFound:
+            try:
+                objects.create(key, msgspec.json.encode(new))
+            except Conflict:
+                continue
+            return new
+        both = _merged(data, new)
+        try:
+            objects.replace(key, msgspec.json.encode(both), version)
+        except Conflict:
+            continue
+        return both
+    raise Conflict(f"{key} in {objects.url} could not be written", f"others wrote it {_TRIES} times meanwhile")
+
+
+def _merged(data: bytes, new: Forgotten) -> Forgotten:
+    try:
+        old = msgspec.json.decode(data, type=Forgotten)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return new
+    lost = {one.image: one for one in new.images} | {one.image: one for one in old.images}
+    return replace(old, images=tuple(lost[name] for name in sorted(lost)))
+
+
+def _key(url: str) -> str:
+    return f"{_FOLDER}{hex_of(digest(url.encode()))[:16]}.json"
