@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,13 +14,16 @@ from spotweld.images.registries.manifests import (
     DOCKER_MANIFEST,
     OCI_INDEX,
     OCI_MANIFEST,
+    Platform,
     blobs,
     checked,
     children,
     digest_of,
+    for_platform,
     labelled,
     labels,
     manifest_of,
+    platforms,
     read_manifest,
 )
 
@@ -133,3 +137,34 @@ def test_the_index_of_a_buildkit_cache_names_blobs() -> None:
     cache = manifest_of({"mediaType": OCI_INDEX, "manifests": entries})
     assert children(cache) == ()
     assert [part.media_type for part in blobs(cache)] == kinds
+
+
+PLATFORMS = st.builds(
+    Platform,
+    architecture=st.sampled_from(["amd64", "arm", "arm64", "unknown"]),
+    os=st.sampled_from(["linux", "windows"]),
+    variant=st.sampled_from(["", "v7", "v8"]),
+)
+ENTRIES = st.lists(st.tuples(st.integers(0, 3), st.none() | PLATFORMS), max_size=8)
+
+
+@given(ENTRIES, PLATFORMS)
+def test_one_manifest_may_be_of_several_platforms(entries: list[tuple[int, Platform | None]], wanted: Platform) -> None:
+    parts = [
+        {"mediaType": OCI_MANIFEST, "digest": digest_of(b"%d" % number), "size": 1}
+        | ({"platform": msgspec.to_builtins(platform)} if platform else {})
+        for number, platform in entries
+    ]
+    layer = PART | {"mediaType": "application/vnd.oci.image.layer.v1.tar"}
+    index = manifest_of({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [*parts, layer]})
+    named = [(digest_of(b"%d" % number), platform) for number, platform in entries]
+    assert [(part.digest, part.platform) for part in platforms(index)] == named
+    assert [part.digest for part in children(index)] == list(dict.fromkeys(digest for digest, _ in named))
+    fitting = [
+        (platform.variant, digest)
+        for digest, platform in named
+        if platform and (platform.os, platform.architecture) == (wanted.os, wanted.architecture)
+    ]
+    same = [digest for variant, digest in fitting if variant == wanted.variant]
+    found = for_platform(index, wanted)
+    assert (found.digest if found else None) == next(iter([*same, *(digest for _, digest in fitting)]), None)

@@ -31,7 +31,16 @@ from spotweld.images.builders.builder import ignore
 from spotweld.images.builders.commands import Ended, follow
 from spotweld.images.registries.copying import Place, copy, verify
 from spotweld.images.registries.layouts import Layout
-from spotweld.images.registries.manifests import DOCKER_MANIFEST, Manifest, blobs, children, labelled, this_platform
+from spotweld.images.registries.manifests import (
+    DOCKER_MANIFEST,
+    Manifest,
+    blobs,
+    children,
+    for_platform,
+    labelled,
+    platforms,
+    this_platform,
+)
 from spotweld.images.registries.opening import open_registry
 from spotweld.store.files import make_folder, scratch, write_new
 from spotweld.values.digests import Digest, hex_of
@@ -210,17 +219,15 @@ class HostImages:
 
 def _for_this_machine(registry: Registry, pinned: Pinned) -> Manifest:
     manifest = registry.manifest(pinned.repository, pinned.digest)
-    offered = children(manifest)
-    if not offered:
+    if not children(manifest):
         return manifest
-    wanted = this_platform().architecture
-    for part in offered:
-        if part.platform is not None and (part.platform.os, part.platform.architecture) == ("linux", wanted):
-            return registry.manifest(pinned.repository, part.digest)
-    known = ", ".join(sorted({str(part.platform) for part in offered if part.platform is not None}))
-    raise ContainerRefused(
-        f"the image {pinned} is not for this machine", f"it is for {known}, and this is linux/{wanted}"
-    )
+    wanted = this_platform()
+    part = for_platform(manifest, wanted)
+    if part is not None:
+        return registry.manifest(pinned.repository, part.digest)
+    names = {str(one.platform) for one in platforms(manifest) if one.platform is not None}
+    known = ", ".join(sorted(names - {"unknown/unknown"})) or "nothing that it names"
+    raise ContainerRefused(f"the image {pinned} is not for this machine", f"it is for {known}, and this is {wanted}")
 
 
 def _view(manifest: Manifest, layers: Layout, folder: Path) -> None:

@@ -41,7 +41,7 @@ _TO_OCI = {
 }
 
 
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm/v7", "i686": "386"}
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm/v7", "armv6l": "arm/v6", "i686": "386"}
 
 
 class Platform(msgspec.Struct, frozen=True, rename={"os_version": "os.version"}):
@@ -152,8 +152,28 @@ def blobs(manifest: Manifest) -> tuple[Descriptor, ...]:
 
 
 def children(manifest: Manifest) -> tuple[Descriptor, ...]:
-    """The manifests that an index names, one for each platform; none for a manifest."""
-    return tuple({part.digest: part for part in _body(manifest).manifests if _is_manifest(part)}.values())
+    """The manifests that an index names, each once; none for a manifest."""
+    return tuple({part.digest: part for part in platforms(manifest)}.values())
+
+
+def platforms(manifest: Manifest) -> tuple[Descriptor, ...]:
+    """The manifests that an index names, as often as it does: one may be of several platforms."""
+    return tuple(part for part in _body(manifest).manifests if _is_manifest(part))
+
+
+def for_platform(manifest: Manifest, wanted: Platform) -> Descriptor | None:
+    """The manifest of an index that runs on a platform; None: it has none.
+
+    One of the very variant comes before any other of the architecture: the first may be of a newer processor.
+    """
+    fitting = [
+        part
+        for part in platforms(manifest)
+        if part.platform is not None
+        and (part.platform.os, part.platform.architecture) == (wanted.os, wanted.architecture)
+    ]
+    same = (part for part in fitting if part.platform is not None and part.platform.variant == wanted.variant)
+    return next(same, fitting[0] if fitting else None)
 
 
 def labels(manifest: Manifest) -> dict[str, str]:
