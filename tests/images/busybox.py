@@ -56,8 +56,9 @@ def add_busybox(
     *,
     env: tuple[str, ...] = ("PATH=/bin", "IN_IMAGE=yes"),
     docker: bool = False,
+    more: Mapping[str, object] | None = None,
 ) -> Manifest:
-    """Put an image of busybox with ``files`` over it."""
+    """Put an image of busybox with ``files`` over it, and ``more`` said of how it runs."""
     layers = [shell(), layer(files or {"marker": tag})]
     kinds = (OCI_MANIFEST, OCI_CONFIG, "application/vnd.oci.image.layer.v1.tar+gzip")
     if docker:
@@ -66,7 +67,8 @@ def add_busybox(
     config = {
         "architecture": "amd64",
         "os": "linux",
-        "config": {"Env": list(env)},
+        "config": {"Env": list(env), **(more or {})},
+        "history": [{"created_by": "by hand"} for _ in layers],  # buildah builds upon no image without
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(one).hexdigest()}" for one in layers]},
     }
     packed = [gzip.compress(one, 1, mtime=0) for one in layers]

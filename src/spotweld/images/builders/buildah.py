@@ -26,6 +26,7 @@ from spotweld.images.builders.commands import Ended, follow
 from spotweld.images.builders.ladder import salt_of, stages
 from spotweld.images.builders.restocking import Stock, unfindable
 from spotweld.images.dockerfiles.dockerfile import parse
+from spotweld.images.registries.opening import open_registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,7 +73,9 @@ class Buildah(Builder):
 
         with self._machine(solve) as (env, hold):
             run = functools.partial(follow, env=env, alone=True, hold=hold)
-            stock = Stock(solve.cache, tags, self._folder / "restocked.json")
+            host = solve.cache.partition("/")[0]
+            registry = open_registry(f"http://{host}" if host in solve.plain else host)
+            stock = Stock(registry, solve.cache, tags, self._folder / "restocked.json")
             stock.fetch(lambda reference: run(self._argv(["pull", "--quiet", reference]), ignore).status == 0)
             reading = Reading(tell)
             ended = run(self._argv(_bud(solve)), listen)
@@ -237,10 +240,10 @@ def _bud(solve: Solve) -> list[str]:
 
 
 def _registries(solve: Solve) -> str:
-    """The machine's own list of registries, and that those on this machine are spoken to without TLS."""
+    """The machine's own list of registries, and who is spoken to without TLS: those on this machine, and ``plain``."""
     configured = next((path for path in (path.expanduser() for path in _CONFIGURED) if path.exists()), None)
     named = [solve.cache, solve.image, *solve.bases.values(), *solve.args.values(), solve.dockerfile.read_text()]
-    hosts = sorted({host for text in named for host in _LOOPBACK.findall(text)})
+    hosts = sorted({host for text in named for host in _LOOPBACK.findall(text)} | set(solve.plain))
     blocks = [f'[[registry]]\nlocation = "{host}"\ninsecure = true\n' for host in hosts]
     return "\n".join([configured.read_text() if configured else "", *blocks])
 

@@ -31,7 +31,7 @@ class Solve(msgspec.Struct, frozen=True):
     """The file itself; ``NAME.dockerignore`` beside it counts before the context's own ``.dockerignore``."""
     cache: str
     """Where finished instructions go to and come from: a repository ``HOST[:PORT]/NAME``. A host that is this machine
-    itself (``127.0.0.1``, ``localhost``) is spoken to without TLS; the others are not."""
+    itself (``127.0.0.1``, ``localhost``) is spoken to without TLS; of the others only those in ``plain``."""
     image: str = ""
     """The reference under which the result is published; empty: it is not."""
     target: str = ""
@@ -47,6 +47,8 @@ class Solve(msgspec.Struct, frozen=True):
     """The content keys of instructions, as far as they are known: stage, number in it, key.
     They name what is kept, so that a text with other files has a place of its own. Whether it fits, the builder says.
     """
+    plain: tuple[str, ...] = ()
+    """Hosts that speak no TLS, besides this machine itself."""
 
 
 class Outcome(StrEnum):

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from spotweld.errors import ImageError
-from spotweld.images.registries.opening import open_registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     from spotweld.images.builders.ladder import Stage
     from spotweld.images.dockerfiles.dockerfile import Dockerfile
+    from spotweld.images.registries.registry import Registry
 
 Place = tuple[int, int]
 """Of an instruction: its stage, and its number there."""
@@ -40,14 +40,15 @@ class Stock:
     """The tagged steps of one solve.
 
     Args:
+        registry: where the cache is.
         cache: the repository, ``HOST[:PORT]/NAME``.
         tags: of the instructions that need one.
         memory: a file that remembers which of them are in the machine's storage.
     """
 
-    def __init__(self, cache: str, tags: dict[Place, str], memory: Path) -> None:
-        host, _, self._repository = cache.partition("/")
-        self._registry = open_registry(host)
+    def __init__(self, registry: Registry, cache: str, tags: dict[Place, str], memory: Path) -> None:
+        self._registry = registry
+        self._repository = cache.partition("/")[2]
         self._cache = cache
         self._tags = tags
         self._memory = memory

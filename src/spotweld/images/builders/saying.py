@@ -29,7 +29,18 @@ _WIDEST = 100
 """Characters of a failed instruction that are shown."""
 _STEP = re.compile(r'^building at STEP ".*": ', re.DOTALL)
 _ECHO = re.compile(r'(?:\[\d+/\d+\] )?STEP \d+/\d+: |Error: building at STEP "')
+_NO_TLS = r"server gave HTTP response to HTTPS client"
+_TELL = (
+    'Tell the daemon of BuildKit (daemon.json: "insecure-registries": ["HOST"]; buildkitd.toml: [registry."HOST"] '
+    "http = true), or build with buildah, which Spotweld can tell: spotweld build --builder buildah."
+)
 _MEANINGS: tuple[tuple[str, type[ImageError], str, str], ...] = (
+    (
+        _NO_TLS,
+        RegistryRefused,
+        "it speaks plain HTTP, and the builder wants TLS of it",
+        _TELL,
+    ),
     (
         r"no space left|disk quota exceeded|insufficient storage|\b507\b",
         RegistryFull,
@@ -80,7 +91,7 @@ def explained(error: ImageError, standing: Standing, line: int, registry: Regist
     """
     image = standing.image
     where = f"{image.name}: {image.dockerfile.name}:{line}" if line else image.name
-    if isinstance(error, BuildFailed) and line:
+    if isinstance(error, BuildFailed) and line and not re.search(_NO_TLS, error.why):
         return BuildFailed(f"{where}: {_named_once(error.what)}", _STEP.sub("", error.why), _printed(error.todo))
     found = _tried(registry, standing) if isinstance(error, CacheUnsaved) else None
     if found is not None:

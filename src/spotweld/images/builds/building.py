@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
@@ -42,7 +43,7 @@ from spotweld.images.builds.scheduling import in_order
 from spotweld.images.builds.texts import gather_texts, keep_texts
 from spotweld.images.lifetimes.settling import remember
 from spotweld.images.registries.hosts import Hosts
-from spotweld.images.registries.opening import Registries
+from spotweld.images.registries.opening import Registries, registries_of
 from spotweld.project.graph import build_order
 from spotweld.version import VERSION
 
@@ -98,7 +99,7 @@ def build(
             end; what is finished of it is kept.
         StoreError: the store did not take a record.
     """
-    registries = registries or Registries()
+    registries = registries or registries_of(project)
     known = standings(project, names, registries)
     if all(standing.is_published for standing in known):
         return tuple(built_of(standing) for standing in known)
@@ -244,6 +245,7 @@ class _One:
             for name, base in one.bases.items()
             if name in one.image.bases or "@" not in name
         }
+        known = [self.work.registries[url] for url in (one.registry, *(base.registry for base in one.bases.values()))]
         return Solve(
             one.image.context,
             dockerfile,
@@ -254,6 +256,7 @@ class _One:
             pinned,
             one.image.platform,
             keys=tuple((step.stage, step.number, step.key) for step in one.steps),
+            plain=tuple(sorted({urlsplit(each.url).netloc for each in known if each.url.startswith("http://")})),
         )
 
     def _tell(self, step: seam.Step) -> None:

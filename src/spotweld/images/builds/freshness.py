@@ -17,7 +17,7 @@ from spotweld.images.builds.resolving import Base, resolve
 from spotweld.images.dockerfiles.dockerfile import parse
 from spotweld.images.dockerfiles.ignore import Ignore
 from spotweld.images.registries.manifests import blobs, children, this_platform
-from spotweld.images.registries.opening import Registries
+from spotweld.images.registries.opening import Registries, registries_of
 from spotweld.images.steps.context import Context
 from spotweld.images.steps.filedigests import FileDigests
 from spotweld.images.steps.keys import image_key, references, step_keys
@@ -98,7 +98,7 @@ def standings(
         RegistryUnavailable: an image's registry does not answer.
         RegistryRefused: it refuses.
     """
-    registries = registries or Registries()
+    registries = registries or registries_of(project)
     found: dict[str, Standing] = {}
     for image in build_order(project.images, project.images if names is None else names):
         found[image.name] = stand(project, image, found, registries)

@@ -30,13 +30,18 @@ class Storage(Buildah):
         folder: the one that builds use.
     """
 
-    def fetch(self, references: Sequence[str], tell: Callable[[int, int], None]) -> None:
+    def fetch(self, references: Sequence[str], tell: Callable[[int, int], None], plain: Sequence[str] = ()) -> None:
         """Pull images, so that a build finds them without a registry.
+
+        Args:
+            references: what to pull.
+            tell: hears how many of how many are there.
+            plain: hosts that speak no TLS, besides this machine itself.
 
         Raises:
             CacheUnfetched: one could not be pulled; those before it are there.
         """
-        with self._machine(_solve(references[0])) as (env, hold):
+        with self._machine(_solve(references[0], plain)) as (env, hold):
             run = functools.partial(follow, env=env, alone=True, hold=hold)
             for done, reference in enumerate(references):
                 tell(done, len(references))
@@ -76,7 +81,7 @@ def warm(
     with reachable(registry) as host:
         references = [f"{host}/{repository}:{tag}" for tag in reversed(wanted.values())]
         if references:
-            storage.fetch(references, tell)
+            storage.fetch(references, tell, [host] if registry.url.startswith("http://") else [])
     return len(references)
 
 
@@ -97,6 +102,6 @@ def _is_buildkits(registry: Registry, repository: str, tag: str) -> bool:
     return registry.manifest(repository, tag).media_type in {OCI_INDEX, DOCKER_LIST}
 
 
-def _solve(reference: str) -> Solve:
+def _solve(reference: str, plain: Sequence[str] = ()) -> Solve:
     """What tells buildah how to speak with the registry of a reference."""
-    return Solve(Path(), Path("/dev/null"), reference.rpartition(":")[0])
+    return Solve(Path(), Path("/dev/null"), reference.rpartition(":")[0], plain=tuple(plain))

@@ -8,7 +8,7 @@ import msgspec
 
 from spotweld.errors import ImageNotFound
 from spotweld.images.builds.naming import LATEST, repository_of
-from spotweld.images.registries.opening import open_registry
+from spotweld.images.registries.opening import in_full, open_registry
 from spotweld.images.registries.references import HUB, parse_reference
 from spotweld.values.digests import Digest
 
@@ -58,7 +58,8 @@ def resolve_image(project: Project, job: Job) -> Pinned | None:
         missing = ImageNotFound(f"the image {job.image} was never built", why, f"spotweld build {job.image}")
     else:
         reference = parse_reference(job.image).full()
-        url, repository, name = reference.host or HUB, reference.repository, reference.name
+        host, repository, name = reference.host or HUB, reference.repository, reference.name
+        url = in_full(host, (project.registries.persistent, project.registries.ephemeral))
         missing = ImageNotFound(
             f"there is no image {job.image}", f"{url} holds no {repository} under {name}", "look at its spelling"
         )

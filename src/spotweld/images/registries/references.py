@@ -7,6 +7,7 @@ part of a repository's name, that is, it holds a dot, a colon or a capital lette
 
 from __future__ import annotations
 
+import ipaddress
 import re
 
 import msgspec
@@ -126,6 +127,15 @@ def looks_like_host(part: str) -> bool:
 def is_host(text: str) -> bool:
     """Whether ``text`` is a host's name or address, perhaps with a port."""
     return _HOST.fullmatch(text) is not None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, perhaps with a port, is this machine itself by its very name; nothing is looked up."""
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    try:
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def _refusal(text: str, why: str, todo: str = "") -> UsageError:
