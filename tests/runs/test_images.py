@@ -119,6 +119,63 @@ def test_the_job_finds_its_files_its_store_and_its_image(machines: Machines) -> 
     assert machines.events(ImageReady)[0].here
 
 
+ACCOUNTS = {
+    "etc/passwd": "root:x:0:0::/root:/bin/sh\napp:x:1234:1235::/home/app:/bin/sh\n",
+    "etc/group": "app:x:1235:\nvideo:x:44:app\n",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("user", "wanted"),
+    [("app", "1234 1235 44"), ("1234:44", "1234 44"), ("4321", "4321 0"), ("", "0 0"), ("0:1235", "0 1235")],
+)
+def test_it_runs_as_the_images_user_and_may_write_what_is_the_jobs(
+    machines: Machines, layout: Layout, user: str, wanted: str
+) -> None:
+    said = {"User": user, "Entrypoint": ["/bin/false"], "Cmd": ["no"], "WorkingDir": "/nowhere"}
+    made = add_busybox(layout, "x/user", "latest", ACCOUNTS, env=("IN_IMAGE=yes",), more=said)
+    machines.image = Pinned("user", layout.url, "x/user", made.digest)
+    tell = """printf '{"kind": "fresh", "t": 1}\\n' >> $SPOTWELD_EVENTS_FILE"""
+    writes = f"echo x >> hello.txt && echo x > new && echo x > {machines.folder}/store/theirs && {tell}"
+    look = "pwd; id -u; id -g; id -G; echo $HOME; echo $PATH; touch ~/here && touch /tmp/here"
+    result = machines.run(f"{writes} && {look}; echo err >> /dev/stderr", PLAIN)
+    lines = machines.output().decode().splitlines()
+    assert result.exit_code == 0, lines
+    uid, gid, *more = wanted.split()
+    home = {"1234": "/home/app", "0": "/root"}.get(uid, "/")
+    path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    assert lines == [str(machines.disk / "work"), uid, gid, " ".join([gid, *more]), home, path, "err"]
+    assert len(machines.events(Fresh)) == 1
+    for name in ("hello.txt", "new"):
+        assert (machines.disk / "work" / name).stat().st_uid == int(uid)
+
+
+@pytest.mark.slow
+def test_a_directory_of_another_user_is_kept(machines: Machines, layout: Layout) -> None:
+    made = add_busybox(layout, "x/user", "latest", ACCOUNTS, more={"User": "app"})
+    machines.image = Pinned("user", layout.url, "x/user", made.digest)
+    policy = msgspec.structs.replace(POLICY, every=EverySeconds(0.3))
+    count = "mkdir -p out; n=$(cat out/n 2>/dev/null || echo 0); echo from $n as $(id -u) of $(stat -c %u out)"
+    count += "; while test $n -lt 100; do n=$(expr $n + 1); echo $n > out/t; mv out/t out/n; sleep 0.02; done"
+    machines.start(count, policy)
+    machines.wait_for(lambda: machines.events(Saved))
+    machines.lose()
+    assert machines.run(count, policy).exit_code == 0
+    said = next(line for line in machines.output().decode().splitlines() if line.startswith("from "))
+    assert int(said.split()[1]) > 0
+    assert said.endswith("as 1234 of 1234")
+
+
+@pytest.mark.slow
+def test_a_user_that_the_image_does_not_have(machines: Machines, layout: Layout) -> None:
+    made = add_busybox(layout, "x/user", "latest", ACCOUNTS, more={"User": "nobody"})
+    machines.image = Pinned("user", layout.url, "x/user", made.digest)
+    result = machines.run("true", PLAIN)
+    assert result.stage is Stage.ENTERING
+    assert "its /etc/passwd has no user 'nobody'" in result.detail
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("command", "code"), [("exit 75", 75), ("kill -9 $$", 137), ("exit 3", 3), ("true", 0)])
 def test_the_exit_status_comes_back_unchanged(machines: Machines, command: str, code: int) -> None:

@@ -145,6 +145,8 @@ class Agent:
         return self._result(*keeper.finish(self._run(self._spec.command, watcher, keeper)))
 
     def _run(self, command: str, watcher: Watcher, keeper: Keeper | None = None) -> int:
+        if self._container is not None:
+            self._container.hand_over(self._work)
         with self._console.open("ab", buffering=0) as console:
             process = subprocess.Popen(
                 [*self._shell(), f"{_TRAP}\n{command}"],

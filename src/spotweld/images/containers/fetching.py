@@ -4,8 +4,8 @@
 the host::
 
     fetched-DRIVER/DIGEST.json
-                          an image that is here whole: what buildah calls it, and its variables. Its time of change is
-                          that of its last use
+                          an image that is here whole: what buildah calls it, its variables and its user. Its time of
+                          change is that of its last use
     fetched-DRIVER/DIGEST.lock
                           held alone by who fetches or forgets the image, together by all who live in it
     layers/               an image layout: blobs that came over the network, until they have not been used for a week
@@ -64,6 +64,8 @@ class Fetched(msgspec.Struct, frozen=True):
     id: str
     """What buildah calls it."""
     env: dict[str, str]
+    user: str
+    """``USER`` as the image has it; empty: it has none."""
 
 
 class HostImages:
@@ -161,8 +163,10 @@ class HostImages:
             self._blame(manifest, layers, pinned)
             _done("unpack", pulled)
         config = json.loads(b"".join(layers.blob("", blobs(manifest)[0].digest)))
-        pairs = (variable.partition("=") for variable in (config.get("config") or {}).get("Env") or ())
-        return Fetched(pulled.last[-1].removeprefix("sha256:"), {name: value for name, _, value in pairs})
+        said = config.get("config") or {}
+        pairs = (variable.partition("=") for variable in said.get("Env") or ())
+        env = {name: value for name, _, value in pairs}
+        return Fetched(pulled.last[-1].removeprefix("sha256:"), env, str(said.get("User") or ""))
 
     def _blame(self, manifest: Manifest, layers: Layout, pinned: Pinned) -> None:
         """Find what is damaged; in a folder of our own it is removed.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from spotweld.images.containers.pinning import Pinned
     from spotweld.images.registries.copying import Progress
 
-_NEEDED = (("buildah", "buildah"), ("unshare", "util-linux"), ("mount", "mount"), ("chroot", "coreutils"))
+_NEEDED = (("buildah", "buildah"), ("unshare", "util-linux"), ("setpriv", "util-linux"), ("mount", "mount"), ("chroot", "coreutils"))
 
 
 class Prepared(msgspec.Struct, frozen=True):
@@ -94,7 +94,7 @@ def prepare(
         images.forget(pinned.digest)
         found, moved = images.fetch(pinned, environment, tell)
         root = images.unpack(found, disk)
-    return Prepared(make_root(root, work, dict(found.env), shared), moved or 0, moved is None)
+    return Prepared(make_root(root, work, dict(found.env), shared, found.user), moved or 0, moved is None)
 
 
 def _driver(host: Path, disk: Path) -> str:

@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from spotweld.errors import ContainerRefused
+from spotweld.images.containers.accounts import GROUP, PASSWD, account, read_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from spotweld.images.containers.accounts import Account
 
 ALONE = (
     *("unshare", "--mount", "--propagation=slave", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--"),
@@ -30,6 +33,11 @@ _MACHINE = ("/proc", "/sys", "/dev")
 _NETWORK = ("/etc/resolv.conf", "/etc/hosts")
 _MOST_LINKS = 40
 _ENTER = 'cd "$0" && exec /bin/sh -c "$1"'
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Docker's, for an image that sets none."""
+_RIGHTS = "+dac_override,+sys_chroot"
+"""What an account other than root gets (capabilities(7)): to write to the machine's folders and the store's, which are
+root's, and to go into the image."""
 
 
 class Container(msgspec.Struct, frozen=True):
@@ -39,10 +47,20 @@ class Container(msgspec.Struct, frozen=True):
     env: dict[str, str]
     """The image's own variables."""
     shell: tuple[str, ...]
-    """Followed by a command line, it runs that in the image, in the job's folder."""
+    """Followed by a command line, it runs that in the image, in the job's folder, as the image's user."""
+    owner: tuple[int, int] = (0, 0)
+    """That user's numbers: of the account and of its group."""
+
+    def hand_over(self, folder: Path) -> None:
+        """Let everything below a folder of the machine be the user's, as far as it is root's."""
+        if self.owner == (0, 0):
+            return
+        for path in (folder, *folder.rglob("*")):
+            if path.lstat().st_uid == 0:
+                os.chown(path, *self.owner, follow_symlinks=False)
 
 
-def make_root(root: Path, work: Path, env: dict[str, str], shared: Sequence[Path]) -> Container:
+def make_root(root: Path, work: Path, env: dict[str, str], shared: Sequence[Path], user: str = "") -> Container:
     """Let the machine's devices, network and folders appear in an image's files.
 
     Args:
@@ -50,13 +68,15 @@ def make_root(root: Path, work: Path, env: dict[str, str], shared: Sequence[Path
         work: the job's folder, in one of ``shared``.
         env: the image's variables.
         shared: folders of the machine that appear under their own paths.
+        user: the image's ``USER``; empty: it names none, so it is root.
 
     Raises:
-        ContainerRefused: the image has no shell, or a mount is not allowed here.
+        ContainerRefused: the image has no shell or no such user, or a mount is not allowed here.
     """
     if not os.path.lexists(within(root, PurePosixPath("/bin/sh"))):
         why = "setup and command are shell command lines, and it has no /bin/sh"
         raise ContainerRefused("the image cannot run a job", why, "build it upon an image that has a shell")
+    who = account(user, read_list(within(root, PASSWD)), read_list(within(root, GROUP)))
     for path in _MACHINE:
         _mount(Path(path), root, "--rbind")
     for folder in shared:
@@ -64,13 +84,26 @@ def make_root(root: Path, work: Path, env: dict[str, str], shared: Sequence[Path
         _mount(folder, root, "--bind")
     for path in _NETWORK:
         _copy(Path(path), root)
-    home = env.setdefault("HOME", "/root")
-    for name, mode in ((home, 0o700), ("/tmp", 0o1777)):  # noqa: S108  the image's own
+    env.setdefault("PATH", _PATH)
+    home = env.setdefault("HOME", who.home)
+    for name, mode, owner in ((home, 0o700, (who.uid, who.gid)), ("/tmp", 0o1777, (0, 0))):  # noqa: S108  the image's own
         folder = within(root, PurePosixPath(name))
         if not folder.is_dir():
             folder.mkdir(parents=True)
             folder.chmod(mode)
-    return Container(root, env, (_program("chroot"), str(root), "/bin/sh", "-c", _ENTER, str(work)))
+            os.chown(folder, *owner)
+    shell = (*_become(who), _program("chroot"), str(root), "/bin/sh", "-c", _ENTER, str(work))
+    return Container(root, env, shell, (who.uid, who.gid))
+
+
+def _become(who: Account) -> tuple[str, ...]:
+    """What stands before a command that this account runs (setpriv(1))."""
+    if (who.uid, who.gid, who.groups) == (0, 0, ()):
+        return ()
+    groups = f"--groups={','.join(map(str, who.groups))}" if who.groups else "--clear-groups"
+    numbers = (f"--reuid={who.uid}", f"--regid={who.gid}", groups)
+    rights = () if who.uid == 0 else (f"--inh-caps={_RIGHTS}", f"--ambient-caps={_RIGHTS}")
+    return (_program("setpriv"), *numbers, *rights, "--")
 
 
 def within(root: Path, path: PurePosixPath) -> Path:
