@@ -73,7 +73,7 @@ def shelf(tmp_path: Path) -> Shelf:
 
 def test_with_no_image_there_is_nothing_to_say(tmp_path: Path) -> None:
     empty = Shelf(tmp_path)
-    assert empty.json("status") == {"images": [], "unseen": []}
+    assert empty.json("status") == {"images": [], "unseen": [], "host": None}
     for words in (
         ("status",),
         ("status", "base"),

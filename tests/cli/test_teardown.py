@@ -14,6 +14,7 @@ from tests.images.homes import age, build, dies, key_of, standing
 
 from spotweld.images.builds.naming import tag_of
 from spotweld.images.builds.records import read_kept, write_kept
+from spotweld.images.containers.hosting import hold
 from spotweld.images.lifetimes.deciding import Plan
 from spotweld.images.registries.opening import open_registry
 from spotweld.project.reading import load_project
@@ -372,3 +373,46 @@ def test_a_terminal_is_asked_for_the_registrys_name(home: Here, free_port: int, 
     kept = read_kept(LocalObjects(home.state / "store"), "base")
     assert kept is not None
     assert kept.protected == (typed != "URL")
+
+
+def fetched(here: Here) -> Path:
+    """Leave what machines of this host would have fetched."""
+    folder = here.state / "cloud/cache/images"
+    (folder / "fetched-vfs").mkdir(parents=True)
+    (folder / "fetched-vfs/a.json").write_text("{}")
+    (folder / "blob").write_bytes(bytes([1]) * 200_000)
+    return folder
+
+
+def test_what_machines_have_fetched_goes_and_is_counted(home: Here) -> None:
+    folder = fetched(home)
+    shown = home.call("cache", "status")
+    assert "fetched on this host: 1 image, 2" in shown.stderr
+    assert json.loads(home.call("cache", "status", "--json").stdout)["host"]["folder"] == str(folder)
+    told = json.loads(home.call("teardown", "--dry-run", "--json").stdout)["going"]["host"]
+    assert (told["images"], told["in_use"]) == (1, False)
+    assert home.call("teardown", "trainer", "-y").exit_code == 0
+    assert home.call("teardown", "--skip-images", "-y").exit_code == 0
+    assert folder.exists()
+    result = home.call("teardown", "-y")
+    assert result.exit_code == 0, result.output
+    assert "  fetched on this host: 1 image, " in result.stdout
+    assert not folder.exists()
+    assert json.loads(home.call("cache", "status", "--json").stdout)["host"] is None
+    assert home.call("teardown").stderr == "nothing to do\n"
+
+
+def test_what_a_machine_uses_is_left_with_6(home: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spotweld.runs.teardown._LINGER", 0.0)
+    folder = fetched(home)
+    lock = hold(folder)
+    try:
+        result = home.call("teardown", "-y")
+        assert result.exit_code == 6
+        assert "a machine uses them" in result.stderr
+        assert (folder / "blob").exists()
+        assert "in use" in home.call("cache", "status").stderr
+    finally:
+        os.close(lock)
+    assert home.call("teardown", "-y").exit_code == 0
+    assert not folder.exists()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from spotweld.cli.caching import here, image_argument
+from spotweld.cli.caching import described, here, image_argument
 from spotweld.cli.output import print_json, print_table, say
 from spotweld.cli.session import json_option, progress_option, store_option
 from spotweld.cli.stores import progress
@@ -43,7 +43,8 @@ def status_verb(image: str | None, *, as_json: bool) -> None:
     \b
     With --json: {"images": [{image, registry, repository, lifetime, size,
     steps, builds: [{tag, digest, latest, used_by, started, seconds, builder,
-    commit, dirty}]}], "unseen": [{where, why, todo}]}. Sizes are bytes,
+    commit, dirty}]}], "unseen": [{where, why, todo}], "host": {folder, images,
+    size, in_use}}. "host" is what machines of this host have fetched. Sizes are bytes,
     "steps" counts cached steps, times are seconds since 1970 UTC; null:
     nobody knows.
     """
@@ -52,7 +53,9 @@ def status_verb(image: str | None, *, as_json: bool) -> None:
     builds = [builds_of(one, found.records(one), found.uses) for one in contents]
     if as_json:
         pairs = zip(contents, builds, strict=True)
-        print_json({"images": [_fields(found, *pair) for pair in pairs], "unseen": found.survey.unseen})
+        print_json(
+            {"images": [_fields(found, *pair) for pair in pairs], "unseen": found.survey.unseen, "host": found.host}
+        )
         return
     if not contents and not found.survey.unseen:
         say(f"there is nothing of {image} yet" if image else "there is nothing of this project's images yet")
@@ -64,6 +67,8 @@ def status_verb(image: str | None, *, as_json: bool) -> None:
             ("BUILD", "AGE", "TOOK", "BUILDER", "COMMIT", "NOTES"), [_build_row(each) for each in made], right=(1, 2)
         )
         say(f"{count(len(one.cache), 'cached step')}, {_size(one.size)} in all, in {one.registry} ({one.repository})")
+    if image is None and found.host is not None:
+        say(described(found.host))
     _tell_unseen(found)
 
 

@@ -13,16 +13,21 @@ from spotweld.cli.output import say
 from spotweld.cli.session import open_project
 from spotweld.errors import RegistryUnavailable, UsageError
 from spotweld.images.builds.records import builds
+from spotweld.images.containers.hosting import look_at
 from spotweld.images.lifetimes.surveying import survey
 from spotweld.images.registries.opening import open_registry
 from spotweld.project.words import nearest, quoted
+from spotweld.providers.opening import host_images
+from spotweld.report.words import count
 from spotweld.runs.uses import uses_now
 from spotweld.store.opening import open_store
+from spotweld.values.sizes import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from spotweld.images.builds.records import Build
+    from spotweld.images.containers.hosting import HostCache
     from spotweld.images.lifetimes.deciding import Contents, Survey, Use
     from spotweld.images.registries.registry import Registry
     from spotweld.project.nouns import Project
@@ -36,6 +41,8 @@ class Here:
     project: Project
     objects: Objects
     survey: Survey
+    host: HostCache | None
+    """What machines of this host have fetched."""
 
     def contents(self, image: str | None) -> tuple[Contents, ...]:
         """Where images lie: once each in most projects, more often after its lifetime has changed.
@@ -80,7 +87,13 @@ def here() -> Here:
     """Look at the project's registries."""
     project, _ = open_project()
     objects = open_store(project.store, verify=False)
-    return Here(project, objects, survey(project, objects))
+    return Here(project, objects, survey(project, objects), look_at(host_images(project.state)))
+
+
+def described(host: HostCache) -> str:
+    """What machines of this host have fetched, in words."""
+    used = ", in use" if host.in_use else ""
+    return f"fetched on this host: {count(host.images, 'image')}, {format_size(host.size)}{used}, {host.folder}"
 
 
 def image_argument(*, required: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

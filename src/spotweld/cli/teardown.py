@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from spotweld.cli.caching import described
 from spotweld.cli.forgetting import forget_registry, told
 from spotweld.cli.output import print_json, say
 from spotweld.cli.parts import confirmed, open_log
@@ -66,7 +67,8 @@ def command(
 ) -> None:
     r"""Remove what the project has in the cloud and in registries, but for what is persistent.
 
-    Machines of runs that have ended, ephemeral images and their caches go. Persistent images, checkpoints and the
+    Machines of runs that have ended, ephemeral images and their caches go, and what machines of this host have fetched
+    of images. Persistent images, checkpoints and the
     records of runs stay, and are listed. With IMAGE: nothing but these images.
 
     A registry that will never answer again makes every teardown exit with 6. With --forget REGISTRY, and its URL typed,
@@ -75,7 +77,7 @@ def command(
     Exit status 0 when a second look finds nothing left, 6 when it does; 2 when runs are active.
 
     \b
-    With --json: {"dry_run", "active", "going": {"machines", "images"},
+    With --json: {"dry_run", "active", "going": {"machines", "images", "host"},
     "staying": [{"what", "where", "why", "size", "command"}],
     "left": [{"where", "why", "todo"}], "freed", "forgotten": [{"registry",
     "when", "images"}]}; sizes in bytes. With --forget: {"dry_run", "registry",
@@ -105,7 +107,7 @@ def command(
     if not cancel_runs:
         refuse_active(found)
     # Space that a killed teardown has left is given back without a question.
-    if (found.machines or agreed.going or found.active) and not confirmed("remove all that?", yes=yes):
+    if (found.machines or agreed.going or found.active or found.host) and not confirmed("remove all that?", yes=yes):
         sys.exit(1)
     if found.active and places.log is not None:
         cancel_all(places.log, places.project.state, clock, _PATIENCE)
@@ -163,7 +165,7 @@ def _typed(name: str) -> str:
 
 
 def _described(found: Found, agreed: Plan, staying: Sequence[Staying]) -> Iterator[str]:
-    yield "goes:" if found.machines or agreed.going else "goes: nothing"
+    yield "goes:" if found.machines or agreed.going or found.host else "goes: nothing"
     for machine in found.machines:
         offer = machine.offer
         price = f"{offer.zone} {offer.capacity_type}, {format_money(offer.hourly)}/h"
@@ -171,6 +173,8 @@ def _described(found: Found, agreed: Plan, staying: Sequence[Staying]) -> Iterat
     for one in agreed.going:
         parts = f"{len(one.tags)} tags, {len(one.cache)} cached steps, {_size(one.size)}"
         yield f"  {'PERSISTENT ' * one.persistent}image {one.image} ({parts}), {one.registry} ({one.repository})"
+    if found.host:
+        yield f"  {described(found.host)}"
     yield "stays:" if staying else "stays: nothing"
     for kept in staying:
         yield f"  {kept.what}, {_size(kept.size)}, {kept.where}"
@@ -192,25 +196,27 @@ def _finish(found: Found, agreed: Plan, staying: Sequence[Staying], outcome: Out
     """
     done, left = outcome.removed, outcome.left
     if as_json:
-        print_json(_fields(found, agreed, staying, dry_run=False) | {"left": left, "freed": done.freed})
+        print_json(_fields(found, agreed, staying, dry_run=False) | {"left": left, "freed": done.freed + outcome.freed})
     else:
         for one in done.unfreed:
             say(f"{one.where}: {one.why}")
-        if outcome.machines or done.images or done.freed:
+        freed = done.freed + outcome.freed
+        if outcome.machines or done.images or freed:
             counted = f"{len(outcome.machines)} machine(s) and {len(done.images)} image(s)"
-            say(f"removed {counted}, {format_size(done.freed)} freed here")
+            say(f"removed {counted}, {format_size(freed)} freed here")
     if left:
         why = "; ".join(_told(one) for one in left)
         todos = dict.fromkeys(one.todo for one in left if one.todo)
         todo = " ".join(todos) or "Tear down again; it takes up where this one ended."
         raise LeftBehind(f"{len(left)} thing(s) are left", why, todo)
     if not as_json:
-        changed = found.machines or found.active or agreed.going
+        changed = found.machines or found.active or agreed.going or found.host
         say("looked again: nothing of this project is left, but for what stays" if changed else "nothing to do")
 
 
 def _fields(found: Found, agreed: Plan, staying: Sequence[Staying], *, dry_run: bool) -> dict[str, object]:
-    going = {"machines": [one.id for one in found.machines], "images": agreed.going}
+    machines = [one.id for one in found.machines]
+    going = {"machines": machines, "images": agreed.going, "host": found.host}
     return {
         "dry_run": dry_run,
         "active": found.active,

@@ -52,7 +52,7 @@ def enter(image: Pinned, spec: Spec, folder: Path, environ: Mapping[str, str], t
     """
     check_here()
     tell, began = EventFile(str(told)), time.time()
-    host = Path(environ.get(environment.HOST_CACHE, _CACHE)) / "images"
+    host = Path(environ.get(environment.HOST_CACHE, _CACHE)) / environment.IMAGES
     stores = (environ[environment.STORE], *(tier.store for tier in spec.checkpoint.tiers))
     shared = [folder, *(path for url in stores if (path := store_folder(url)) is not None)]
     credentials = folder / "registry-auth.json"

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from spotweld.errors import ProviderError, TeardownRefused, UsageError
 from spotweld.images.builds.naming import repository_of
+from spotweld.images.containers.hosting import HostCache, clear, look_at
 from spotweld.images.lifetimes.deciding import Plan, Survey, Unseen, plan, uses_image
 from spotweld.images.lifetimes.surveying import survey
 from spotweld.images.lifetimes.tearing import Removed, remove
 from spotweld.images.registries.opening import open_registry
 from spotweld.project.words import nearest, quoted
+from spotweld.providers.opening import host_images
 from spotweld.providers.provider import Machine
 from spotweld.runs.uses import active, machines, states, strangers, uses
 
@@ -32,6 +35,8 @@ _RECENTLY = 3600.0
 """Seconds for which a run of somebody else may have written nothing and still be active."""
 _PATIENCE = 60.0
 """Seconds that a machine may take to end."""
+_LINGER = 5.0
+"""Seconds for which processes of one that has ended may hold what it had fetched."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,8 @@ class Found(msgspec.Struct, frozen=True):
     """Those that nobody needs any more."""
     active: tuple[str, ...]
     """What stands against it, in words."""
+    host: HostCache | None = None
+    """What machines of this host have fetched; it is there again when one fetches it."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -72,6 +79,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """Those that were ended."""
     left: tuple[Unseen, ...]
     """What is there all the same, or could not be looked for."""
+    freed: int = 0
+    """Bytes of what machines of this host had fetched."""
 
 
 def look(places: Places, scope: Scope, now: float) -> Found:
@@ -97,7 +106,8 @@ def look(places: Places, scope: Scope, now: float) -> Found:
         return Found(found, (), tuple(dict.fromkeys(against)))
     against = active(runs, alive, others)
     ended = [one for one in alive if (run := runs.get(one.labels.get("run", ""))) is None or run.outcome is not None]
-    return Found(found, tuple(ended), tuple(against))
+    host = look_at(host_images(project.state)) if scope.images else None
+    return Found(found, tuple(ended), tuple(against), host)
 
 
 def refuse_active(found: Found) -> None:
@@ -132,6 +142,7 @@ def tear_down(
     failed = _stop(places.provider, found.machines)
     removed = remove(agreed, places.objects, tell, places.opening)
     _await_end(places, found.machines, clock)
+    freed, kept = _clear(found.host, clock)
     again = look(places, scope, clock.now())
     named = {going.image for going in agreed.going if going.persistent}
     left = [
@@ -139,12 +150,12 @@ def tear_down(
         for going in plan(again.survey, named, scope.only).going
     ]
     left += [Unseen(f"machine {one.id}", "it has not ended") for one in again.machines]
-    left += again.survey.unseen
+    left += [*again.survey.unseen, *kept]
     # What failed and is gone all the same, by somebody else's hand, is no matter any more.
     reasons = {one.where: one for one in (*failed, *removed.failed)}
     left = [reasons.get(one.where, one) for one in left]
     ended = tuple(one.id for one in found.machines if one.id not in {other.id for other in again.machines})
-    return Outcome(removed, ended, tuple(left))
+    return Outcome(removed, ended, tuple(left), freed)
 
 
 def _check_names(names: Collection[str], found: Survey) -> None:
@@ -164,6 +175,22 @@ def _stop(provider: Provider, ended: Collection[Machine]) -> list[Unseen]:
         except ProviderError as error:
             failed.append(Unseen(f"machine {machine.id}", str(error), error.todo))
     return failed
+
+
+def _clear(host: HostCache | None, clock: Clock) -> tuple[int, list[Unseen]]:
+    """Remove what machines of this host have fetched, when the last of them is really gone."""
+    if host is None:
+        return 0, []
+    where = f"fetched images on this host ({host.folder})"
+    end = clock.monotonic() + _LINGER
+    try:
+        while (freed := clear(Path(host.folder))) is None:
+            if clock.monotonic() >= end:
+                return 0, [Unseen(where, "a machine uses them", "Tear down again when it has ended.")]
+            clock.sleep(0.1)
+    except OSError as error:
+        return 0, [Unseen(where, str(error))]
+    return freed, []
 
 
 def _await_end(places: Places, ended: Collection[Machine], clock: Clock) -> None:

@@ -13,6 +13,7 @@ import msgspec
 from spotweld.errors import ContainerRefused
 from spotweld.images.builders.builder import ignore
 from spotweld.images.containers.fetching import HostImages
+from spotweld.images.containers.hosting import hold
 from spotweld.images.containers.rooting import ALONE, Container, lacking, make_root
 from spotweld.store.files import make_folder
 
@@ -23,7 +24,13 @@ if TYPE_CHECKING:
     from spotweld.images.containers.pinning import Pinned
     from spotweld.images.registries.copying import Progress
 
-_NEEDED = (("buildah", "buildah"), ("unshare", "util-linux"), ("setpriv", "util-linux"), ("mount", "mount"), ("chroot", "coreutils"))
+_NEEDED = (
+    ("buildah", "buildah"),
+    ("unshare", "util-linux"),
+    ("setpriv", "util-linux"),
+    ("mount", "mount"),
+    ("chroot", "coreutils"),
+)
 
 
 class Prepared(msgspec.Struct, frozen=True):
@@ -85,16 +92,21 @@ def prepare(
     """
     shutil.rmtree(disk, ignore_errors=True)
     make_folder(disk)
-    images = HostImages(host, _driver(host, disk))
-    found, moved = images.fetch(pinned, environment, tell)
+    lock = hold(host)
     try:
-        root = images.unpack(found, disk)
-    except ContainerRefused:
-        # Somebody may have emptied the storage.
-        images.forget(pinned.digest)
+        images = HostImages(host, _driver(host, disk))
         found, moved = images.fetch(pinned, environment, tell)
-        root = images.unpack(found, disk)
-    return Prepared(make_root(root, work, dict(found.env), shared, found.user), moved or 0, moved is None)
+        try:
+            root = images.unpack(found, disk)
+        except ContainerRefused:
+            # Somebody may have emptied the storage.
+            images.forget(pinned.digest)
+            found, moved = images.fetch(pinned, environment, tell)
+            root = images.unpack(found, disk)
+        return Prepared(make_root(root, work, dict(found.env), shared, found.user), moved or 0, moved is None)
+    except BaseException:
+        os.close(lock)
+        raise
 
 
 def _driver(host: Path, disk: Path) -> str:

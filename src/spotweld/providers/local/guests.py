@@ -25,6 +25,8 @@ IMAGE = (
 )
 """What a machine takes over from the environment it was started in: what a cloud's image or network would bring along.
 Nothing else: a job that needs a variable from its user's shell would fail in a cloud, so it fails here."""
+CACHE = "cache"
+"""The folder, beside that of the machines, in which they leave what others of this host may use."""
 CONSOLE = 4 * 1000 * 1000
 """Bytes of a console file; the one before it is kept as well."""
 
@@ -45,7 +47,7 @@ def environment(boot: Boot, folder: Path, metadata: str, host: Mapping[str, str]
         **boot.env,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{path}",
         "HOME": str(folder / "disk"),
-        HOST_CACHE: str(folder.parent.parent / "cache"),
+        HOST_CACHE: str(folder.parent.parent / CACHE),
         METADATA: metadata,
         processes.MARK: str(folder),
     }
