@@ -168,6 +168,31 @@ def test_a_directory_of_another_user_is_kept(machines: Machines, layout: Layout)
 
 
 @pytest.mark.slow
+def test_a_home_that_cannot_be_one_is_no_matter(machines: Machines, layout: Layout) -> None:
+    accounts = {"etc/passwd": "service:x:7:7::/dev/null:/bin/false\nodd:x:8:8::/bin/sh/home:/bin/false\n"}
+    for user in ("service", "odd"):
+        made = add_busybox(layout, "x/user", "latest", accounts, more={"User": user})
+        machines.image = Pinned("user", layout.url, "x/user", made.digest)
+        result = machines.run("id -u", PLAIN)
+        assert result.exit_code == 0, result
+        machines.lose()
+
+
+@pytest.mark.slow
+def test_what_an_older_version_has_fetched_is_fetched_anew(machines: Machines) -> None:
+    assert machines.run("true", PLAIN).exit_code == 0
+    (mark,) = (machines.folder / "host/images").glob("fetched-*/*.json")
+    known = json.loads(mark.read_text())
+    mark.write_text(json.dumps({"id": known["id"], "env": known["env"]}))
+    for name in ("0" * 64, "1" * 64):
+        mark.with_name(f"{name}.json").write_text('{"id": "gone"}' if name[0] == "0" else "{")
+        os.utime(mark.with_name(f"{name}.json"), (1, 1))
+    assert machines.run("cat /marker", PLAIN).exit_code == 0
+    assert json.loads(mark.read_text()) == known
+    assert [one.name for one in mark.parent.glob("*.json")] == [mark.name]
+
+
+@pytest.mark.slow
 def test_a_user_that_the_image_does_not_have(machines: Machines, layout: Layout) -> None:
     made = add_busybox(layout, "x/user", "latest", ACCOUNTS, more={"User": "nobody"})
     machines.image = Pinned("user", layout.url, "x/user", made.digest)

@@ -96,3 +96,21 @@ def test_a_file_that_makes_no_sense_is_told(tmp_path: Path, text: str) -> None:
 
 def test_no_secret_is_shown() -> None:
     assert "secret" not in repr(Credentials("me", "secret", "secret"))
+
+
+@pytest.mark.parametrize("text", ['{"auths": []}', '{"auths": {"h:1": 7}, "credHelpers": "x"}', '{"auths": null}'])
+def test_tables_of_another_shape_hold_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    assert find_credentials("h:1", {"DOCKER_CONFIG": str(tmp_path), "HOME": "/nowhere"}) is None
+
+
+def test_a_password_that_is_no_base64_is_told(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"auths": {"h:1": {"auth": "\u00e4"}}}')
+    with pytest.raises(RegistryRefused, match="no base64"):
+        find_credentials("h:1", {"DOCKER_CONFIG": str(tmp_path), "HOME": "/nowhere"})
+
+
+def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:
+    (tmp_path / "config.json").mkdir()
+    with pytest.raises(RegistryRefused, match="Cannot read the credentials"):
+        find_credentials("h:1", {"DOCKER_CONFIG": str(tmp_path), "HOME": "/nowhere"})

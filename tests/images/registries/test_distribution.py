@@ -28,10 +28,11 @@ from spotweld.errors import (
 from spotweld.images.registries import distribution
 from spotweld.images.registries.copying import copy, verify
 from spotweld.images.registries.distribution import Distribution
-from spotweld.images.registries.distribution_client import Client
+from spotweld.images.registries.distribution_client import Client, _origin
 from spotweld.images.registries.layouts import Layout
 from spotweld.images.registries.manifests import digest_of
 from spotweld.images.registries.opening import open_registry
+from spotweld.images.registries.refusals import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -452,3 +453,52 @@ def test_what_is_no_registrys_url(url: str) -> None:
 )
 def test_where_a_url_leads(url: str, where: str) -> None:
     assert open_registry(url, {}).url == where
+
+
+def test_the_usual_port_changes_nobody() -> None:
+    """A registry that writes the port into its locations is still the one that the credentials are for."""
+    assert _origin("https://Registry.example:443/v2/?a=1") == _origin("https://registry.example") != ""
+    assert _origin("http://registry.example:80") == "http://registry.example"
+    assert len({_origin(f"https://r.example{port}") for port in ("", ":80", ":5000", ":4430")}) == 4
+
+
+def test_a_list_that_leads_to_itself_ends(server_state: Fake) -> None:
+    link = {"Link": '</v2/a/tags/list?n=1000>; rel="next"'}
+    server_state.always = [("GET /v2/a/tags/list", 200, link, '{"tags": ["a"]}')]
+    with pytest.raises(ImageError, match="leads to itself"):
+        connected(server_state.url).tags("a")
+
+
+@pytest.mark.parametrize(("said", "size"), [("17", 17), ("many", -1), ("-5", -1)])
+def test_a_size_that_makes_no_sense_is_none(server_state: Fake, said: str, size: int) -> None:
+    registry = connected(server_state.url)
+    with pytest.MonkeyPatch.context() as patch:
+        answer = Answer(200, {"content-length": said}, b"")
+        patch.setattr(registry._client, "ask", lambda *_: answer)
+        assert registry.blob_size("a", digest_of(b"x")) == size
+
+
+def test_an_upload_that_fails_is_given_up(server_state: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distribution, "CHUNK", 1000)
+    registry, data = connected(server_state.url), noise(1, 5000)
+
+    def broken() -> Iterator[bytes]:
+        yield data[:2500]
+        raise KeyError("the source")
+
+    with pytest.raises(KeyError):
+        registry.write_blob("a", digest_of(data), len(data), broken())
+    with pytest.raises(ImageDamaged):
+        registry.write_blob("a", digest_of(b"other"), len(data), [data])
+    assert server_state.uploads == {}
+    assert len([one for one in server_state.requests if one.startswith("DELETE /v2/a/blobs/uploads/")]) == 2
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_layer_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distribution, "CHUNK", 100_000)
+    data = noise(1, 2_000_000)
+    with small_disk("1m") as folder, docker_registry(tmp_path, data=folder / "data") as url:
+        # The server may say that all of a chunk has arrived, and find out later that it has not.
+        with pytest.raises(RegistryUnavailable, match="is full") as caught:
+            connected(url).write_blob("a", digest_of(data), len(data), [data])
+        assert "space" in caught.value.todo

@@ -310,3 +310,11 @@ def test_a_killed_writer_beside_a_living_one_loses_no_tag(layout: Layout) -> Non
     assert {f"living-{number}" for number in range(40)} <= set(tags)
     assert "victim-0" in tags
     assert all(verify(at(layout, "a", tag)) == () for tag in tags)
+
+
+def test_a_blob_that_arrives_meanwhile_is_no_matter_to_a_collection(layout: Layout) -> None:
+    """Its scratch file was listed, and has become a blob before it was looked at."""
+    add_image(layout, "a", "v1", [b"layer"])
+    (layout.folder / "blobs/sha256/.~listed").symlink_to("gone")
+    layout.write_blob("a", digest_of(b"unneeded"), 8, [b"unneeded"])
+    assert layout.collect(-1) == 8

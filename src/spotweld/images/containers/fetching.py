@@ -192,10 +192,11 @@ class HostImages:
                 lock = _opened(mark.with_suffix(".lock"))
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    old = msgspec.json.decode(mark.read_bytes(), type=Fetched)
+                    old = _id_of(mark.read_bytes())
                     mark.unlink()
                     run = self._folder / "tmp" / mark.stem
-                    follow([*self._buildah(self._storage, run), "rmi", "--force", old.id], ignore, env={})
+                    if old:
+                        follow([*self._buildah(self._storage, run), "rmi", "--force", old], ignore, env={})
                     shutil.rmtree(run, ignore_errors=True)
                 finally:
                     os.close(lock)
@@ -219,6 +220,18 @@ class HostImages:
     def _buildah(self, storage: Path, run: Path, *options: str) -> list[str]:
         more = [word for option in options for word in ("--storage-opt", option)]
         return ["buildah", "--root", str(storage), "--runroot", str(run), "--storage-driver", self._driver, *more]
+
+
+class _Named(msgspec.Struct):
+    id: str
+
+
+def _id_of(mark: bytes) -> str:
+    """What buildah calls an image, also where an older Spotweld has noted less of it; empty: nobody knows."""
+    try:
+        return msgspec.json.decode(mark, type=_Named).id
+    except msgspec.MsgspecError:
+        return ""
 
 
 def _for_this_machine(registry: Registry, pinned: Pinned) -> Manifest:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from shutil import copyfile, which
 from typing import TYPE_CHECKING
@@ -56,8 +57,9 @@ class Container(msgspec.Struct, frozen=True):
         if self.owner == (0, 0):
             return
         for path in (folder, *folder.rglob("*")):
-            if path.lstat().st_uid == 0:
-                os.chown(path, *self.owner, follow_symlinks=False)
+            with suppress(FileNotFoundError):  # what the set-up has left running may be at work
+                if path.lstat().st_uid == 0:
+                    os.chown(path, *self.owner, follow_symlinks=False)
 
 
 def make_root(root: Path, work: Path, env: dict[str, str], shared: Sequence[Path], user: str = "") -> Container:
@@ -88,7 +90,8 @@ def make_root(root: Path, work: Path, env: dict[str, str], shared: Sequence[Path
     home = env.setdefault("HOME", who.home)
     for name, mode, owner in ((home, 0o700, (who.uid, who.gid)), ("/tmp", 0o1777, (0, 0))):  # noqa: S108  the image's own
         folder = within(root, PurePosixPath(name))
-        if not folder.is_dir():
+        # Accounts of services have homes such as /dev/null, and no program of theirs looks for one.
+        with suppress(FileExistsError, NotADirectoryError):
             folder.mkdir(parents=True)
             folder.chmod(mode)
             os.chown(folder, *owner)

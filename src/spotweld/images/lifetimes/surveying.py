@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from spotweld.images.lifetimes.forgetting import Open
+    from spotweld.images.registries.manifests import Manifest
     from spotweld.images.registries.registry import Registry
     from spotweld.project.nouns import Project
     from spotweld.store.objects import Objects
@@ -78,14 +79,8 @@ def recorded(project: str, objects: Objects, opening: Open = open_registry) -> d
     return found
 
 
-def parts(registry: Registry, repository: str, name: str) -> Iterator[tuple[Digest, int]]:
-    """Everything that an image consists of, for all of its platforms: digests, with the bytes of each.
-
-    Raises:
-        ImageNotFound: there is no such image.
-        ImageDamaged: its manifest cannot be read.
-    """
-    manifest = registry.manifest(repository, name)
+def _parts(registry: Registry, repository: str, manifest: Manifest) -> Iterator[tuple[Digest, int]]:
+    """Everything that an image consists of, for all of its platforms: digests, with the bytes of each."""
     yield manifest.digest, len(manifest.data)
     for part in blobs(manifest):
         yield part.digest, part.size
@@ -93,7 +88,7 @@ def parts(registry: Registry, repository: str, name: str) -> Iterator[tuple[Dige
         yield part.digest, part.size
         # One platform may have been copied alone, and a cache may name blobs as if they were manifests.
         try:
-            yield from parts(registry, repository, part.digest)
+            yield from _parts(registry, repository, registry.manifest(repository, part.digest))
         except ImageError as error:
             _bear(error)
 
@@ -142,27 +137,31 @@ def _look(registry: Registry, project: str, repositories: dict[str, str]) -> Ite
 
 def _contents(registry: Registry, repository: str, image: str) -> Contents:
     sizes: dict[Digest, int] = {}
+    tags: list[Tag] = []
     whole = True
-    tags = [_tag(registry, repository, name) for name in registry.tags(repository)]
     cache = registry.tags(cache_of(repository))
-    places = [(repository, tag.name) for tag in tags] + [(cache_of(repository), name) for name in cache]
+    places = [(repository, name) for name in registry.tags(repository)] + [
+        (cache_of(repository), name) for name in cache
+    ]
     for where, name in places:
-        try:
-            sizes.update(parts(registry, where, name))
-        except ImageError as error:
-            _bear(error)
+        manifest = _read(registry, where, name)
+        if manifest is None:
             whole = False
+        else:
+            sizes.update(_parts(registry, where, manifest))
+        if where == repository:
+            tags.append(Tag(name, manifest.digest, labels(manifest)) if manifest else Tag(name, None))
     size = sum(sizes.values()) if whole else None
     return Contents(image, registry.url, repository, tuple(tags), cache, size)
 
 
-def _tag(registry: Registry, repository: str, name: str) -> Tag:
+def _read(registry: Registry, repository: str, name: str) -> Manifest | None:
+    """The manifest under a tag; None: it is damaged or gone."""
     try:
-        manifest = registry.manifest(repository, name)
+        return registry.manifest(repository, name)
     except ImageError as error:
         _bear(error)
-        return Tag(name, None)
-    return Tag(name, manifest.digest, labels(manifest))
+        return None
 
 
 def _bear(error: ImageError) -> None:

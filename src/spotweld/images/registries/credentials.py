@@ -8,7 +8,6 @@ entry itself.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import subprocess
 from pathlib import Path
@@ -51,16 +50,15 @@ def find_credentials(host: str, environment: Mapping[str, str]) -> Credentials |
         RegistryRefused: a file cannot be read, or a helper fails.
     """
     for path in _files(environment):
-        if path.is_file():
-            config = _read(path)
-            names = (host, _HUB_KEY) if host == HUB else (host,)
-            for name in names:
-                helper = (config.get("credHelpers") or {}).get(name) or config.get("credsStore")
-                if helper and (found := _ask(str(helper), name)):
-                    return found
-            for key, entry in (config.get("auths") or {}).items():
-                if (key in names or _host_of(key) in names) and (found := _entry(entry, path)):
-                    return found
+        config = _read(path)
+        names = (host, _HUB_KEY) if host == HUB else (host,)
+        for name in names:
+            helper = _table(config, "credHelpers").get(name) or config.get("credsStore")
+            if helper and (found := _ask(str(helper), name)):
+                return found
+        for key, entry in _table(config, "auths").items():
+            if (key in names or _host_of(key) in names) and (found := _entry(entry, path)):
+                return found
     return None
 
 
@@ -79,13 +77,21 @@ def _files(environment: Mapping[str, str]) -> list[Path]:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """What a file says; nothing where there is none."""
     try:
         config = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
     except (OSError, ValueError) as error:
         raise RegistryRefused(f"Cannot read the credentials in {path}", str(error), "Log in again.") from error
     if not isinstance(config, dict):
         raise RegistryRefused(f"Cannot read the credentials in {path}", "it is no JSON object", "Log in again.")
     return config
+
+
+def _table(config: dict[str, Any], key: str) -> dict[str, Any]:
+    found = config.get(key)
+    return found if isinstance(found, dict) else {}
 
 
 def _host_of(key: str) -> str:
@@ -101,7 +107,7 @@ def _entry(entry: Any, path: Path) -> Credentials | None:  # noqa: ANN401  anyth
         return None
     try:
         user, _, password = base64.b64decode(packed, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         raise RegistryRefused(
             f"Cannot read the credentials in {path}", "'auth' is no base64", "Log in again."
         ) from error

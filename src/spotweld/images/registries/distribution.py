@@ -11,6 +11,7 @@ import json
 import re
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from http.client import HTTPException, HTTPResponse
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
@@ -45,6 +46,8 @@ _LOOKS = 8
 _BATCH = 16
 """Images that are deleted before it is looked again whether another tag names one of them by now."""
 _DELETED = (200, 202)
+_LOST = (b"BLOB_UPLOAD_", b"invalid hash state")
+"""What docker-registry (2.8) says of an upload whose last chunk it took, and could not write to its full disk."""
 _STREAMS = 8
 """Tags that are looked at at the same time."""
 _ACCEPT = {"Accept": ", ".join(KINDS)}
@@ -123,7 +126,8 @@ class Distribution(Registry):
         if answer.status == 404:
             return None
         self._expect(answer, 200, "read", repository)
-        return int(answer.headers.get("content-length", "-1"))
+        size = answer.headers.get("content-length", "")
+        return int(size) if size.isdecimal() else -1
 
     def read_blob(self, repository: str, digest: Digest) -> Iterator[bytes]:
         done, failures = 0, 0
@@ -145,11 +149,17 @@ class Distribution(Registry):
         upload = _Upload(self._client, self.url, repository)
         whole = checked(pieces, digest, "what was to be pushed", size)
         last = b""
-        for chunk in _chunks(whole, max(CHUNK, upload.smallest)):
-            if last:
-                upload.send(last)
-            last = chunk
-        upload.finish(last, digest)
+        try:
+            for chunk in _chunks(whole, max(CHUNK, upload.smallest)):
+                if last:
+                    upload.send(last)
+                last = chunk
+            upload.finish(last, digest)
+        except BaseException as error:
+            # A server that does not answer cannot be told either; one that is full needs the space.
+            if isinstance(error, RegistryFull) or not isinstance(error, RegistryUnavailable):
+                upload.give_up()
+            raise
         if upload.lost and self.blob_size(repository, digest) is None:
             raise upload.lost
 
@@ -281,7 +291,11 @@ class Distribution(Registry):
                 raise HTTPException(f"the connection broke with {found.length} bytes to come")
 
     def _pages(self, target: str, scope: str, key: str) -> Iterator[str]:
+        seen: set[str] = set()
         while target:
+            if target in seen:
+                raise ImageError(f"Cannot understand the {key} that {self.url} lists", f"{target} leads to itself")
+            seen.add(target)
             answer = self._client.ask("GET", target, scope)
             if answer.status == 404 and key == "tags":
                 return
@@ -328,8 +342,13 @@ class _Upload:
                 if answer.status == 202:
                     self._location, self._sent = answer.headers.get("location", self._location), end
                     return
+                if answer.status in {404, 500} and any(sign in answer.body for sign in _LOST):
+                    self.give_up()
+                    raise self._lost(answer)
                 failure = refusal(answer, "push to", self._where)
-                if answer.status != 416 and not isinstance(failure, RegistryUnavailable):
+                # A full server may forget the upload, and would then say that of a next try.
+                passing = isinstance(failure, RegistryUnavailable) and not isinstance(failure, RegistryFull)
+                if answer.status != 416 and not passing:
                     raise failure
             failures += 1
             if failures == ATTEMPTS:
@@ -347,16 +366,22 @@ class _Upload:
         answer = self._client.ask("PUT", target, self._scope, headers, last)
         if answer.status in {404, 416}:
             # After a broken connection the first try may have arrived whole.
-            self.lost = RegistryUnavailable(
-                f"Cannot push to {self._where}", f"the server has lost the upload (HTTP {answer.status})", "Try again."
-            )
+            self.lost = self._lost(answer)
         elif answer.status != 201:
             raise refusal(answer, "push to", self._where)
 
+    def give_up(self) -> None:
+        """Have the server forget what has arrived, if it will."""
+        with suppress(ImageError):
+            self._client.ask("DELETE", self._location, self._scope, attempts=1)
+
+    def _lost(self, answer: Answer) -> RegistryUnavailable:
+        why = f"the server has lost the upload (HTTP {answer.status}), as one does whose disk is full"
+        todo = "See whether it has space left, and its own log; then try again."
+        return RegistryUnavailable(f"Cannot push to {self._where}", why, todo)
+
     def _ask_how_far(self, failure: ImageError, end: int) -> None:
         answer = self._client.ask("GET", self._location, self._scope)
-        if answer.status != 204 and isinstance(failure, RegistryFull):
-            raise failure
         if answer.status != 204:
             raise RegistryUnavailable(failure.what, f"{failure.why}; the upload is lost there", failure.todo)
         self._location = answer.headers.get("location", self._location)

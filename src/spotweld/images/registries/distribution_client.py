@@ -72,6 +72,7 @@ class Client:
         self._lock = threading.Lock()
         self._idle: dict[str, list[HTTPConnection]] = {}
         self._authorizations: dict[str, str] = {}
+        self._origin = _origin(base)
         self._user: str | None = None
         weakref.finalize(self, _close, self._idle)
 
@@ -124,7 +125,7 @@ class Client:
         url = urljoin(self.base, target)
         for left in reversed(range(_HOPS)):
             sent = dict(headers)
-            if _origin(url) == self.base and (known := self._authorizations.get(scope)):
+            if _origin(url) == self._origin and (known := self._authorizations.get(scope)):
                 sent["Authorization"] = known
             connection, response = self._send("GET", url, sent, b"")
             try:
@@ -136,14 +137,14 @@ class Client:
                 self._give_back(url, connection, response)
             if left and answer.status in _REDIRECTS and "location" in answer.headers:
                 url = urljoin(url, answer.headers["location"])
-            elif left and answer.status == 401 and _origin(url) == self.base:
+            elif left and answer.status == 401 and _origin(url) == self._origin:
                 self._authorize(answer, scope, sent.get("Authorization"))
             else:
                 yield replace(answer, user=self._user)
                 return
 
     def _authorized(self, method: str, url: str, scope: str, headers: Mapping[str, str], body: bytes) -> Answer:
-        ours = _origin(url) == self.base
+        ours = _origin(url) == self._origin
         for first in (True, False):
             known = self._authorizations.get(scope) if ours else None
             sent = {**headers, "Authorization": known} if known else dict(headers)
@@ -247,8 +248,11 @@ def _close(idle: dict[str, list[HTTPConnection]]) -> None:
 
 
 def _origin(url: str) -> str:
+    """Whom a URL leads to, written in one way: some registries write the usual port in what they send elsewhere."""
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
+    usual = {"http": ":80", "https": ":443"}.get(parts.scheme, "")
+    host = parts.netloc.lower()
+    return f"{parts.scheme}://{host.removesuffix(usual) if usual else host}"
 
 
 def _connection(url: str, patience: float) -> HTTPConnection:

@@ -205,9 +205,9 @@ class Layout(Registry):
             oldest = time.time() - older
             with told("clean", self.folder):
                 for path in (self.folder / "blobs").glob("*/*"):
-                    status = path.stat()
                     name = Digest(f"{path.parent.name}:{path.name}")
-                    if is_digest(name) and name not in needed and status.st_mtime < oldest:
+                    # What has no digest for a name is on its way, and may have one by now.
+                    if is_digest(name) and name not in needed and (status := path.stat()).st_mtime < oldest:
                         path.unlink()
                         freed += status.st_size
         return freed

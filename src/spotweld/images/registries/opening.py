@@ -55,7 +55,8 @@ def open_registry(url: str, environment: Mapping[str, str] | None = None) -> Reg
 
 def in_full(host: str, known: Iterable[str]) -> str:
     """A registry's URL with ``http://`` before it, if one of the known URLs names its host so; else as it was."""
-    return next((url for url in known if url.startswith("http://") and urlsplit(url).netloc == host), host)
+    plain = (url for url in known if url.startswith("http://"))
+    return next((url for url in plain if urlsplit(url).netloc.lower() == host.lower()), host)
 
 
 class Registries:
