@@ -203,7 +203,10 @@ def test_the_form_of_a_reference_is_what_the_images_room_reads(text: str) -> Non
 
 @given(text=st.from_regex(REGISTRY, fullmatch=True))
 def test_every_url_of_that_form_opens(text: str) -> None:
-    open_registry(text, {})
+    try:
+        open_registry(text, {})
+    except UsageError:
+        assert "[" in text  # a form does not say which digits and colons are an address
 
 
 @given(name=st.from_regex(NAME.form, fullmatch=True).filter(lambda name: len(name) <= NAME.longest))

@@ -433,7 +433,19 @@ def test_a_certificate_that_nobody_vouches_for_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "oci:", "ftp://a.b", "http://", "https://a.b/repo", "a.b/repo", "http://a b", "::"]
+    "url",
+    [
+        "",
+        "oci:",
+        "ftp://a.b",
+        "http://",
+        "https://a.b/repo",
+        "a.b/repo",
+        "http://a b",
+        "::",
+        "http://[0]",
+        "[:::]:5000",
+    ],
 )
 def test_what_is_no_registrys_url(url: str) -> None:
     with pytest.raises(UsageError):
@@ -460,6 +472,13 @@ def test_the_usual_port_changes_nobody() -> None:
     assert _origin("https://Registry.example:443/v2/?a=1") == _origin("https://registry.example") != ""
     assert _origin("http://registry.example:80") == "http://registry.example"
     assert len({_origin(f"https://r.example{port}") for port in ("", ":80", ":5000", ":4430")}) == 4
+
+
+def test_a_location_that_is_no_url_is_told(server_state: Fake) -> None:
+    registry = connected(server_state.url)
+    server_state.answers = [("POST /v2/a/blobs/uploads/", 202, {"Location": "http://[0]/x"}, "")]
+    with pytest.raises(RegistryUnavailable, match="Cannot follow the registry"):
+        registry.write_blob("a", digest_of(b"x"), 1, [b"x"])
 
 
 def test_a_list_that_leads_to_itself_ends(server_state: Fake) -> None:

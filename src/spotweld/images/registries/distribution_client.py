@@ -99,7 +99,7 @@ class Client:
             RegistryUnavailable: it does not answer.
             RegistryRefused: it asks for credentials that nobody has.
         """
-        url = urljoin(self.base, target)
+        url = _joined(self.base, target)
         for left in reversed(range(attempts)):
             pause = 0.5 * 2 ** (attempts - 1 - left)
             try:
@@ -122,7 +122,7 @@ class Client:
         Raises:
             OSError, HTTPException: the registry does not answer.
         """
-        url = urljoin(self.base, target)
+        url = _joined(self.base, target)
         for left in reversed(range(_HOPS)):
             sent = dict(headers)
             if _origin(url) == self._origin and (known := self._authorizations.get(scope)):
@@ -136,7 +136,7 @@ class Client:
             finally:
                 self._give_back(url, connection, response)
             if left and answer.status in _REDIRECTS and "location" in answer.headers:
-                url = urljoin(url, answer.headers["location"])
+                url = _joined(url, answer.headers["location"])
             elif left and answer.status == 401 and _origin(url) == self._origin:
                 self._authorize(answer, scope, sent.get("Authorization"))
             else:
@@ -245,6 +245,15 @@ def _close(idle: dict[str, list[HTTPConnection]]) -> None:
     for connections in idle.values():
         for connection in connections:
             connection.close()
+
+
+def _joined(base: str, target: str) -> str:
+    try:
+        url = urljoin(base, target)
+        urlsplit(url)
+    except ValueError as error:
+        raise RegistryUnavailable(f"Cannot follow the registry {base} to {target[:200]}", str(error)) from error
+    return url
 
 
 def _origin(url: str) -> str:

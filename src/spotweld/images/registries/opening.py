@@ -48,6 +48,12 @@ def open_registry(url: str, environment: Mapping[str, str] | None = None) -> Reg
     if scheme not in {"http", "https"} or not is_host(host) or not (colon or looks_like_host(host)):
         todo = "Write oci:FOLDER, https://HOST[:PORT] or http://HOST[:PORT]; a repository does not belong here."
         raise UsageError(f"{url!r} is not a registry's URL", "", todo)
+    try:
+        urlsplit(f"{scheme}://{host}")
+    except ValueError as error:
+        raise UsageError(
+            f"{url!r} is not a registry's URL", str(error), "Write an IPv6 address into brackets."
+        ) from error
     served = _HUB_API if host == HUB else host
     where = os.environ if environment is None else environment
     return Distribution(Client(f"{scheme}://{served}", lambda: find_credentials(host, where)))
