@@ -34,7 +34,7 @@ LATER = (0, 1, 10, 100)
 CHUNK = 4 * 2**20
 CACHE = Path(__file__).parent / ".cache"
 EXAMPLE = Path(__file__).parent.parent / "examples" / "pygpt" / "train.py"
-COMMAND = "make bench-codecs"
+COMMAND = "make bench-compression"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 GOALS = {"fp32": (0.83, 0.79), "bf16": (0.66, 0.57)}
 """Bytes over raw at most: alone, and as a difference from 10 steps earlier."""
@@ -209,7 +209,7 @@ def main() -> int:
     figures = []
     for name in DTYPES:
         figures += measure(name, {later: state(name, later) for later in LATER})
-    return report("codecs", figures)
+    return report("compression", figures)
 
 
 if __name__ == "__main__":
