@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spotweld.errors import UsageError
-from spotweld.placement.market import exact
+from spotweld.placement.market import SECOND, exact
 from spotweld.values.durations import format_duration
 
 if TYPE_CHECKING:
@@ -40,13 +40,13 @@ class Task:
     """What a GB costs then."""
 
     def __post_init__(self) -> None:
-        for name in ("work", "deadline", "changeover", "cadence"):
-            object.__setattr__(self, name, exact(getattr(self, name)))
-        low = {"work": 1 / 1024, "gang": 1}
+        low = {"work": 1 / SECOND, "gang": 1}
         for name in ("work", "deadline", "changeover", "cadence", "gang", "size", "egress"):
             value = getattr(self, name)
             if not low.get(name, 0) <= value < 1e12:
-                raise UsageError(f"a job's {name} cannot be {value}", "", "give a number that is larger")
+                raise UsageError(f"a job's {name} cannot be {value}", "", f"give a number from {low.get(name, 0)} on")
+        for name in ("work", "deadline", "changeover", "cadence"):
+            object.__setattr__(self, name, exact(getattr(self, name)))
         if self.work + self.changeover > self.deadline:
             need = (
                 f"{format_duration(self.work)} of work and {format_duration(self.changeover)} for the machine's start"

@@ -63,6 +63,18 @@ def starts_of(market: Market, task: Task) -> range:
     return range(last + 1)
 
 
+def check_starts(market: Market, starts: Ints, task: Task) -> Ints:
+    """``starts`` as they are.
+
+    Raises:
+        UsageError: the recording does not cover a job that begins then.
+    """
+    starts, allowed = np.asarray(starts, dtype=np.int64), starts_of(market, task)
+    if len(starts) and (starts.min() < 0 or starts.max() > allowed[-1]):
+        raise UsageError(f"a start is not between tick 0 and tick {allowed[-1]}", "", "start earlier")
+    return starts
+
+
 def simulate(
     market: Market,
     starts: Ints,
@@ -85,11 +97,7 @@ def simulate(
         UsageError: a start for which the recording is too short.
         ValueError: the policy wanted spot where there was none, or what does not exist.
     """
-    starts = np.asarray(starts, dtype=np.int64)
-    allowed = starts_of(market, task)
-    if len(starts) and (starts.min() < 0 or starts.max() > allowed[-1]):
-        raise UsageError(f"a start is not between tick 0 and tick {allowed[-1]}", "", "start earlier")
-    batch = _Batch(market, task, starts)
+    batch = _Batch(market, task, check_starts(market, starts, task))
     ticks = math.ceil(task.deadline / market.gap)
     for passed in range(ticks):
         if not len(batch.job):
