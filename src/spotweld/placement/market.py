@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
@@ -72,6 +72,10 @@ class Market:
     def up(self, gang: int) -> Bools:
         """(T, Z): whether ``gang`` machines can be had at once."""
         return self.capacity >= gang
+
+    def capped(self, price: float) -> Market:
+        """The same, without spot where it costs more than ``price`` per machine and hour."""
+        return replace(self, capacity=np.where(self.spot <= price, self.capacity, 0))
 
     def between(self, first: int, last: int) -> Market:
         """The ticks from ``first`` to ``last``, the latter not included; ``first`` becomes tick 0."""

@@ -40,6 +40,11 @@ def render(story: Story) -> str:
     """The page. The same story gives the same text; it loads nothing from anywhere, and says so to the browser."""
     known = figures(story)
     ending = verdict(story, known)
+    return document(f"{story.job}: {ending.text}", [_top(story, known, ending), _parts(story, known)])
+
+
+def document(title: str, parts: Child) -> str:
+    """A page that holds ``parts`` and all that they need."""
     style = files("spotweld.report").joinpath("page.css").read_text(encoding="utf-8")
     head = el(
         "head",
@@ -49,10 +54,10 @@ def render(story: Story) -> str:
         el("meta", name="color-scheme", content="light dark"),
         el("meta", name="generator", content=f"Spotweld {VERSION}"),
         el("link", rel="icon", href="data:,"),
-        el("title", f"{story.job}: {ending.text}"),
+        el("title", title),
         el("style", Markup(style)),
     )
-    body = el("body", el("main", _top(story, known, ending), _parts(story, known)))
+    body = el("body", el("main", parts))
     return f"<!doctype html>\n{el('html', head, body, lang='en')}\n"
 
 

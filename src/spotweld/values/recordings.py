@@ -9,15 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LARGEST = 64 * 1000 * 1000
 """Bytes; a recording of ten years at one tick a minute takes a third of it."""
 FORM = '{"metadata": {"gap_seconds": 600}, "data": [1, 0, ...]} with an optional list "prices"'
 
-_Number = TypeVar("_Number", int, float)
+Number = TypeVar("Number", int, float)
 # Some collections store the inverse, and say so in words only.
 _INVERSE = re.compile(r"\b1\s*(?:=|means|is)\s*(?:preempted|unavailable|not available|down|lost)", re.IGNORECASE)
 
@@ -79,19 +82,19 @@ def decode_recording(content: bytes, name: str, *, inverted: bool | None = None)
         raise
     except msgspec.DecodeError as error:
         place = re.search(r"byte (\d+)", str(error))
-        word = content[max(0, int(place[1]) - 1) :][:9] if place else b""
-        if re.match(rb"-?[NI]?(?:NaN|aN|nfinity)", word):
+        at = int(place[1]) if place else 0
+        if re.search(rb"NaN|Infinity", content[max(0, at - 2) : at + 9]):
             raise ValueError(f"{error}: NaN and Infinity are no JSON; write null where nobody looked") from error
         raise
     meta = file.metadata
     if not 0.001 <= meta.gap_seconds <= 1e9:
         raise ValueError(f"gap_seconds must lie between 0.001 and 1e9, not {meta.gap_seconds}")
-    capacity, notes = _filled(file.data, "data")
+    capacity, notes = filled(file.data, "data")
     if inverted or (inverted is None and _INVERSE.search(meta.meaning or "")):
         capacity, notes = _inverse(capacity), [*notes, "data: turned over, for it says that 1 means none"]
     prices: list[float] = []
     if file.prices:
-        prices, mended = _filled(file.prices, "prices")
+        prices, mended = filled(file.prices, "prices")
         notes += mended
         if len(prices) != len(capacity):
             raise ValueError(f"{len(capacity)} values in data, but {len(prices)} prices")
@@ -109,6 +112,18 @@ def decode_recording(content: bytes, name: str, *, inverted: bool | None = None)
         currency=meta.currency,
         notes=tuple(notes),
     )
+
+
+def content_of(path: Path) -> bytes:
+    """A recording's bytes.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no file, or larger than ``LARGEST``.
+    """
+    if path.stat().st_size > LARGEST or not path.is_file():
+        raise ValueError(f"no file of at most {LARGEST} bytes")
+    return path.read_bytes()
 
 
 def region_of(zone: str) -> str:
@@ -138,8 +153,12 @@ def _inverse(capacity: Sequence[int]) -> list[int]:
     return [1 - level for level in capacity]
 
 
-def _filled(values: Sequence[_Number | None], what: str) -> tuple[list[_Number], list[str]]:
-    """``values`` with every gap closed by the value before it, and a note if there were any."""
+def filled(values: Sequence[Number | None], what: str) -> tuple[list[Number], list[str]]:
+    """``values`` with every None replaced by the value before it (at the beginning: by the first), and a note on that.
+
+    Raises:
+        ValueError: there is no value at all, or one that cannot be.
+    """
     known = next((value for value in values if value is not None), None)
     if known is None:
         raise ValueError(f"{what} holds no value")

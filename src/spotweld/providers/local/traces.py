@@ -10,12 +10,13 @@ import math
 import random
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, TypeVar
+from decimal import Decimal
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from spotweld.errors import ProjectError
+from spotweld.values.recordings import FORM, content_of, decode_recording
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,10 +26,6 @@ SIGMA = 1.8
 """Spread of the seeded up-times (lognormal): the median is a fifth of the mean. In spot availability recorded on AWS in
 2023 (9 zones, 1106 up-times) the median was 0.18 of the mean and the 90th percentile 2.2 times the mean; with this
 spread they are 0.20 and 2.0."""
-LARGEST = 64 * 1000 * 1000
-"""Bytes; a recording of ten years at one tick a minute takes a third of it."""
-
-_Number = TypeVar("_Number", int, float)
 
 
 class Drop(msgspec.Struct, frozen=True):
@@ -136,23 +133,8 @@ class Seeded(Timeline):
         return max(1, round(self._random.expovariate(1 / self._down))) if self._down else 1
 
 
-class _Metadata(msgspec.Struct):
-    gap_seconds: float
-    currency: str | None = None
-
-
-class _File(msgspec.Struct):
-    metadata: _Metadata
-    data: list[int | None]
-    prices: list[float | None] | None = None
-
-
 def read_trace(path: Path, *, currency: str) -> Recorded:
-    """A recording in the format of skypilot-org/spot-traces: ``{"metadata": {"gap_seconds": 600}, "data": [1, 0, …]}``.
-
-    ``data`` holds the capacity at each tick: 0 or 1, or how many machines can be had. ``prices``, if it is there, holds
-    the spot price at each tick. ``null`` means that nobody looked: the value before it holds on (at the beginning: the
-    first value there is).
+    """A recording in the format of ``spotweld.values.recordings``.
 
     Args:
         path: the file.
@@ -161,38 +143,11 @@ def read_trace(path: Path, *, currency: str) -> Recorded:
     Raises:
         ProjectError: there is no such file, or it is not such a recording.
     """
-    todo = 'a recording is {"metadata": {"gap_seconds": 600}, "data": [1, 0, ...]} with an optional list "prices"'
     try:
-        if path.stat().st_size > LARGEST or not path.is_file():
-            raise ProjectError(f"the trace {path} cannot be used", f"no file of at most {LARGEST} bytes", todo)
-        file = msgspec.json.decode(path.read_bytes(), type=_File)
-        return _recorded(file, currency)
-    except (OSError, ValueError, msgspec.MsgspecError, InvalidOperation) as error:
-        raise ProjectError(f"the trace {path} cannot be used", str(error), todo) from error
-
-
-def _recorded(file: _File, currency: str) -> Recorded:
-    gap = file.metadata.gap_seconds
-    if not 0.001 <= gap <= 1e9:
-        raise ValueError(f"gap_seconds must lie between 0.001 and 1e9, not {gap}")
-    if file.metadata.currency not in {None, currency}:
-        raise ValueError(f"its prices are in {file.metadata.currency}, the zone's in {currency}")
-    levels = _filled(file.data, "data")
-    prices = _filled(file.prices, "prices") if file.prices else []
-    if prices and len(prices) != len(levels):
-        raise ValueError(f"{len(levels)} values in data, but {len(prices)} prices")
-    return Recorded(levels, round(gap * 1000), [Decimal(str(price)) for price in prices])
-
-
-def _filled(values: Sequence[_Number | None], what: str) -> list[_Number]:
-    """``values`` with every gap closed by the value before it."""
-    known = next((value for value in values if value is not None), None)
-    if known is None:
-        raise ValueError(f"{what} holds no value")
-    filled = []
-    for value in values:
-        known = known if value is None else value
-        if not 0 <= known < 1e9:
-            raise ValueError(f"{what} holds {known}")
-        filled.append(known)
-    return filled
+        found = decode_recording(content_of(path), path.stem)
+    except (OSError, ValueError, msgspec.MsgspecError) as error:
+        raise ProjectError(f"the trace {path} cannot be used", str(error), f"a recording is {FORM}") from error
+    if found.currency not in {None, currency}:
+        why = f"its prices are in {found.currency}, the zone's in {currency}"
+        raise ProjectError(f"the trace {path} cannot be used", why, "write the zone's prices in the same currency")
+    return Recorded(found.capacity, round(found.gap * 1000), [Decimal(str(price)) for price in found.prices])

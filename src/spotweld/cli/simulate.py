@@ -1,0 +1,191 @@
+"""``spotweld simulate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from spotweld.cli.output import print_json, print_table, say, say_changed
+from spotweld.cli.session import json_option, progress_option
+from spotweld.cli.stores import progress
+from spotweld.errors import UsageError
+from spotweld.values.durations import format_duration, parse_duration
+from spotweld.values.sizes import parse_size
+
+if TYPE_CHECKING:
+    from spotweld.placement.comparing import Comparison, Summary
+
+_GB = 10**9
+_COLUMNS = (
+    "policy",
+    "cost",
+    "median ratio",
+    "mean ratio",
+    "10-90 %",
+    "most",
+    "delay",
+    "missed",
+    "preempted",
+    "lost work",
+    "on-demand",
+    "moves",
+)
+
+
+def _seconds(context: click.Context, parameter: click.Parameter, value: str) -> float:
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, parameter) from error
+
+
+def _gigabytes(context: click.Context, parameter: click.Parameter, value: str) -> float:
+    try:
+        return parse_size(value) / _GB
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, parameter) from error
+
+
+_PRICE = click.FloatRange(min=0)
+
+
+@click.command
+@click.argument("traces", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.option("--work", required=True, callback=_seconds, metavar="DURATION", help="Of one gang that is never lost.")
+@click.option("--deadline", required=True, callback=_seconds, metavar="DURATION", help="After the start.")
+@click.option(
+    "--changeover",
+    default="12m",
+    show_default=True,
+    callback=_seconds,
+    metavar="DURATION",
+    help="From a machine's start to its first step: boot, pull, restore.",
+)
+@click.option("--gang", default=1, show_default=True, type=click.IntRange(min=1), help="Machines needed at once.")
+@click.option(
+    "--cadence",
+    default="0s",
+    callback=_seconds,
+    metavar="DURATION",
+    help="Between saves: what is newer is lost with a spot gang. 0s: nothing is.",
+)
+@click.option("--size", default="0GB", callback=_gigabytes, metavar="SIZE", help="What moves to another region.")
+@click.option("--egress", default=0.0, type=_PRICE, metavar="PRICE", help="Of a GB that moves to another region.")
+@click.option("--policy", "names", metavar="NAME,...", help="Some of all policies.")
+@click.option("--starts", default=20, show_default=True, type=click.IntRange(min=1), help="Jobs to simulate.")
+@click.option("--seed", default=1, show_default=True, type=click.IntRange(min=0), help="Draws when they begin.")
+@click.option("--spot-price", type=_PRICE, metavar="PRICE", help="Where a recording has none.")
+@click.option("--on-demand-price", type=_PRICE, metavar="PRICE", help="Where a recording has none.")
+@click.option("--max-price", type=_PRICE, metavar="PRICE", help="No spot above it.")
+@click.option("--inverted", is_flag=True, help="In these recordings 1 means that no machine could be had.")
+@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Write a picture: FILE.html or FILE.svg.")
+@progress_option
+@json_option
+def command(
+    traces: tuple[Path, ...],
+    *,
+    work: float,
+    deadline: float,
+    changeover: float,
+    gang: int,
+    cadence: float,
+    size: float,
+    egress: float,
+    names: str | None,
+    starts: int,
+    seed: int,
+    spot_price: float | None,
+    on_demand_price: float | None,
+    max_price: float | None,
+    inverted: bool,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    r"""Run a job through recorded markets under several policies, many times.
+
+    TRACES are files, or folders with one file a zone; all of them together are one market. Each may be in the form of
+    skypilot-org/spot-traces, what aws ec2 describe-spot-price-history prints, or a .csv with the columns time, zone,
+    capacity and price. Prices are per machine and hour. The optimum is the least that was possible, had the whole
+    recording been known.
+
+    \b
+    The JSON: {"market": {...}, "task": {...}, "optimum": {...},
+    "policies": [...], "jobs": [...]}; durations are seconds.
+    """
+    from spotweld.placement.comparing import (  # noqa: PLC0415 - NumPy, which --help has no need of
+        compare,
+        draw_starts,
+        summaries,
+        to_plain,
+    )
+    from spotweld.placement.market import market_of  # noqa: PLC0415
+    from spotweld.placement.policies import POLICIES, policy_of  # noqa: PLC0415
+    from spotweld.placement.reading import read_recordings  # noqa: PLC0415
+    from spotweld.placement.seeing import Task  # noqa: PLC0415
+
+    if plot is not None and plot.suffix.lower() not in {".html", ".svg"}:
+        raise UsageError(f"a picture cannot be written as {plot.name}", "", "name it FILE.html or FILE.svg")
+    policies = [policy_of(name.strip()) for name in (names or ",".join(POLICIES)).split(",")]
+    task = Task(work, deadline, changeover, gang, cadence, size, egress)
+    recordings = read_recordings(traces, inverted=inverted)
+    market = market_of(recordings, spot_price=spot_price, on_demand_price=on_demand_price)
+    for note in market.notes:
+        say(f"note: {note}")
+    if max_price is not None:
+        market = market.capped(max_price)
+    begins = draw_starts(market, task, starts, seed)
+    if len(begins) < starts:
+        say(f"note: only {len(begins)} different starts fit into the recording")
+    with progress("simulating", "jobs") as told:
+        found = compare(market, task, policies, begins, told)
+    if as_json:
+        print_json(to_plain(found))
+    else:
+        _show(found, summaries(found))
+    if plot is not None:
+        _draw(found, plot)
+
+
+def _show(found: Comparison, rows: list[Summary]) -> None:
+    hours, least = 3600.0, float(found.least.mean())
+    optimum = ["optimum", f"{least:.2f}", "1.000", "1.000", "", "", *[""] * 6]
+    shown = [
+        [
+            row.policy,
+            f"{row.cost:.2f}",
+            f"{row.ratio_median:.3f}",
+            f"{row.ratio:.3f}",
+            f"{row.ratio_low:.3f}-{row.ratio_high:.3f}",
+            f"{row.ratio_most:.3f}",
+            _time(row.delay),
+            f"{row.missed}",
+            f"{row.preemptions:.1f}",
+            _time(row.lost),
+            f"{row.on_demand / hours:.1f} h",
+            f"{row.moves:.1f}",
+        ]
+        for row in rows
+    ]
+    print_table(_COLUMNS, [optimum, *shown], right=range(1, len(_COLUMNS)))
+    zones = len(found.market.zones)
+    say(
+        f"{len(found.starts)} jobs in {zones} zone{'s' if zones > 1 else ''}; ratio: cost over the job's optimum; "
+        f"cost in {found.market.currency} and all others are means of a job, but missed counts jobs"
+    )
+
+
+def _time(seconds: float) -> str:
+    return format_duration(seconds) if seconds else "0"
+
+
+def _draw(found: Comparison, path: Path) -> None:
+    from spotweld.report.simulated import page, picture  # noqa: PLC0415 - only when asked for
+
+    text = picture(found) if path.suffix.lower() == ".svg" else page(found)
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"the picture cannot be written to {path}", str(error.strerror), "name another") from error
+    say_changed(f"the picture is written: {path}", f"xdg-open {path}")
