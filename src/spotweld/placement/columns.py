@@ -59,6 +59,8 @@ def decode_columns(content: bytes, name: str) -> list[Recording]:
     gap = math.gcd(*(row.time - origin for rows in zones.values() for row in rows))
     if not gap:
         raise ValueError("all rows are of one time: at least two are needed to know how long a tick is")
+    if gap > 1e12:
+        raise ValueError(f"a tick would last {gap / 1000:.0f} s: times are seconds, or dates and times")
     last = max(rows[-1].time for rows in zones.values())
     if (last - origin) // gap >= _MOST:
         raise ValueError(f"the times have only {gap / 1000} s in common, which makes too many ticks: round them")

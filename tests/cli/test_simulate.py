@@ -1,0 +1,153 @@
+"""``spotweld simulate``, as a person or a script calls it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner, Result
+
+from spotweld.cli.main import VERBS, program
+from spotweld.placement.policies import POLICIES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def traces(tmp_path: Path) -> Path:
+    """A folder with a day of two zones."""
+    folder = tmp_path / "traces"
+    folder.mkdir()
+    for zone, pattern in (("us-east-1a", [1] * 5 + [0] * 3), ("us-west-2<b>", [0] * 4 + [1] * 4)):
+        metadata = {"gap_seconds": 600, "zone": zone, "start": "2025-01-01", "on_demand_price": 3.0}
+        data = pattern * 18
+        whole = {"metadata": metadata, "data": data, "prices": [0.5 + 0.01 * (tick % 7) for tick in range(len(data))]}
+        (folder / f"{zone[:9]}.json").write_text(json.dumps(whole))
+    return folder
+
+
+def call(*words: object) -> Result:
+    return CliRunner().invoke(program, ["simulate", *map(str, words), "--progress", "quiet"])
+
+
+JOB = ("--work", "4h", "--deadline", "6h", "--changeover", "8m 4m")
+
+
+def test_a_table_of_all_policies(traces: Path) -> None:
+    result = call(traces, *JOB, "--starts", 5)
+    assert result.exit_code == 0, result.output
+    heading, optimum, *rows = result.stdout.splitlines()
+    assert heading.split()[:2] == ["policy", "cost"]
+    assert optimum.split()[0] == "optimum"
+    assert [row.split()[0] for row in rows] == list(POLICIES)
+    assert "5 jobs in 2 zones" in result.stderr
+
+
+def test_json_has_every_job_and_the_same_seed_gives_the_same(traces: Path) -> None:
+    words = (traces, *JOB, "--starts", 7, "--policy", "greedy,on-demand", "--cadence", "30m", "--json")
+    first, again, other = call(*words, "--seed", 3), call(*words, "--seed", 3), call(*words, "--seed", 4)
+    assert first.stdout == again.stdout != other.stdout
+    found = json.loads(first.stdout)
+    assert found["task"]["changeover"] == 720
+    assert found["market"]["zones"] == ["us-east-1a", "us-west-2<b>"]
+    assert found["optimum"]["exact"] is True
+    assert [policy["policy"] for policy in found["policies"]] == ["greedy", "on-demand"]
+    assert len(found["jobs"]) == 7
+    for job in found["jobs"]:
+        assert job["begins"].startswith("2025-01-0")
+        for outcome in job["policies"].values():
+            assert outcome["cost"] == pytest.approx(outcome["ratio"] * job["optimum"])
+            assert outcome["ratio"] >= 1
+            assert not outcome["missed"]
+    mean = sum(job["policies"]["greedy"]["cost"] for job in found["jobs"]) / 7
+    assert found["policies"][0]["cost"] == pytest.approx(mean)
+
+
+def test_every_option_counts(traces: Path) -> None:
+    def cost(*words: object) -> float:
+        result = call(traces, *JOB, "--policy", "greedy", "--json", *words)
+        assert result.exit_code == 0, result.output
+        found: float = json.loads(result.stdout)["policies"][0]["cost"]
+        return found
+
+    plain = cost()
+    assert cost("--gang", 2) == pytest.approx(4.2 * 3 * 2)
+    assert cost("--max-price", 0.4) == pytest.approx(4.2 * 3)
+    assert cost("--size", "100GB", "--egress", 0.1) > plain
+    assert cost("--cadence", "3h") > plain
+    assert cost("--inverted") != plain
+
+
+def test_prices_that_a_recording_lacks_are_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "zone.csv"
+    path.write_text("time,capacity\n" + "".join(f"{600 * tick},{tick % 5 > 0:d}\n" for tick in range(60)))
+    assert "--spot-price" in call(path, *JOB).stderr
+    assert "--on-demand-price" in call(path, *JOB, "--spot-price", 1).stderr
+    result = call(path, *JOB, "--spot-price", 1, "--on-demand-price", 3, "--starts", 99)
+    assert result.exit_code == 0
+    assert "note: only 25 different starts fit" in result.stderr
+
+
+def test_what_was_mended_is_said(traces: Path) -> None:
+    path = traces / "us-east-1.json"
+    whole = json.loads(path.read_text())
+    whole["data"][3] = None
+    path.write_text(json.dumps(whole))
+    assert "note: us-east-1a: data: 1 of 144 are null, the first at 3" in call(traces, *JOB).stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("--deadline", "4h"), "cannot be met"),
+        (("--deadline", "9d"), "too short"),
+        (("--policy", "greedi"), "did you mean greedy?"),
+        (("--work", "soon"), "not a duration"),
+        (("--size", "large"), "size"),
+        (("--starts", "0"), "starts"),
+        (("--spot-price", "-1"), "spot-price"),
+        (("--plot", "picture.png"), "FILE.svg"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_refused(traces: Path, words: tuple[str, ...], why: str) -> None:
+    result = call(traces, *JOB, *words)
+    assert result.exit_code == 2
+    assert why in result.stderr
+
+
+def test_a_picture_needs_nothing_else(traces: Path, tmp_path: Path) -> None:
+    for name in ("picture.svg", "picture.html"):
+        result = call(traces, *JOB, "--starts", 9, "--plot", tmp_path / name)
+        assert f"the picture is written: {tmp_path / name}" in result.stderr
+    svg = ET.fromstring((tmp_path / "picture.svg").read_text())
+    assert svg.tag == "{http://www.w3.org/2000/svg}svg"
+    assert len(svg.findall(".//{*}circle[@class='job']")) == 9 * len(POLICIES)
+    page = (tmp_path / "picture.html").read_text()
+    assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
+    assert page.count("<circle") == 9 * len(POLICIES)
+    assert "<script" not in page
+    assert call(traces, *JOB, "--plot", tmp_path / "missing" / "a.svg").exit_code == 2
+
+
+def test_names_from_recordings_are_no_markup(traces: Path, tmp_path: Path) -> None:
+    call(traces / "us-west-2.json", *JOB, "--starts", 2, "--plot", tmp_path / "a.html")
+    page = (tmp_path / "a.html").read_text()
+    assert "us-west-2&lt;b&gt;" in page
+    assert "us-west-2<b>" not in page
+
+
+def test_no_verb_needs_numpy_to_be_imported() -> None:
+    code = (
+        "import importlib, sys\nfrom spotweld.cli.main import program\n"
+        f"for verb in {list(VERBS)}: importlib.import_module('spotweld.cli.' + verb)\n"
+        "try: program.main(['simulate', '--help'])\n"
+        "except SystemExit as end: assert not end.code\n"
+        "assert 'numpy' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=120, capture_output=True)
