@@ -40,7 +40,7 @@ class UniformProgress(Policy):
     """Progress is kept on the straight line from the start to the deadline: behind it, on-demand helps out.
 
     The rule ``rc_cr_threshold``: stay on spot while it is up; from nothing to spot whenever it is up; on-demand when
-    behind the line; from on-demand back only when ahead of where the line will be in two changeovers.
+    behind the line; from on-demand only to spot, and only when ahead of where the line will be in two changeovers.
     """
 
     name = "uniform-progress"
@@ -53,7 +53,7 @@ class UniformProgress(Policy):
         ahead = progress >= (passed + 2 * task.changeover) * rate
         up = cheapest_up(seen)
         want = np.where((up == NONE) & behind, refuge(seen), up)
-        want = np.where(_on_demand(seen) & ~ahead, seen.held, want)
+        want = np.where(_on_demand(seen) & ((up == NONE) | ~ahead), seen.held, want)
         want = np.where(short(seen), refuge(seen), want)
         return np.where(_on_spot(seen), seen.held, want)
 
