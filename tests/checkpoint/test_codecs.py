@@ -3,7 +3,6 @@ from __future__ import annotations
 import contextlib
 import random
 import struct
-import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 
 from spotweld.checkpoint import narrow, planes
 from spotweld.checkpoint.codecs import codec_names, decode, encode
-from spotweld.errors import CheckpointError, Corrupt
+from spotweld.errors import Corrupt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -271,19 +270,6 @@ def test_what_may_be_tried() -> None:
     assert codec_names(4, has_base=True) == ("raw", "planes4", "delta4", "zstd")
     assert codec_names(2, has_base=False) == ("raw", "planes2", "zstd")
     assert codec_names(1, has_base=True) == ("raw", "zstd")
-
-
-def test_without_numpy_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    stored = encode(memoryview(b"1234"), "planes4")
-    monkeypatch.setitem(sys.modules, "numpy", None)
-    monkeypatch.setattr(planes, "find_spec", lambda _: None)
-    assert codec_names(4, has_base=True) == ("raw", "zstd")
-    assert there_and_back(b"1234" * 50, "zstd")
-    with pytest.raises(CheckpointError, match="needs NumPy"):
-        encode(memoryview(b"1234"), "planes4")
-    with pytest.raises(CheckpointError, match="needs NumPy") as told:
-        decode(memoryview(stored), "planes4", memoryview(bytearray(4)))
-    assert "Install numpy" in told.value.todo
 
 
 def test_threads_do_not_disturb_each_other() -> None:

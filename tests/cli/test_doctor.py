@@ -74,7 +74,7 @@ def test_everything_is_here() -> None:
     assert status == 0, found
     for name in ("python", "spotweld", "project", "store", "disk", "fsync", "provider"):
         assert found[name]["ok"] or name == "disk", found[name]
-    for name in ("git", "torch", "numpy"):
+    for name in ("git", "torch"):
         assert not found[name]["required"]
 
 

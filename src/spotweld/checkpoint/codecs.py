@@ -43,7 +43,7 @@ _TOOLS = threading.local()
 
 def codec_names(itemsize: int, *, has_base: bool) -> tuple[str, ...]:
     """The codecs that may be used on numbers of ``itemsize`` bytes: ``raw``, then the more promising ones first."""
-    if itemsize not in planes.WIDTHS or not planes.available():
+    if itemsize not in planes.WIDTHS:
         return (RAW, ZSTD)
     split = (f"planes{itemsize}", f"delta{itemsize}") if has_base else (f"planes{itemsize}",)
     return (RAW, *split, ZSTD)

@@ -10,10 +10,7 @@ keeps: the first touch of fresh memory can cost more than all the rest.
 from __future__ import annotations
 
 import threading
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
-
-from spotweld.errors import CheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,23 +26,10 @@ _BLOCK = 512 * 2**10
 _KEPT = threading.local()
 
 
-def available() -> bool:
-    """Whether there is NumPy, without which planes can be neither split nor joined."""
-    return find_spec("numpy") is not None
-
-
 def numpy() -> Any:  # noqa: ANN401 - the module itself
-    """NumPy.
+    """NumPy, which is not imported before it is needed."""
+    import numpy as np  # noqa: PLC0415 - see above
 
-    Raises:
-        CheckpointError: it is not installed.
-    """
-    try:
-        import numpy as np  # noqa: PLC0415 - not before it is needed
-    except ImportError as error:
-        raise CheckpointError(
-            "A compressed checkpoint needs NumPy", f"importing numpy failed: {error}", "Install numpy beside Spotweld."
-        ) from error
     return np
 
 

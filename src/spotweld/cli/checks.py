@@ -51,7 +51,7 @@ class Check(msgspec.Struct, frozen=True):
 
 def everything(start: Path, flags: Mapping[str, str | None]) -> list[Check]:
     """All checks, for the project that is found from ``start`` upwards, if there is one."""
-    checks = [_python(), _spotweld(), _git(), _package("torch"), _package("numpy")]
+    checks = [_python(), _spotweld(), _git(), _package("torch")]
     try:
         file = seek_project(start)
         project, found = settings(file, flags)
