@@ -16,7 +16,7 @@ from spotweld.errors import UsageError
 from spotweld.placement.market import SECOND
 from spotweld.placement.policies import POLICIES, policy_of
 from spotweld.placement.seeing import NONE, Policy, Task
-from spotweld.placement.simulating import Outcomes, joined, simulate, starts_of
+from spotweld.placement.simulating import Outcomes, simulate, starts_of
 
 if TYPE_CHECKING:
     from tests.placement.markets import Whim
@@ -117,14 +117,39 @@ def test_egress_is_paid_between_regions_only_and_not_at_the_first_start() -> Non
     assert result.starts.tolist() == [3]
 
 
+@settings(max_examples=40)
 @given(problems(), whims())
-def test_batches_may_be_split(problem: tuple[Market, Task], whim: Whim) -> None:
+def test_a_batch_is_as_many_batches_of_one(problem: tuple[Market, Task], whim: Whim) -> None:
     market, task = problem
     starts = np.array([*starts_of(market, task), 0])
     whole = simulate(market, starts, task, whim)
-    parts = joined([simulate(market, starts[:1], task, whim), simulate(market, starts[1:], task, whim)])
-    for what in fields(Outcomes):
-        assert getattr(whole, what.name).tolist() == getattr(parts, what.name).tolist(), what.name
+    for job in range(len(starts)):
+        one = simulate(market, starts[job : job + 1], task, whim)
+        for what in fields(Outcomes):
+            assert getattr(whole, what.name)[job] == getattr(one, what.name)[0], what.name
+
+
+class Spy(Policy):
+    name = "spy"
+
+    def __init__(self, master: Policy) -> None:
+        self.master = master
+        self.reports: list[dict[str, list[object]]] = []
+
+    def decide(self, seen: Seen) -> Ints:
+        told = {name: value.tolist() for name, value in vars(seen).items() if isinstance(value, np.ndarray)}
+        self.reports.append(told)
+        return self.master.decide(seen)
+
+
+@settings(max_examples=60)
+@given(problems(), whims())
+def test_a_policy_sees_the_same_as_in_the_slow_one(problem: tuple[Market, Task], whim: Whim) -> None:
+    market, task = problem
+    fast, slow, start = Spy(whim), Spy(whim), starts_of(market, task)[-1]
+    simulate(market, np.array([start]), task, fast)
+    walk_through(market, task, start, slow)
+    assert fast.reports == slow.reports
 
 
 class Fixed(Policy):

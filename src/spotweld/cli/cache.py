@@ -13,7 +13,7 @@ from spotweld.cli.cachereading import inspect_verb, status_verb, verify_verb
 from spotweld.cli.caching import here, image_argument
 from spotweld.cli.output import say, say_changed
 from spotweld.cli.parts import confirmed
-from spotweld.cli.session import progress_option, store_option
+from spotweld.cli.session import progress_option, seconds, store_option
 from spotweld.cli.stores import progress
 from spotweld.errors import BuilderUnavailable, UsageError
 from spotweld.images.builds.naming import cache_of
@@ -23,7 +23,7 @@ from spotweld.images.caches.looking import cached_steps
 from spotweld.images.caches.warming import Storage, ids, warm
 from spotweld.images.registries.opening import open_registry
 from spotweld.report.words import count
-from spotweld.values.durations import format_duration, parse_duration
+from spotweld.values.durations import format_duration
 from spotweld.values.sizes import format_size
 
 if TYPE_CHECKING:
@@ -53,13 +53,6 @@ command.add_command(inspect_verb)
 command.add_command(verify_verb)
 
 
-def _duration(context: click.Context, parameter: click.Parameter, value: str) -> float:
-    try:
-        return parse_duration(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error), context, parameter) from error
-
-
 @command.command("bust", short_help="Forget an image's cache: its next build runs everything.")
 @image_argument()
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
@@ -85,7 +78,7 @@ def bust_verb(image: str, *, yes: bool) -> None:
     "--older-than",
     "age",
     metavar="DURATION",
-    callback=_duration,
+    callback=seconds,
     required=True,
     help="Such as 30d: unused for that long.",
 )

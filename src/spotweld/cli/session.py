@@ -10,6 +10,7 @@ import msgspec
 
 from spotweld.project.reading import find_project
 from spotweld.project.settings import Progress, Setting, settings
+from spotweld.values.durations import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +56,18 @@ def open_project() -> tuple[Project, dict[str, Setting]]:
 def _keep(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
     if value is not None:
         context.ensure_object(Session).flags[str(parameter.name)] = value
+
+
+def seconds(context: click.Context, parameter: click.Parameter, value: str) -> float:
+    """An option's callback: a duration such as ``90m`` in seconds.
+
+    Raises:
+        BadParameter: it is none.
+    """
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, parameter) from error
 
 
 def store_option(verb: Callable[..., Any]) -> Callable[..., Any]:

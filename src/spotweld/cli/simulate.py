@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from spotweld.cli.output import print_json, print_table, say, say_changed
-from spotweld.cli.session import json_option, progress_option
+from spotweld.cli.session import json_option, progress_option, seconds
 from spotweld.cli.stores import progress
 from spotweld.errors import UsageError
-from spotweld.values.durations import format_duration, parse_duration
+from spotweld.values.durations import format_duration
 from spotweld.values.sizes import parse_size
 
 if TYPE_CHECKING:
@@ -34,13 +34,6 @@ _COLUMNS = (
 )
 
 
-def _seconds(context: click.Context, parameter: click.Parameter, value: str) -> float:
-    try:
-        return parse_duration(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error), context, parameter) from error
-
-
 def _gigabytes(context: click.Context, parameter: click.Parameter, value: str) -> float:
     try:
         return parse_size(value) / _GB
@@ -53,13 +46,13 @@ _PRICE = click.FloatRange(min=0)
 
 @click.command
 @click.argument("traces", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
-@click.option("--work", required=True, callback=_seconds, metavar="DURATION", help="Of one gang that is never lost.")
-@click.option("--deadline", required=True, callback=_seconds, metavar="DURATION", help="After the start.")
+@click.option("--work", required=True, callback=seconds, metavar="DURATION", help="Of one gang that is never lost.")
+@click.option("--deadline", required=True, callback=seconds, metavar="DURATION", help="After the start.")
 @click.option(
     "--changeover",
     default="12m",
     show_default=True,
-    callback=_seconds,
+    callback=seconds,
     metavar="DURATION",
     help="From a machine's start to its first step: boot, pull, restore.",
 )
@@ -67,7 +60,7 @@ _PRICE = click.FloatRange(min=0)
 @click.option(
     "--cadence",
     default="0s",
-    callback=_seconds,
+    callback=seconds,
     metavar="DURATION",
     help="Between saves: what is newer is lost with a spot gang. 0s: nothing is.",
 )
@@ -103,16 +96,15 @@ def command(
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    r"""Run a job through recorded markets under several policies, many times.
+    """Run a job through recorded markets under several policies, many times.
 
     TRACES are files, or folders with one file a zone; all of them together are one market. Each may be in the form of
     skypilot-org/spot-traces, what aws ec2 describe-spot-price-history prints, or a .csv with the columns time, zone,
     capacity and price. Prices are per machine and hour. The optimum is the least that was possible, had the whole
     recording been known.
 
-    \b
-    The JSON: {"market": {...}, "task": {...}, "optimum": {...},
-    "policies": [...], "jobs": [...]}; durations are seconds.
+    The JSON: {"market": {...}, "task": {...}, "optimum": {...}, "policies": [...], "jobs": [...]}; durations are
+    seconds.
     """
     from spotweld.placement.comparing import (  # noqa: PLC0415 - NumPy, which --help has no need of
         compare,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -109,8 +110,8 @@ def compare(
     jobs, whole = len(starts), len(starts) * (len(policies) + 1)
     outcomes = {}
     for place, policy in enumerate(policies):
-        outcomes[policy.name] = simulate(market, starts, task, policy)
-        tell((place + 1) * jobs, whole)
+        told = partial(_part, tell, place * jobs, jobs, whole)
+        outcomes[policy.name] = simulate(market, starts, task, policy, tell=told)
     least = optimum(market, starts, task, lambda done, _all: tell(len(policies) * jobs + done, whole))
     return Comparison(market, task, starts, least, outcomes)
 
@@ -158,6 +159,11 @@ def to_plain(comparison: Comparison) -> dict[str, Any]:
             for job, (tick, least) in enumerate(zip(comparison.starts.tolist(), comparison.least.tolist(), strict=True))
         ],
     }
+
+
+def _part(tell: Callable[[int, int], None], before: int, jobs: int, whole: int, done: int, ticks: int) -> None:
+    """Ticks of one policy as jobs of all."""
+    tell(before + jobs * done // ticks, whole)
 
 
 def _summary(comparison: Comparison, policy: str) -> Summary:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -234,9 +234,3 @@ class _Batch:
         self.job, self._start = self.job[alive], self._start[alive]
         self._held, self._home = self._held[alive], self._home[alive]
         self._warming, self._ran, self._work = self._warming[alive], self._ran[alive], self._work[alive]
-
-
-def joined(parts: list[Outcomes]) -> Outcomes:
-    """The outcomes of several batches after one another."""
-    names = Outcomes.__dataclass_fields__
-    return replace(parts[0], **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
