@@ -53,8 +53,8 @@ def problems(draw: st.DrawFn, *, zones: int = 3, ticks: int = 14) -> tuple[Marke
         changeover=changeover,
         gang=draw(st.integers(1, 2)),
         cadence=gap * draw(st.sampled_from([0, 0, 0.5, 0.75, 1.5, 3, 100])),
-        size=draw(st.sampled_from([0.0, 0.0, 10.0])),
-        egress=gap / 3600 / 64 * draw(st.sampled_from([0, 1, 4, 64])),
+        size=draw(st.sampled_from([0.0, 10.0])),
+        egress=gap / 3600 / 64 * draw(st.sampled_from([1, 4, 64])),
     )
     return market, task
 

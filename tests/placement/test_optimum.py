@@ -71,6 +71,22 @@ def test_more_zones_more_time_and_lower_prices_never_raise_it(
     assert least(market, replace(task, cadence=0.0)) <= most
 
 
+def test_what_is_held_cannot_be_started_anew() -> None:
+    # Up for four ticks, saves a tick and a half apart: begun anew at the second tick, a machine would lose nothing.
+    market = market_from([[1, 1, 1, 1, 0, 0]], gap=600.0)
+    task = Task(work=3000.0, deadline=3600.0, cadence=900.0)
+    assert float(brute_force(market, task, 0)) == pytest.approx(9 / 6)
+    assert least(market, task) == pytest.approx(9 / 6)
+
+
+def test_egress_is_part_of_it() -> None:
+    # Spot in the west, then in the east: on-demand for the second half costs 1.0 more, moving 0.8.
+    market = market_from([[1, 1, 0, 0], [0, 0, 1, 1]], 0.0, 3.0, 600.0, ("west", "east"))
+    task = Task(work=2400.0, deadline=2400.0, size=10.0)
+    for egress, cost in ((0.0, 0.0), (0.08, 0.8), (0.5, 1.0)):
+        assert least(market, replace(task, egress=egress)) == pytest.approx(cost)
+
+
 @given(problems())
 def test_a_coarser_grid_gives_a_lower_bound(problem: tuple[Market, Task]) -> None:
     market, task = problem
