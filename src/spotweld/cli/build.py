@@ -55,7 +55,7 @@ def command(
     wanted = image_names(project, names)
     known = standings(project, wanted)
     if dry_run:
-        sys.exit(2 if show_plan(project, known, as_json=as_json) else 0)
+        sys.exit(2 if show_plan(project, known, builder, as_json=as_json) else 0)
     if rented:
         from spotweld.cli.renting import rent  # noqa: PLC0415 - as in the functions below
 
@@ -68,9 +68,9 @@ def command(
     show_results(results, [one.image.name for one in known if not one.is_published])
 
 
-def show_plan(project: Project, known: Sequence[Standing], *, as_json: bool) -> bool:
+def show_plan(project: Project, known: Sequence[Standing], builder: str = "auto", *, as_json: bool) -> bool:
     """Print what a build would do; whether it would do anything."""
-    plans = _plans(project, known)
+    plans = _plans(project, known, builder)
     changes = any(one.does != "nothing" for one in plans)
     if as_json:
         print_json({"images": plans, "would_change": changes})
@@ -81,13 +81,13 @@ def show_plan(project: Project, known: Sequence[Standing], *, as_json: bool) -> 
 
 def plan_words(project: Project, known: Sequence[Standing]) -> str:
     """What a build would do, for people."""
-    return describe_images(_plans(project, known))
+    return describe_images(_plans(project, known, "auto"))
 
 
-def _plans(project: Project, known: Sequence[Standing]) -> tuple[Planned, ...]:
+def _plans(project: Project, known: Sequence[Standing], builder: str) -> tuple[Planned, ...]:
     from spotweld.images.builds.planning import plan_images  # noqa: PLC0415 - only who asks needs it
 
-    return plan_images(known, lambda: open_store(project.store, verify=False))
+    return plan_images(known, lambda: open_store(project.store, verify=False), "" if builder == "auto" else builder)
 
 
 def bring(

@@ -96,7 +96,7 @@ def clear_verb(image: str | None, age: float, *, yes: bool) -> None:
     """Remove cached steps that nobody has used for long; of one image, or of all images of the project.
 
     Steps that a build is made of stay, however old, and so do all builds. A step whose age nobody knows stays as well:
-    servers do not tell it, and of BuildKit's steps alone the step itself does.
+    servers do not tell it, so it is known of the steps that builds of this project had, and of BuildKit's.
     """
     found = here()
     before = time.time() - age

@@ -51,7 +51,8 @@ def rent(
         say("nothing to do: all images are in their registries")
         return
     objects = open_store(project.store)
-    stale = [one.expected for one in plan_images(known, lambda: objects) if one.does == "build"]
+    plans = plan_images(known, lambda: objects, "" if builder == "auto" else builder)
+    stale = [one.expected for one in plans if one.does == "build"]
     timeout = patience(sum(one.high for one in stale), sum(one.unknown for one in stale))
     log = open_log(project)
     with tempfile.TemporaryDirectory(prefix="spotweld-order-") as scratch:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace
 from tests.images.servers import docker_registry
 from tests.images.workshop import Double, Shop, Stopped, push
 
@@ -13,9 +14,15 @@ from spotweld.errors import BaseUnresolved, BuildFailed, ContextError, Dockerfil
 from spotweld.images.builders.builder import Outcome
 from spotweld.images.builds import building, publishing
 from spotweld.images.builds.building import build
-from spotweld.images.builds.freshness import damage_of, read_dockerfile, standings
+from spotweld.images.builds.comparing import layers
+from spotweld.images.builds.freshness import cached_tags, damage_of, read_dockerfile, standings
 from spotweld.images.builds.happenings import Begun, Failed, Happening, Published, Ran, Warned
+from spotweld.images.builds.naming import cache_of
+from spotweld.images.builds.planning import plan_images
 from spotweld.images.builds.records import builds, read_kept
+from spotweld.images.caches.deciding import busted
+from spotweld.images.caches.doing import cut
+from spotweld.images.lifetimes.deciding import Contents, Tag
 from spotweld.images.registries.hosts import Hosts
 from spotweld.images.registries.manifests import blobs
 from spotweld.images.registries.opening import Registries, open_registry
@@ -343,6 +350,47 @@ def test_the_example_is_a_chain_that_needs_no_registry() -> None:
         document = read_dockerfile(project, image)
         wanted = {one.name for one in references(document, image.args, "linux/amd64")}
         assert wanted == set(image.bases)
+
+
+@pytest.mark.parametrize("which", [(), (0,), (3,), (1, 2), (0, 1, 2, 3)])
+def test_what_is_told_of_a_cache_that_loses_steps_is_what_is_run(shop: Shop, which: tuple[int, ...]) -> None:
+    """Some: whoever busted it was killed, or a part was cleared; the last: all is gone."""
+    made = {one.image: one for one in make(shop)}["trainer"]
+    (record,) = builds(shop.objects, "trainer")
+    steps = [done.tag for done in record.steps if done.tag]
+    assert len(steps) == 4
+    registry = open_registry(made.registry)
+    cache = registry.tags(cache_of(made.repository))
+    tags = tuple(Tag(name, made.digest) for name in ("latest", made.tag))
+    agreed = busted(Contents("trainer", made.registry, made.repository, tags, cache), ())
+    cut(registry, agreed if len(which) == 4 else replace(agreed, steps=tuple(steps[one] for one in which)))
+    plans = {one.image: one for one in plan_images(standings(shop.project), lambda: shop.objects)}
+    assert {name: one.does for name, one in plans.items()} == {
+        "base": "nothing", "tool": "nothing", "stack": "nothing", "trainer": "build",
+    }  # fmt: skip
+    told: list[Happening] = []
+    make(shop, watch=told.append)
+    begun = next(one for one in told if isinstance(one, Begun))
+    assert begun.layers == plans["trainer"].layers
+    misses = plans["trainer"].misses
+    assert all("not in the cache" in layer.why for layer in misses)
+    ran = [one.text for one in told if isinstance(one, Ran) and one.outcome is Outcome.RAN and "ARG" not in one.text]
+    assert [layer.text for layer in misses] == ran
+    assert len(ran) == (4 - which[0] if which else 0)
+
+
+def test_another_builder_does_not_find_what_this_one_has_cached(shop: Shop) -> None:
+    make(shop, "tool")
+    (made,) = make(shop, "tool")
+    open_registry(made.registry).delete(made.repository, made.tag)
+    known = builds(shop.objects, "tool")
+    (standing,) = standings(shop.project, ["tool"])
+    cached = cached_tags(standing, Registries())
+    for builder, hits in (("", [True] * 3), ("double", [True] * 3), ("other", [False] * 3)):
+        assert [layer.hit for layer in layers(standing, known, cached, builder)] == hits
+    assert "double ran it, and other does not look there" in {
+        one.why for one in layers(standing, known, cached, "other")
+    }
 
 
 def test_a_base_whose_layers_are_gone_from_a_server_is_built_again_before_what_is_upon_it(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from spotweld.images.builders.readying import ready_dockerfile
 from spotweld.images.builders.saying import explained
 from spotweld.images.builds.commits import Commit, commit_of
 from spotweld.images.builds.comparing import layers
-from spotweld.images.builds.freshness import Standing, stand, standings
+from spotweld.images.builds.freshness import Standing, cached_tags, stand, standings
 from spotweld.images.builds.happenings import (
     Begun,
     Built,
@@ -181,7 +181,8 @@ class _One:
         """Have the builder build it, then publish it."""
         standing = self.standing
         self.is_built = True
-        told = layers(standing, self.known)
+        cached = cached_tags(standing, self.work.registries)
+        told = layers(standing, self.known, cached, self.work.builder.name)
         expected = total(layer.expected for layer in told)
         self.work.watch(Begun(standing.image.name, standing.tag, told, expected, standing.damage))
         self._write("begun")

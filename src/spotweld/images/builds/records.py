@@ -69,6 +69,8 @@ class Done(msgspec.Struct, frozen=True):
     """What it took this time."""
     ran: float | None = None
     """Seconds that it took when it was last run, in this build or an earlier one; None: nobody knows."""
+    tag: str = ""
+    """Under which the image's cache has its result; empty: it has no tag of its own."""
 
 
 class Build(msgspec.Struct, frozen=True):
@@ -156,7 +158,7 @@ def images(objects: Objects) -> tuple[str, ...]:
 
 
 def write_build(objects: Objects, build: Build) -> Build:
-    """Remember a build. What is already there under its key gives its attempts, and the times of steps that were hits.
+    """Remember a build. What is already there under its key gives its attempts, and what is not said anew of its steps.
 
     An unfinished build never takes the place of a finished one; it only adds its attempts.
 
@@ -177,16 +179,21 @@ def merged(old: Build | None, new: Build) -> Build:
     for one in new.attempts:
         if one.started not in attempts or one.outcome != "begun":
             attempts[one.started] = one
-    known = {done.preimage.key: done.ran for done in old.steps}
+    known = {done.preimage.key: done for done in old.steps}
     latest = old if old.digest and not new.digest else new
     steps = latest.steps
     if latest is new:
-        steps = tuple(
-            done if done.ran is not None else msgspec.structs.replace(done, ran=known.get(done.preimage.key))
-            for done in steps
-        )
+        steps = tuple(_filled(done, known.get(done.preimage.key)) for done in steps)
     ordered = tuple(attempts[when] for when in sorted(attempts))
     return msgspec.structs.replace(latest, steps=steps, attempts=ordered)
+
+
+def _filled(done: Done, old: Done | None) -> Done:
+    """What was said of a step, with what only an earlier record says."""
+    if old is None:
+        return done
+    ran = old.ran if done.ran is None else done.ran
+    return msgspec.structs.replace(done, ran=ran, tag=done.tag or old.tag)
 
 
 def read_build(objects: Objects, image: str, key: Digest) -> Build | None:

@@ -13,6 +13,7 @@ from spotweld.errors import CacheUnfetched, ImageDamaged, ImageNotFound
 from spotweld.images.builders.buildah import Buildah
 from spotweld.images.builders.builder import Solve, ignore
 from spotweld.images.builders.commands import follow
+from spotweld.images.builders.restocking import MEMORY
 from spotweld.images.registries.manifests import DOCKER_LIST, OCI_INDEX, blobs
 from spotweld.images.registries.serving import reachable
 
@@ -49,6 +50,7 @@ class Storage(Buildah):
     def forget(self, ids: Iterable[str]) -> None:
         """Remove images by what buildah calls them; those that are not there are no matter."""
         with self._machine(_solve("")) as (env, hold):
+            (self._folder / MEMORY).unlink(missing_ok=True)
             listed: list[str] = []
             run = functools.partial(follow, env=env, alone=True, hold=hold)
             run(self._argv(["images", "--all", "--quiet", "--no-trunc"]), listed.append)
