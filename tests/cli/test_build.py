@@ -134,6 +134,38 @@ def test_explain_an_image(bench: Bench) -> None:
     assert layers["RUN check"]["why"] == "parent missed"
 
 
+def test_a_plan_has_a_price(bench: Bench) -> None:
+    zones = "providers: {local: {zones: {a: {spot: 3.60 USD, on_demand: 9 USD, machines: 9}}, up: 9000d}}\n"
+    bench.write("spotweld.yaml", (bench.folder / "spotweld.yaml").read_text() + zones)
+    at = "on a rented machine: local/a spot at 3.60 USD/h (price: spotweld.yaml)"
+    never = bench.call("build", "tool", "--dry-run").stdout.splitlines()[-2:]
+    assert never == ["price     nothing on this machine", f"          unknown (2 never timed) {at}"]
+    here, there = json.loads(bench.call("build", "tool", "--dry-run", "--json").stdout)["prices"]
+    assert here == {
+        "on": "this machine", "costs": "nothing", "why": "", "offer": None, "likely": None, "low": None, "high": None,
+    }  # fmt: skip
+    assert (there["on"], there["costs"], there["likely"]) == ("a rented machine", "unknown", None)
+
+    bench.call("build", "tool")
+    bench.change("tool/Dockerfile", "RUN one", "RUN two")
+    rent = bench.call("build", "tool", "--rent", "--dry-run")
+    assert rent.exit_code == 2
+    # 3 s, seen once: a third to three times as long.
+    amount = "about 0.003000 USD (0.0009000 USD to 0.009000 USD)"
+    assert rent.stdout.splitlines()[-2:] == [f"price     {amount} {at}", "          nothing on this machine"]
+    assert not (bench.folder / ".spotweld/cloud").exists()
+    there, here = json.loads(bench.call("build", "tool", "--rent", "--dry-run", "--json").stdout)["prices"]
+    assert there["likely"] == {"amount": "0.003", "currency": "USD"}
+    assert (there["offer"]["zone"], here["costs"]) == ("local/a", "nothing")
+    bench.change("spotweld.yaml", 'train: {command: "true"}', 'train: {command: "true", image: tool}')
+    assert f"          {amount} {at}" in bench.call("plan").stdout
+    assert json.loads(bench.call("plan", "--json").stdout)["prices"] == [here, there]
+    bench.call("build", "tool")
+    fresh = bench.call("build", "tool", "--dry-run")
+    assert (fresh.exit_code, "price" in fresh.stdout) == (0, False)
+    assert json.loads(bench.call("build", "tool", "--dry-run", "--json").stdout)["prices"] == []
+
+
 @pytest.mark.parametrize("server", [False, True])
 def test_after_a_bust_all_verbs_say_that_everything_runs_and_it_does(
     bench: Bench, tmp_path: Path, *, server: bool
