@@ -44,17 +44,14 @@ FILES = {
 }
 
 
-class Stopped(BaseException):
-    """The machine is taken away."""
-
-
 class Double(Builder):
     """Pretends to run instructions: an instruction's result is the text of all before it, and lies in the cache.
 
     Attributes:
         ran: the instructions that were run, in order.
         solves: what was asked for.
-        hook: is called before each instruction, when its result is sent, and before and after the push, and may raise.
+        hook: is called before each instruction, when it ran, when its result was sent, and before and after the push;
+            it may raise.
     """
 
     name = "double"
@@ -90,6 +87,7 @@ class Double(Builder):
                 hit = hit and cache.resolve(repository, tag) is not None
                 if not hit:
                     self.ran.append(one.text)
+                    self.hook(f"ran {one.text}")
                 hear(f"doing {one.text}")
                 if "fail" in one.text:
                     tell(Step(number, place, one.text, Outcome.FAILED, 1.0))

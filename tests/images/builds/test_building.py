@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,11 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec.structs import replace
 from tests.images.servers import docker_registry
-from tests.images.workshop import Double, Shop, Stopped, push
+from tests.images.workshop import Double, Shop, push
 
 from spotweld.errors import BaseUnresolved, BuildFailed, ContextError, DockerfileError, RegistryUnavailable, TagMoved
 from spotweld.images.builders.builder import Outcome
-from spotweld.images.builds import building, publishing
 from spotweld.images.builds.building import build
 from spotweld.images.builds.comparing import layers
 from spotweld.images.builds.freshness import cached_tags, damage_of, read_dockerfile, standings
@@ -22,6 +24,7 @@ from spotweld.images.builds.planning import plan_images
 from spotweld.images.builds.records import builds, read_kept
 from spotweld.images.caches.deciding import busted
 from spotweld.images.caches.doing import cut
+from spotweld.images.caches.looking import verify
 from spotweld.images.lifetimes.deciding import Contents, Tag
 from spotweld.images.registries.hosts import Hosts
 from spotweld.images.registries.manifests import blobs
@@ -34,6 +37,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from spotweld.images.builds.happenings import Built
+    from spotweld.images.registries.registry import Registry
+
+
+@pytest.fixture(params=["layout", "distribution"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture
@@ -130,52 +139,76 @@ def test_what_was_reverted_is_there_and_latest_goes_back(shop: Shop) -> None:
     assert open_registry(third.registry).resolve(third.repository, "latest") == first.digest
 
 
-POINTS = ("begun", "COPY train.py /", "push", "pushed", "labelled", "recorded")
+def dying(shop: Shop, point: str) -> subprocess.CompletedProcess[str]:
+    """Build ``tool`` in a process that is killed there."""
+    words = [sys.executable, "-m", "tests.images.builds.dying", str(shop.folder), "tool", point]
+    return subprocess.run(words, cwd=Path(__file__).parents[3], capture_output=True, text=True, timeout=60, check=False)
 
 
-@pytest.mark.parametrize("point", POINTS)
-def test_killed_between_any_two_steps_the_next_build_mends_it(
-    shop: Shop, point: str, monkeypatch: pytest.MonkeyPatch
+def check_killed_and_done_again(shop: Shop, point: str) -> None:
+    """Build in a process that is killed at a point, then in another one that is not."""
+    killed = dying(shop, point)
+    assert killed.returncode == -signal.SIGKILL, (point, killed.stderr)
+    (before,) = standings(shop.project, ["tool"])
+    registry, repository = open_registry(before.registry), before.repository
+    whole(registry, repository)
+    done = dying(shop, "")
+    assert done.returncode == 0, (point, done.stderr)
+    whole(registry, repository)
+    log = (shop.folder / "log").read_text().splitlines()
+    for text in ("COPY tool /", "RUN one"):
+        # Only what had run and was not sent yet runs again.
+        unsent = log[: log.index(f"sent {text}")] if f"sent {text}" in log else log
+        assert log.count(f"ran {text}") == unsent.count(f"ran {text}") <= 2, (point, log)
+        assert log.count(f"ran {text}") == 1 or point in IN_PROGRESS, (point, log)
+    (standing,) = standings(shop.project, ["tool"])
+    assert standing.is_published, point
+    assert registry.labels(repository, "latest")["io.spotweld.key"] == standing.key
+    assert registry.tags(repository) == tuple(sorted(["latest", standing.tag]))
+    (record,) = builds(shop.objects, "tool")
+    assert (record.digest, record.key) == (standing.digest, standing.key)
+    assert [done.preimage.instruction.name for done in record.steps] == ["FROM", "COPY", "RUN"]
+    kept = read_kept(shop.objects, "tool")
+    assert kept is not None
+
+
+def whole(registry: Registry, repository: str) -> None:
+    """No tag names anything that is missing or damaged."""
+    tags = tuple(Tag(name, registry.resolve(repository, name)) for name in registry.tags(repository))
+    contents = Contents("tool", registry.url, repository, tags, registry.tags(cache_of(repository)))
+    assert verify(registry, [contents]).faults == ()
+
+
+IN_PROGRESS = {"before blob 1", "after blob 1", "before blob 2", "after blob 2", "before put cached step 1"}
+IN_PROGRESS |= {"before blob 3", "after blob 3", "before blob 4", "after blob 4", "before put cached step 2"}
+"""While an instruction's result is sent, before its tag is there."""
+PUBLISHING = (
+    "before put key 1",  # it is built, and not pushed
+    "after put key 1",  # pushed, and has no labels
+    "after put key 2",  # labelled, and not recorded
+    "after store builds 4",  # recorded, and latest does not name it
+    "after put latest 1",
+)
+
+
+@pytest.mark.parametrize("point", PUBLISHING)
+def test_killed_while_an_image_is_published_the_next_build_mends_it(tmp_path: Path, point: str) -> None:
+    check_killed_and_done_again(Shop(tmp_path), point)
+
+
+@pytest.mark.slow
+def test_killed_before_or_after_anything_durable_the_next_build_mends_it(
+    tmp_path: Path, kind: str, request: pytest.FixtureRequest
 ) -> None:
-    make(shop, "stack")
-    shop.builder.ran.clear()
+    def shop(name: str) -> Shop:
+        (tmp_path / name).mkdir()
+        return Shop(tmp_path / name, request.getfixturevalue("server") if kind == "distribution" else "")
 
-    def stop(name: str) -> None:
-        if name == point:
-            raise Stopped
-
-    shop.builder.hook = stop
-    with monkeypatch.context() as patch:
-        if point == "begun":
-            patch.setattr(building, "ready_dockerfile", lambda *_: stop("begun"))
-        if point == "recorded":
-            patch.setattr(publishing, "_move_latest", lambda *_: stop("recorded"))
-        if point == "labelled":
-            real = building.write_build
-
-            def write(objects: object, one: object) -> object:
-                if one.digest:  # type: ignore[attr-defined]
-                    raise Stopped
-                return real(objects, one)  # type: ignore[arg-type]
-
-            patch.setattr(building, "write_build", write)
-        with pytest.raises(Stopped):
-            make(shop, "trainer")
-
-    shop.builder.hook = lambda _: None
-    done = list(shop.builder.ran)
-    told: list[Happening] = []
-    (_, _, made) = make(shop, "trainer", watch=told.append)
-    registry = open_registry(made.registry)
-    assert registry.resolve(made.repository, made.tag) == registry.resolve(made.repository, "latest") == made.digest
-    assert registry.labels(made.repository, "latest")["io.spotweld.key"] == made.key
-    assert len(shop.builder.ran) == len(set(shop.builder.ran)), "nothing ran twice"
-    assert set(done) <= set(shop.builder.ran)
-    found = next(one for one in builds(shop.objects, "trainer") if one.key == made.key)
-    assert found.digest == made.digest
-    assert found.attempts[0].outcome == ("done" if point == "recorded" else "begun")
-    assert all(one.is_published for one in standings(shop.project, ["trainer"]))
-    assert made.built == (point in POINTS[:3])
+    points = dying(shop("none"), "").stdout.splitlines()
+    assert set(PUBLISHING) <= set(points)
+    assert len(points) > 30
+    for number, point in enumerate(points):
+        check_killed_and_done_again(shop(str(number)), point)
 
 
 def test_a_failed_instruction_has_its_line_and_the_others_go_on(shop: Shop) -> None:
