@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.images.builders.rigs import KINDS, Counter, eventually, machine
+from tests.images.builders.rigs import KINDS, Counter, Gate, eventually, machine
 from tests.images.servers import docker_registry
 
 from spotweld.errors import RegistryFull, RegistryRefused, SpotweldError
@@ -111,6 +112,38 @@ def test_a_machine_is_killed_and_another_goes_on_where_it_was(tmp_path: Path, co
     counter.calls.clear()
     assert not any(one.built for one in real.build())
     assert counter.calls == []
+
+
+@pytest.mark.parametrize(
+    ("tag", "number"), [("[0-9a-f]{40}", 1), ("[0-9a-f]{40}", 2), ("latest", 1)], ids=["push", "label", "latest"]
+)
+def test_a_machine_is_killed_while_it_publishes(tmp_path: Path, counter: Counter, tag: str, number: int) -> None:
+    (tmp_path / "server").mkdir()
+    (tmp_path / "project").mkdir()
+    with docker_registry(tmp_path / "server") as url, Gate(url.removeprefix("http://")) as gate:
+        real = Real(tmp_path / "project", f"http://{gate.host}")
+        real.write("stack/Dockerfile", "\n".join(["FROM base", counter.run("one"), counter.run("two"), ""]))
+        process = real.start()
+        seen: list[str] = []
+
+        def strike(line: str) -> bool:
+            if re.match(f"PUT /v2/real/stack/manifests/{tag} ", line):
+                seen.append(line)
+            if len(seen) == number:
+                os.kill(process.pid, signal.SIGKILL)
+            return len(seen) < number
+
+        gate.hook = strike
+        assert process.wait(timeout=80) == -signal.SIGKILL
+        eventually(lambda: not _children(process.pid))
+        gate.hook = lambda _: True
+        (_, stack) = real.build()  # on the same machine, upon what buildah has left there
+        assert stack.built == (number == 1 and tag != "latest")
+        real.lose_machine()
+        assert all(one.is_published for one in standings(real.project))
+        (record,) = builds(open_store(f"file:{tmp_path}/project/store"), "stack")
+        assert record.digest == stack.digest
+    assert [counter.calls.count(f"end/{name}") for name in ("one", "two")] == [1, 1]
 
 
 @pytest.mark.parametrize("kind", KINDS)
