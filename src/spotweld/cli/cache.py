@@ -16,11 +16,12 @@ from spotweld.cli.parts import confirmed
 from spotweld.cli.session import progress_option, store_option
 from spotweld.cli.stores import progress
 from spotweld.errors import BuilderUnavailable, UsageError
+from spotweld.images.builders.storage import Storage
 from spotweld.images.builds.naming import cache_of
 from spotweld.images.caches.deciding import aged, busted
 from spotweld.images.caches.doing import cut, replicate
 from spotweld.images.caches.looking import cached_steps
-from spotweld.images.caches.warming import Storage, ids, warm
+from spotweld.images.caches.warming import ids, warm
 from spotweld.images.registries.opening import open_registry
 from spotweld.report.words import count
 from spotweld.values.durations import format_duration, parse_duration

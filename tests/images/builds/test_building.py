@@ -29,15 +29,16 @@ from spotweld.images.lifetimes.deciding import Contents, Tag
 from spotweld.images.registries.hosts import Hosts
 from spotweld.images.registries.manifests import blobs
 from spotweld.images.registries.opening import Registries, open_registry
+from spotweld.images.registries.registry import Registry
 from spotweld.images.steps.keys import references
 from spotweld.project.graph import build_order
 from spotweld.project.reading import load_project
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from spotweld.images.builds.happenings import Built
-    from spotweld.images.registries.registry import Registry
+    from spotweld.values.digests import Digest
 
 
 @pytest.fixture(params=["layout", "distribution"])
@@ -261,6 +262,61 @@ def test_two_machines_that_build_the_same_agree(shop: Shop) -> None:
     shop.builder.hook = other
     (made,) = make(shop, "tool")
     assert open_registry(made.registry).resolve(made.repository, "latest") == made.digest
+
+
+def test_another_machine_that_labels_the_same_image_at_the_same_moment_is_no_error(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Registry.label
+    others: list[Digest] = []
+
+    def label(self: Registry, repository: str, tag: str, added: Mapping[str, str]) -> Digest:
+        if not others:
+            # It is at another commit, so its labels differ.
+            others.append(real(self, repository, tag, {**added, "org.opencontainers.image.revision": "other"}))
+            raise TagMoved("the tag was moved")
+        return real(self, repository, tag, added)
+
+    monkeypatch.setattr(Registry, "label", label)
+    (made,) = make(shop, "tool")
+    assert [made.digest] == others
+    assert standings(shop.project, ["tool"])[0].is_published
+
+
+def test_an_image_that_is_always_moved_is_an_error_in_the_end(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def label(*_: object) -> Digest:
+        raise TagMoved("the tag was moved")
+
+    monkeypatch.setattr(Registry, "label", label)
+    with pytest.raises(TagMoved):
+        make(shop, "tool")
+
+
+@pytest.mark.parametrize("record", ["partial", "damaged", "gone"])
+def test_the_record_of_an_image_that_is_there_is_made_whole(shop: Shop, record: str) -> None:
+    shop.builder.seconds = dict.fromkeys(("COPY tool /", "RUN one"), 0.1)  # too short to be written at once
+    stopped = RuntimeError("the machine is lost")
+
+    def stop(point: str) -> None:
+        if point == "pushed":
+            raise stopped
+
+    shop.builder.hook = stop
+    with pytest.raises(RuntimeError):
+        make(shop, "tool")
+    (begun,) = builds(shop.objects, "tool", unfinished=True)
+    assert len(begun.steps) < 3
+    key = f"images/tool/builds/{begun.tag}.json"
+    if record == "damaged":
+        shop.objects.put(key, b"{")
+    if record == "gone":
+        shop.objects.delete(key)
+    shop.builder.hook = lambda _: None
+    (made,) = make(shop, "tool")
+    assert not made.built
+    (whole,) = builds(shop.objects, "tool")
+    assert whole.digest == made.digest
+    assert [done.preimage.instruction.name for done in whole.steps] == ["FROM", "COPY", "RUN"]
 
 
 def test_independent_images_are_built_side_by_side(shop: Shop) -> None:

@@ -137,7 +137,8 @@ def past_layers(build: Build, older: Sequence[Build], steps: Sequence[Step]) -> 
     holders: dict[Digest, str] = {}
     for other in older:
         for done in other.steps:
-            holders.setdefault(done.preimage.key, other.tag)
+            if done.outcome is not Outcome.FAILED:
+                holders.setdefault(done.preimage.key, other.tag)
     found = []
     for done, verdict in zip(build.steps, explain(_preimages(near), now), strict=True):
         key = done.preimage.key

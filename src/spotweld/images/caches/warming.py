@@ -5,58 +5,18 @@ BuildKit has nothing of the kind: its daemon fetches what it needs, when it need
 
 from __future__ import annotations
 
-import functools
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spotweld.errors import CacheUnfetched, ImageDamaged, ImageNotFound
-from spotweld.images.builders.buildah import Buildah
-from spotweld.images.builders.builder import Solve, ignore
-from spotweld.images.builders.commands import follow
-from spotweld.images.builders.restocking import MEMORY
+from spotweld.errors import ImageDamaged, ImageNotFound
 from spotweld.images.registries.manifests import DOCKER_LIST, OCI_INDEX, blobs
 from spotweld.images.registries.serving import reachable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
+    from spotweld.images.builders.storage import Storage
     from spotweld.images.caches.deciding import Cached
     from spotweld.images.registries.registry import Registry
-
-
-class Storage(Buildah):
-    """Buildah's storage.
-
-    Args:
-        folder: the one that builds use.
-    """
-
-    def fetch(self, references: Sequence[str], tell: Callable[[int, int], None]) -> None:
-        """Pull images, so that a build finds them without a registry.
-
-        Raises:
-            CacheUnfetched: one could not be pulled; those before it are there.
-        """
-        with self._machine(_solve(references[0])) as (env, hold):
-            run = functools.partial(follow, env=env, alone=True, hold=hold)
-            for done, reference in enumerate(references):
-                tell(done, len(references))
-                ended = run(self._argv(["pull", "--quiet", reference]), ignore)
-                if ended.status != 0:
-                    todo = "What came before it is here; mend what is said there and try again."
-                    raise CacheUnfetched(f"{reference} could not be fetched", ended.words, todo)
-            tell(len(references), len(references))
-
-    def forget(self, ids: Iterable[str]) -> None:
-        """Remove images by what buildah calls them; those that are not there are no matter."""
-        with self._machine(_solve("")) as (env, hold):
-            (self._folder / MEMORY).unlink(missing_ok=True)
-            listed: list[str] = []
-            run = functools.partial(follow, env=env, alone=True, hold=hold)
-            run(self._argv(["images", "--all", "--quiet", "--no-trunc"]), listed.append)
-            here = {line.removeprefix("sha256:") for line in listed}
-            for one in here & set(ids):
-                run(self._argv(["rmi", "--force", one]), ignore)
 
 
 def warm(
@@ -97,8 +57,3 @@ def ids(registry: Registry, repository: str, tags: Iterable[str]) -> tuple[str, 
 
 def _is_buildkits(registry: Registry, repository: str, tag: str) -> bool:
     return registry.manifest(repository, tag).media_type in {OCI_INDEX, DOCKER_LIST}
-
-
-def _solve(reference: str) -> Solve:
-    """What tells buildah how to speak with the registry of a reference."""
-    return Solve(Path(), Path("/dev/null"), reference.rpartition(":")[0])

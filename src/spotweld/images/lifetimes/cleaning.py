@@ -12,6 +12,7 @@ from spotweld.images.builds.naming import LATEST, repository_of
 from spotweld.images.builds.records import builds
 from spotweld.images.lifetimes.deciding import outdated
 from spotweld.images.registries.opening import open_registry
+from spotweld.images.registries.registry import UNTOUCHED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from spotweld.images.registries.registry import Registry
     from spotweld.project.nouns import Image, Project
     from spotweld.store.objects import Objects
-
-_UNTOUCHED = 86_400.0
-"""Seconds for which blobs stay that nobody names: a build in progress has them, or will look for them."""
 
 
 class Cleaned(msgspec.Struct, frozen=True):
@@ -63,7 +61,7 @@ def clean_up(
         return Cleaned((), 0)
     old = outdated(tags, known, image.keep, uses(), repository)
     removed = tuple(tag for tag in old if _delete(registry, repository, tag))
-    return Cleaned(removed, registry.collect(_UNTOUCHED) if removed else 0)
+    return Cleaned(removed, registry.collect(UNTOUCHED) if removed else 0)
 
 
 def _delete(registry: Registry, repository: str, tag: str) -> bool:
