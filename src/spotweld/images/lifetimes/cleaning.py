@@ -9,7 +9,7 @@ import msgspec
 
 from spotweld.errors import ImageDamaged, ImageNotFound, TagMoved
 from spotweld.images.builds.naming import LATEST, repository_of
-from spotweld.images.builds.records import builds
+from spotweld.images.builds.records import builds, forget_build
 from spotweld.images.lifetimes.deciding import outdated
 from spotweld.images.registries.opening import open_registry
 from spotweld.images.registries.registry import UNTOUCHED
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from spotweld.images.registries.registry import Registry
     from spotweld.project.nouns import Image, Project
     from spotweld.store.objects import Objects
+
+
+REMEMBERED = 64
+"""Builds of an image whose records stay when the image itself is gone: they say how long instructions take."""
 
 
 class Cleaned(msgspec.Struct, frozen=True):
@@ -42,6 +46,8 @@ def clean_up(
 ) -> Cleaned:
     """Remove an image's builds beyond the newest ``keep``, but for ``latest``'s and those in use. Safe at any time.
 
+    What is remembered of builds goes as well once their images are gone, but for the newest ``REMEMBERED``.
+
     Args:
         project: says where the image lies.
         image: which one.
@@ -52,11 +58,16 @@ def clean_up(
     Raises:
         RegistryUnavailable, RegistryRefused: something could not be removed; the build itself is not concerned.
     """
-    registry = opening(project.registries.of(image.lifetime))
+    url = project.registries.of(image.lifetime)
+    registry = opening(url)
     repository = repository_of(project.name, image.name)
     known = builds(objects, image.name)
     names = set(registry.tags(repository)) & {LATEST, *(one.tag for one in known)}
     tags = {name: digest for name in names if (digest := registry.resolve(repository, name)) is not None}
+    # First of all, and again by the next call: who is killed between an image and its record leaves the record.
+    for one in known[REMEMBERED:]:
+        if one.tag not in tags and one.repository == repository and one.registry in {registry.url, url}:
+            forget_build(objects, image.name, one.key)
     if not outdated(tags, known, image.keep, (), repository):
         return Cleaned((), 0)
     old = outdated(tags, known, image.keep, uses(), repository)
