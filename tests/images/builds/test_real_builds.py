@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner, Result
 from tests.images.builders.rigs import KINDS, Counter, Gate, eventually, machine
 from tests.images.servers import docker_registry
 
+from spotweld.cli.main import program
 from spotweld.errors import RegistryFull, RegistryRefused, SpotweldError
 from spotweld.images.builders.buildah import Buildah, mounts_below
 from spotweld.images.builds.building import build
 from spotweld.images.builds.freshness import standings
 from spotweld.images.builds.records import builds
+from spotweld.images.registries.opening import open_registry
 from spotweld.project.reading import load_project
 from spotweld.store.opening import open_store
 
@@ -59,6 +62,9 @@ class Real:
     @property
     def project(self) -> Project:
         return load_project(self.folder / "spotweld.yaml")
+
+    def call(self, *words: str) -> Result:
+        return CliRunner().invoke(program, ["-C", str(self.folder), *words], env={"NO_COLOR": "1", "TERM": "dumb"})
 
     def build(self) -> tuple[Built, ...]:
         project = self.project
@@ -144,6 +150,27 @@ def test_a_machine_is_killed_while_it_publishes(tmp_path: Path, counter: Counter
         (record,) = builds(open_store(f"file:{tmp_path}/project/store"), "stack")
         assert record.digest == stack.digest
     assert [counter.calls.count(f"end/{name}") for name in ("one", "two")] == [1, 1]
+
+
+def test_what_is_busted_runs_again_here_once_and_on_no_other_machine(tmp_path: Path, counter: Counter) -> None:
+    real = Real(tmp_path)
+    real.write("stack/Dockerfile", "\n".join(["FROM base", counter.run("one"), "ARG A=1", counter.run("two"), ""]))
+    names = ["begin/one", "end/one", "begin/two", "end/two"]
+    real.build()
+    assert counter.calls == names
+    assert real.call("cache", "bust", "stack", "-y").exit_code == 0
+    assert "2 of 2 instructions" in real.call("build", "--dry-run", "--builder", "buildah").stdout
+    real.build()
+    assert counter.calls == 2 * names
+    # Everything is in the registry again, also what buildah does not find by itself.
+    real.lose_machine()
+    (_, stack) = standings(real.project)
+    open_registry(stack.registry).delete(stack.repository, stack.tag)
+    assert "0 of 2 instructions" in real.call("build", "--dry-run", "--builder", "buildah").stdout
+    assert "cached steps of stack are on this machine" in real.call("cache", "warm", "stack").stderr
+    (_, made) = real.build()
+    assert (made.built, made.hits, made.ran) == (True, 2, 0)
+    assert counter.calls == 2 * names
 
 
 @pytest.mark.parametrize("kind", KINDS)
