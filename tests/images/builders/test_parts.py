@@ -238,6 +238,23 @@ def test_rungs_that_wait_are_sent_together_by_stage() -> None:
     assert climber.troubles == ["no space"]
 
 
+@pytest.mark.parametrize("error", [OSError("the disk is full"), BuilderUnavailable("it is gone")])
+def test_a_rung_that_cannot_be_sent_at_all_is_a_trouble_and_the_next_one_goes(error: Exception) -> None:
+    sent: list[str] = []
+
+    def send(together: tuple[Rung, ...]) -> str:
+        sent.append(together[-1].tags[0])
+        if len(sent) == 1:
+            raise error
+        return ""
+
+    with Climber(send) as climber:
+        climber.reached(rung(0, 1))
+        climber.reached(rung(1, 1))
+    assert sent == ["0.1", "1.1"]
+    assert climber.troubles == [str(error)]
+
+
 def test_after_an_exception_nothing_more_is_sent() -> None:
     sent: list[str] = []
     begun, may_go_on = threading.Event(), threading.Event()

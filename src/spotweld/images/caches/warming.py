@@ -5,17 +5,20 @@ BuildKit has nothing of the kind: its daemon fetches what it needs, when it need
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 from spotweld.errors import ImageDamaged, ImageNotFound
+from spotweld.images.builders.storage import Storage
+from spotweld.images.builds.naming import cache_of
 from spotweld.images.registries.manifests import DOCKER_LIST, OCI_INDEX, blobs
 from spotweld.images.registries.serving import reachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
-    from spotweld.images.builders.storage import Storage
-    from spotweld.images.caches.deciding import Cached
+    from spotweld.images.caches.deciding import Cached, Cut
     from spotweld.images.registries.registry import Registry
 
 
@@ -40,6 +43,20 @@ def warm(
         if references:
             storage.fetch(references, tell)
     return len(references)
+
+
+def forget(registry: Registry, agreed: Cut, folder: Path) -> None:
+    """Have buildah forget on this machine what a bust takes from the registry; nothing for other cuts.
+
+    This comes before the cut: who is killed after it finds the tags, and with them what to forget here.
+
+    Args:
+        registry: where the steps are.
+        agreed: what goes.
+        folder: buildah's on this machine; it may be missing, and so may buildah.
+    """
+    if agreed.before is None and folder.is_dir() and shutil.which("buildah"):
+        Storage(folder).forget(ids(registry, cache_of(agreed.repository), agreed.steps))
 
 
 def ids(registry: Registry, repository: str, tags: Iterable[str]) -> tuple[str, ...]:
