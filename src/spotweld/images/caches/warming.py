@@ -5,24 +5,24 @@ BuildKit has nothing of the kind: its daemon fetches what it needs, when it need
 
 from __future__ import annotations
 
-import functools
-from pathlib import Path
+import shutil
 from typing import TYPE_CHECKING
 
-from spotweld.errors import CacheUnfetched, ImageDamaged, ImageNotFound
-from spotweld.images.builders.buildah import Buildah
-from spotweld.images.builders.builder import Solve, ignore
-from spotweld.images.builders.commands import follow
+from spotweld.errors import ImageDamaged, ImageNotFound
+from spotweld.images.builders.storage import Storage
+from spotweld.images.builds.naming import cache_of
 from spotweld.images.registries.manifests import DOCKER_LIST, OCI_INDEX, blobs
 from spotweld.images.registries.serving import reachable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
 
-    from spotweld.images.caches.deciding import Cached
+    from spotweld.images.caches.deciding import Cached, Cut
     from spotweld.images.registries.registry import Registry
 
 
+<<<<<<< HEAD
 class Storage(Buildah):
     """Buildah's storage.
 
@@ -62,6 +62,8 @@ class Storage(Buildah):
                 run(self._argv(["rmi", "--force", one]), ignore)
 
 
+=======
+>>>>>>> refs/heads/buildends
 def warm(
     registry: Registry, repository: str, steps: Iterable[Cached], storage: Storage, tell: Callable[[int, int], None]
 ) -> int:
@@ -85,6 +87,20 @@ def warm(
     return len(references)
 
 
+def forget(registry: Registry, agreed: Cut, folder: Path) -> None:
+    """Have buildah forget on this machine what a bust takes from the registry; nothing for other cuts.
+
+    This comes before the cut: who is killed after it finds the tags, and with them what to forget here.
+
+    Args:
+        registry: where the steps are.
+        agreed: what goes.
+        folder: buildah's on this machine; it may be missing, and so may buildah.
+    """
+    if agreed.before is None and folder.is_dir() and shutil.which("buildah"):
+        Storage(folder).forget(ids(registry, cache_of(agreed.repository), agreed.steps))
+
+
 def ids(registry: Registry, repository: str, tags: Iterable[str]) -> tuple[str, ...]:
     """What buildah calls these cached steps where it has made or fetched them: the digest of an image's config."""
     found = []
@@ -100,8 +116,11 @@ def ids(registry: Registry, repository: str, tags: Iterable[str]) -> tuple[str, 
 
 def _is_buildkits(registry: Registry, repository: str, tag: str) -> bool:
     return registry.manifest(repository, tag).media_type in {OCI_INDEX, DOCKER_LIST}
+<<<<<<< HEAD
 
 
 def _solve(reference: str, plain: Sequence[str] = ()) -> Solve:
     """What tells buildah how to speak with the registry of a reference."""
     return Solve(Path(), Path("/dev/null"), reference.rpartition(":")[0], plain=tuple(plain))
+=======
+>>>>>>> refs/heads/buildends
