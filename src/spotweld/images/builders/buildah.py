@@ -74,13 +74,9 @@ class Buildah(Builder):
 
         with self._machine(solve) as (env, hold):
             run = functools.partial(follow, env=env, alone=True, hold=hold)
-<<<<<<< HEAD
             host = solve.cache.partition("/")[0]
             registry = open_registry(f"http://{host}" if host in solve.plain else host)
-            stock = Stock(registry, solve.cache, tags, self._folder / "restocked.json")
-=======
-            stock = Stock(solve.cache, tags, self._folder / MEMORY)
->>>>>>> refs/heads/buildends
+            stock = Stock(registry, solve.cache, tags, self._folder / MEMORY)
             stock.fetch(lambda reference: run(self._argv(["pull", "--quiet", reference]), ignore).status == 0)
             reading = Reading(tell, tags)
             ended = run(self._argv(_bud(solve)), listen)

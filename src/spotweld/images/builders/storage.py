@@ -23,13 +23,18 @@ class Storage(Buildah):
         folder: the one that builds use.
     """
 
-    def fetch(self, references: Sequence[str], tell: Callable[[int, int], None]) -> None:
+    def fetch(self, references: Sequence[str], tell: Callable[[int, int], None], plain: Sequence[str] = ()) -> None:
         """Pull images, so that a build finds them without a registry.
+
+        Args:
+            references: what to pull.
+            tell: hears how many of how many are there.
+            plain: hosts that speak no TLS, besides this machine itself.
 
         Raises:
             CacheUnfetched: one could not be pulled; those before it are there.
         """
-        with self._machine(_solve(references[0])) as (env, hold):
+        with self._machine(_solve(references[0], plain)) as (env, hold):
             run = functools.partial(follow, env=env, alone=True, hold=hold)
             for done, reference in enumerate(references):
                 tell(done, len(references))
@@ -51,6 +56,6 @@ class Storage(Buildah):
                 run(self._argv(["rmi", "--force", one]), ignore)
 
 
-def _solve(reference: str) -> Solve:
+def _solve(reference: str, plain: Sequence[str] = ()) -> Solve:
     """What tells buildah how to speak with the registry of a reference."""
-    return Solve(Path(), Path("/dev/null"), reference.rpartition(":")[0])
+    return Solve(Path(), Path("/dev/null"), reference.rpartition(":")[0], plain=tuple(plain))

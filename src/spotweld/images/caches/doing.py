@@ -23,15 +23,9 @@ if TYPE_CHECKING:
     from spotweld.images.lifetimes.deciding import Contents
     from spotweld.images.registries.registry import Registry
 
-<<<<<<< HEAD
-_UNTOUCHED = 86_400.0
-"""Seconds for which blobs stay that nobody names: a build in progress has them, or will look for them."""
-
 _AT_ONCE = 50
 """Steps that a registry is told to delete in one go."""
 
-=======
->>>>>>> refs/heads/buildends
 
 class Gone(msgspec.Struct, frozen=True):
     """What a cut took."""

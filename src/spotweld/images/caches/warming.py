@@ -22,48 +22,6 @@ if TYPE_CHECKING:
     from spotweld.images.registries.registry import Registry
 
 
-<<<<<<< HEAD
-class Storage(Buildah):
-    """Buildah's storage.
-
-    Args:
-        folder: the one that builds use.
-    """
-
-    def fetch(self, references: Sequence[str], tell: Callable[[int, int], None], plain: Sequence[str] = ()) -> None:
-        """Pull images, so that a build finds them without a registry.
-
-        Args:
-            references: what to pull.
-            tell: hears how many of how many are there.
-            plain: hosts that speak no TLS, besides this machine itself.
-
-        Raises:
-            CacheUnfetched: one could not be pulled; those before it are there.
-        """
-        with self._machine(_solve(references[0], plain)) as (env, hold):
-            run = functools.partial(follow, env=env, alone=True, hold=hold)
-            for done, reference in enumerate(references):
-                tell(done, len(references))
-                ended = run(self._argv(["pull", "--quiet", reference]), ignore)
-                if ended.status != 0:
-                    todo = "What came before it is here; mend what is said there and try again."
-                    raise CacheUnfetched(f"{reference} could not be fetched", ended.words, todo)
-            tell(len(references), len(references))
-
-    def forget(self, ids: Iterable[str]) -> None:
-        """Remove images by what buildah calls them; those that are not there are no matter."""
-        with self._machine(_solve("")) as (env, hold):
-            listed: list[str] = []
-            run = functools.partial(follow, env=env, alone=True, hold=hold)
-            run(self._argv(["images", "--all", "--quiet", "--no-trunc"]), listed.append)
-            here = {line.removeprefix("sha256:") for line in listed}
-            for one in here & set(ids):
-                run(self._argv(["rmi", "--force", one]), ignore)
-
-
-=======
->>>>>>> refs/heads/buildends
 def warm(
     registry: Registry, repository: str, steps: Iterable[Cached], storage: Storage, tell: Callable[[int, int], None]
 ) -> int:
@@ -116,11 +74,3 @@ def ids(registry: Registry, repository: str, tags: Iterable[str]) -> tuple[str, 
 
 def _is_buildkits(registry: Registry, repository: str, tag: str) -> bool:
     return registry.manifest(repository, tag).media_type in {OCI_INDEX, DOCKER_LIST}
-<<<<<<< HEAD
-
-
-def _solve(reference: str, plain: Sequence[str] = ()) -> Solve:
-    """What tells buildah how to speak with the registry of a reference."""
-    return Solve(Path(), Path("/dev/null"), reference.rpartition(":")[0], plain=tuple(plain))
-=======
->>>>>>> refs/heads/buildends
