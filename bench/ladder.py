@@ -2,6 +2,9 @@
 
 Each builder builds a file of INSTRUCTIONS instructions of two seconds, with what it has made before thrown away: once
 by itself, once with the ladder. The no-op is a second build of the same file on the same machine.
+
+Its machines and its registry are the rigs of the tests, on purpose: starting a daemon with an empty storage is nothing
+that users need, so it is no part of ``spotweld.testing``, and a second copy of it would drift from what is tested.
 """
 
 from __future__ import annotations

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import settings
+
+from spotweld.errors import SpotweldError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 # No example has to be done by a time: these machines are shared.
 settings.register_profile("shared", deadline=None)
@@ -21,3 +28,13 @@ def free_port(monkeypatch: pytest.MonkeyPatch) -> int:
     assert defaults is not None
     monkeypatch.setitem(defaults, "sleep", lambda _: None)
     return free_ports(1)[0]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what an error says beside its message, such as a builder's last lines."""
+    report = yield
+    error = call.excinfo.value if call.excinfo else None
+    if isinstance(error, SpotweldError) and error.todo:
+        report.sections.append((f"{error.code} says", error.todo))
+    return report

@@ -4,14 +4,20 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
+from msgspec.structs import replace
+from tests.images.servers import docker_registry
 from tests.images.workshop import Shop
 
 from spotweld.cli.main import program
 from spotweld.images.builders import choosing
+from spotweld.images.builds.records import builds
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -127,6 +133,74 @@ def test_explain_an_image(bench: Bench) -> None:
     assert layers["RUN prepare"]["source"] == built["against"]
     assert layers["COPY train.py /"]["why"] == "file train.py changed: +2 -1"
     assert layers["RUN check"]["why"] == "parent missed"
+
+
+def test_a_plan_has_a_price(bench: Bench) -> None:
+    zones = "providers: {local: {zones: {a: {spot: 3.60 USD, on_demand: 9 USD, machines: 9}}, up: 9000d}}\n"
+    bench.write("spotweld.yaml", (bench.folder / "spotweld.yaml").read_text() + zones)
+    at = "on a rented machine: local/a spot at 3.60 USD/h (price: spotweld.yaml)"
+    never = bench.call("build", "tool", "--dry-run").stdout.splitlines()[-2:]
+    assert never == ["price     nothing on this machine", f"          unknown (2 never timed) {at}"]
+    here, there = json.loads(bench.call("build", "tool", "--dry-run", "--json").stdout)["prices"]
+    assert here == {
+        "on": "this machine", "costs": "nothing", "why": "", "offer": None, "likely": None, "low": None, "high": None,
+    }  # fmt: skip
+    assert (there["on"], there["costs"], there["likely"]) == ("a rented machine", "unknown", None)
+
+    bench.call("build", "tool")
+    bench.change("tool/Dockerfile", "RUN one", "RUN two")
+    rent = bench.call("build", "tool", "--rent", "--dry-run")
+    assert rent.exit_code == 2
+    # 3 s, seen once: a third to three times as long.
+    amount = "about 0.003000 USD (0.0009000 USD to 0.009000 USD)"
+    assert rent.stdout.splitlines()[-2:] == [f"price     {amount} {at}", "          nothing on this machine"]
+    assert not (bench.folder / ".spotweld/cloud").exists()
+    there, here = json.loads(bench.call("build", "tool", "--rent", "--dry-run", "--json").stdout)["prices"]
+    assert Decimal(there["likely"]["amount"]) == Decimal("0.003")
+    assert (there["offer"]["zone"], here["costs"]) == ("local/a", "nothing")
+    bench.change("spotweld.yaml", 'train: {command: "true"}', 'train: {command: "true", image: tool}')
+    assert f"          {amount} {at}" in bench.call("plan").stdout
+    assert json.loads(bench.call("plan", "--json").stdout)["prices"] == [here, there]
+    bench.call("build", "tool")
+    fresh = bench.call("build", "tool", "--dry-run")
+    assert (fresh.exit_code, "price" in fresh.stdout) == (0, False)
+    assert json.loads(bench.call("build", "tool", "--dry-run", "--json").stdout)["prices"] == []
+
+
+@pytest.mark.parametrize("server", [False, True])
+def test_after_a_bust_all_verbs_say_that_everything_runs_and_it_does(
+    bench: Bench, tmp_path: Path, *, server: bool
+) -> None:
+    with ExitStack() as stack:
+        if server:
+            (tmp_path / "server").mkdir()
+            url = stack.enter_context(docker_registry(tmp_path / "server"))
+            text = (bench.folder / "spotweld.yaml").read_text()
+            bench.write("spotweld.yaml", f"{text}registries: {{persistent: '{url}', ephemeral: '{url}'}}\n")
+        bench.change("spotweld.yaml", 'train: {command: "true"}', 'train: {command: "true", image: stack}')
+        bench.call("build")
+        assert bench.call("cache", "bust", "stack", "-y").exit_code == 0
+        bench.builder.ran.clear()
+        for words in (("build", "--dry-run"), ("plan",), ("explain", "stack")):
+            told = bench.call(*words).stdout
+            assert "3 of 3 instructions" in told, words
+            assert told.count("it was built before, and its result is not in the cache") >= 3
+        assert "stack         begins: 3 of 3 instructions" in bench.call("build", "--progress", "plain").stderr
+        assert bench.builder.ran == ["RUN install numpy", "ENV A=1", "RUN install torch"]
+        assert "nothing to do" in bench.call("build").stderr
+
+
+def test_what_is_cleared_is_no_hit_any_more(bench: Bench) -> None:
+    bench.call("build", "tool")
+    bench.change("tool/Dockerfile", "RUN one", "RUN two")
+    assert "1 of 2 instructions" in bench.call("build", "tool", "--dry-run").stdout
+    for path in (bench.folder / ".spotweld/images/ephemeral").glob("blobs/*/*"):
+        os.utime(path, (1e9, 1e9))
+    (record,) = builds(bench.objects, "tool")
+    old = msgspec.json.encode(replace(record, started=1e9, attempts=()))
+    bench.objects.put(f"images/tool/builds/{record.tag}.json", old)
+    assert "1 cached step of tool gone" in bench.call("cache", "clear", "--older-than", "30d", "-y").stderr
+    assert "2 of 2 instructions" in bench.call("build", "tool", "--dry-run").stdout
 
 
 def test_what_is_misspelt(bench: Bench) -> None:

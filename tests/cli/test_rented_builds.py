@@ -10,17 +10,21 @@ import signal
 import subprocess
 import time
 from collections import Counter as Count
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.images.builders.rigs import Counter
+from tests.images.builders.rigs import DOCKER, KINDS, Counter, eventually, machine
 
+from spotweld.images.registries.layouts import Layout
 from spotweld.providers.local import records
 from spotweld.runs.events import Cause, Outcome
 from spotweld.values.offers import CapacityType
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.cli.conftest import Here
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -42,14 +46,51 @@ def prepare(here: Here, dockerfile: str) -> None:
     (here.folder / "box/Dockerfile").write_text(TOP + dockerfile)
 
 
+class Docker:
+    """A ``docker`` on PATH, and daemons for it that can be lost with all that they have.
+
+    Args:
+        folder: for both.
+        stack: ends the daemons.
+        count: of the daemons.
+    """
+
+    def __init__(self, folder: Path, stack: ExitStack, count: int) -> None:
+        self._folder = folder
+        (folder / "bin").mkdir(parents=True)
+        # Only buildx is there, and its daemons have no network but this machine's.
+        lines = ["#!/bin/sh", "shift", "for word; do shift", '[ "$word" != --network=default ] || word=--network=host']
+        lines += ['set -- "$@" "$word"', "done", f'exec {DOCKER}/docker-buildx "$@"', ""]
+        (folder / "bin/docker").write_text("\n".join(lines))
+        (folder / "bin/docker").chmod(0o755)
+        self.environ = {"PATH": f"{folder}/bin:{os.environ['PATH']}", "DOCKER_HOST": f"unix://{folder}/socket"}
+        # All of them now: a daemon dies with the thread that has started it.
+        self._daemons = [
+            stack.enter_context(machine("buildkit", folder / f"daemon{number}")) for number in range(count)
+        ]
+        (folder / "socket").symlink_to(self._daemons[0].folder / "socket")
+
+    def renew(self) -> Callable[[], None]:
+        """Have another daemon, which has nothing; gives what ends the one before."""
+        before = self._daemons.pop(0)
+        (self._folder / "new").symlink_to(self._daemons[0].folder / "socket")
+        (self._folder / "new").replace(self._folder / "socket")
+        return before.kill
+
+
 def the_run(here: Here) -> str:
     (name,) = (path.name for path in (here.state / "runs").iterdir())
     return name
 
 
-def test_a_build_that_loses_its_machine_three_times_runs_no_finished_instruction_again(small: Here) -> None:
-    with Counter() as counter:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_build_that_loses_its_machine_three_times_runs_no_finished_instruction_again(
+    small: Here, kind: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with Counter() as counter, ExitStack() as stack:
         prepare(small, "\n".join(counter.run(name, f"echo {name} >>/said") for name in NAMES) + "\n")
+        docker = Docker(tmp_path_factory.mktemp("docker") / "d", stack, 4) if kind == "buildkit" else None
+        small.environ |= docker.environ if docker else {}
         lost: list[str] = []
 
         def take(call: str) -> bool:
@@ -58,12 +99,19 @@ def test_a_build_that_loses_its_machine_three_times_runs_no_finished_instruction
                 return True
             lost.append(name)
             run = the_run(small)
+            if docker is not None:
+                # BuildKit's instructions are sent beside the next ones: this one has ended and is about to be.
+                ended = 2 + NAMES.index(name)
+                eventually(lambda: len([tag for tag in cached(small) if tag.startswith("key-")]) == ended)
+                lose = docker.renew()
             assert small.call("preempt", run, "--notice", "none").exit_code == 0
+            if docker is not None:
+                lose()
             small.wait_for(run, lambda state: sum(not attempt.open for attempt in state.attempts) == len(lost))
             return False
 
         counter.hook = take
-        process = small.start("build", "--rent", "--builder", "buildah")
+        process = small.start("build", "--rent", "--builder", kind)
         stdout, told = process.communicate(timeout=170)
         assert process.returncode == 0, told
     assert lost == ["two", "four", "five"]
@@ -86,12 +134,16 @@ def test_a_build_that_loses_its_machine_three_times_runs_no_finished_instruction
     assert small.call("logs", "it").stdout.split()[-5:] == list(NAMES)
 
 
+def cached(here: Here) -> tuple[str, ...]:
+    return Layout(here.state / "images/ephemeral").tags("small/box/cache")
+
+
 def kill_machines(small: Here) -> int:
     """Kill the supervisors of all machines that are up; how many."""
     kills = 0
-    for machine in (small.state / "cloud/machines").glob("*/supervisor.json"):
-        ended = records.read_machine(machine.parent)
-        supervisor = records.read(machine, records.Supervisor)
+    for up in (small.state / "cloud/machines").glob("*/supervisor.json"):
+        ended = records.read_machine(up.parent)
+        supervisor = records.read(up, records.Supervisor)
         if supervisor is not None and ended is not None and ended.ended is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(supervisor.pid, signal.SIGKILL)
@@ -99,15 +151,21 @@ def kill_machines(small: Here) -> int:
     return kills
 
 
-def test_a_build_whose_machines_are_killed_at_any_moment_comes_to_its_end(small: Here) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_build_whose_machines_are_killed_at_any_moment_comes_to_its_end(
+    small: Here, kind: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """BuildKit's daemon is the host's: it outlives the machines."""
     kills = 0
-    with Counter() as counter:
-        prepare(small, "\n".join(counter.run(name, f"echo {name} >>/said") for name in NAMES) + "\n")
-        process = small.start("build", "--rent", "--builder", "buildah")
+    with Counter() as counter, ExitStack() as stack:
+        if kind == "buildkit":
+            small.environ |= Docker(tmp_path_factory.mktemp("docker") / "d", stack, 1).environ
+        prepare(small, "\n".join(counter.run(name, f"sleep 0.5; echo {name} >>/said") for name in NAMES) + "\n")
+        process = small.start("build", "--rent", "--builder", kind)
         for more in (1, 2, 3):
             wanted, until = len(counter.calls) + more, time.monotonic() + 60
             while len(counter.calls) < wanted:
-                assert time.monotonic() < until
+                assert time.monotonic() < until, counter.calls
                 time.sleep(0.01)
             kills += kill_machines(small)
         _, told = process.communicate(timeout=150)

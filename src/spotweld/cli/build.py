@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from spotweld.images.builds.freshness import Standing
     from spotweld.images.builds.happenings import Built
     from spotweld.images.builds.planning import Planned
+    from spotweld.images.builds.pricing import Price
     from spotweld.project.nouns import Project
     from spotweld.store.objects import Objects
 
@@ -49,13 +50,14 @@ def command(
     \b
     With --json: {"images": [{image, key, digest, registry, repository, tag,
     built, seconds, hits, ran, saved}]}; with --dry-run {"would_change",
-    "images": [{image, does, why, waits, layers, expected, ...}]}.
+    "images": [{image, does, why, waits, layers, expected, ...}], "prices":
+    [{on, costs, why, offer, likely, low, high}]}.
     """
     project, found = open_project()
     wanted = image_names(project, names)
     known = standings(project, wanted)
     if dry_run:
-        sys.exit(2 if show_plan(project, known, as_json=as_json) else 0)
+        sys.exit(2 if show_plan(project, known, builder, on_rented=rented, as_json=as_json) else 0)
     if rented:
         from spotweld.cli.renting import rent  # noqa: PLC0415 - as in the functions below
 
@@ -68,26 +70,41 @@ def command(
     show_results(results, [one.image.name for one in known if not one.is_published])
 
 
-def show_plan(project: Project, known: Sequence[Standing], *, as_json: bool) -> bool:
-    """Print what a build would do; whether it would do anything."""
-    plans = _plans(project, known)
+def show_plan(
+    project: Project, known: Sequence[Standing], builder: str = "auto", *, on_rented: bool = False, as_json: bool
+) -> bool:
+    """Print what a build would do, here or on a rented machine, and at what price; whether it would do anything."""
+    plans = _plans(project, known, builder)
+    prices = _prices(project, plans, on_rented=on_rented)
     changes = any(one.does != "nothing" for one in plans)
     if as_json:
-        print_json({"images": plans, "would_change": changes})
+        print_json({"images": plans, "would_change": changes, "prices": prices})
     else:
-        click.echo(describe_images(plans))
+        click.echo(describe_images(plans, prices))
     return changes
 
 
 def plan_words(project: Project, known: Sequence[Standing]) -> str:
-    """What a build would do, for people."""
-    return describe_images(_plans(project, known))
+    """What a build on this machine would do, for people."""
+    plans = _plans(project, known, "auto")
+    return describe_images(plans, _prices(project, plans, on_rented=False))
 
 
-def _plans(project: Project, known: Sequence[Standing]) -> tuple[Planned, ...]:
+def _plans(project: Project, known: Sequence[Standing], builder: str) -> tuple[Planned, ...]:
     from spotweld.images.builds.planning import plan_images  # noqa: PLC0415 - only who asks needs it
 
-    return plan_images(known, lambda: open_store(project.store, verify=False))
+    return plan_images(known, lambda: open_store(project.store, verify=False), "" if builder == "auto" else builder)
+
+
+def _prices(project: Project, plans: Sequence[Planned], *, on_rented: bool) -> list[Price]:
+    """What the builds would cost: where they are meant to be done, then in the other place; none if there are none."""
+    if not any(one.does == "build" for one in plans):
+        return []
+    from spotweld.cli.renting import price_if_rented  # noqa: PLC0415 - only who asks needs providers
+    from spotweld.images.builds.pricing import HERE  # noqa: PLC0415 - as above
+
+    both = [price_if_rented(project, plans), HERE]
+    return both if on_rented else both[::-1]
 
 
 def bring(

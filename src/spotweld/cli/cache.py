@@ -16,11 +16,13 @@ from spotweld.cli.parts import confirmed
 from spotweld.cli.session import progress_option, seconds, store_option
 from spotweld.cli.stores import progress
 from spotweld.errors import BuilderUnavailable, UsageError
+from spotweld.images.builders.choosing import storage_of
+from spotweld.images.builders.storage import Storage
 from spotweld.images.builds.naming import cache_of
 from spotweld.images.caches.deciding import aged, busted
 from spotweld.images.caches.doing import cut, replicate
 from spotweld.images.caches.looking import cached_steps
-from spotweld.images.caches.warming import Storage, ids, warm
+from spotweld.images.caches.warming import forget, warm
 from spotweld.images.registries.opening import open_registry
 from spotweld.report.words import count
 from spotweld.values.durations import format_duration
@@ -31,9 +33,6 @@ if TYPE_CHECKING:
 
     from spotweld.cli.caching import Here
     from spotweld.images.caches.deciding import Cut
-
-_BUILDAH = "buildah"
-"""The folder of buildah's storage in the project's own folder."""
 
 
 @click.group(invoke_without_command=True)
@@ -89,7 +88,7 @@ def clear_verb(image: str | None, age: float, *, yes: bool) -> None:
     """Remove cached steps that nobody has used for long; of one image, or of all images of the project.
 
     Steps that a build is made of stay, however old, and so do all builds. A step whose age nobody knows stays as well:
-    servers do not tell it, and of BuildKit's steps alone the step itself does.
+    servers do not tell it, so it is known of the steps that builds of this project had, and of BuildKit's.
     """
     found = here()
     before = time.time() - age
@@ -118,12 +117,13 @@ def warm_verb(image: str) -> None:
         raise BuilderUnavailable("nothing can be fetched ahead of time", why, "Debian: apt-get install buildah")
     found = here()
     found.refuse_unseen()
+    storage = Storage(storage_of(found.project.state))
     fetched = 0
     for one in found.contents(image):
         registry = found.registry(one)
         steps = cached_steps(registry, one, found.records(one))
         with progress(f"fetching {image}", "steps") as told:
-            fetched += warm(registry, cache_of(one.repository), steps, Storage(found.project.state / _BUILDAH), told)
+            fetched += warm(registry, cache_of(one.repository), steps, storage, told)
     if not fetched:
         say(f"there is no cached step of {image} that buildah could fetch")
         return
@@ -171,10 +171,7 @@ def _remove(found: Here, plan: Sequence[Cut], nothing: str, *, yes: bool) -> Non
         sys.exit(1)
     for agreed in plan:
         registry = open_registry(agreed.registry)
-        storage = found.project.state / _BUILDAH
-        if agreed.before is None and storage.is_dir() and shutil.which("buildah"):
-            # First of all: who is killed after this finds the tags, and with them what to forget here.
-            Storage(storage).forget(ids(registry, cache_of(agreed.repository), agreed.steps))
+        forget(registry, agreed, storage_of(found.project.state))
         with progress(f"forgetting {agreed.image}", "tags") as told:
             gone = cut(registry, agreed, told)
         if gone.unfreed:

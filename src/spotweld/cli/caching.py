@@ -74,8 +74,8 @@ class Here:
         return open_registry(contents.registry)
 
     def records(self, contents: Contents) -> tuple[Build, ...]:
-        """The builds of an image that ended."""
-        return builds(self.objects, contents.image, say)
+        """The builds of an image, those that have not come to their end too."""
+        return builds(self.objects, contents.image, say, unfinished=True)
 
     @cached_property
     def uses(self) -> Sequence[Use]:

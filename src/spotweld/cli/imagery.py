@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from spotweld.images.builds.comparing import Layer
     from spotweld.images.builds.planning import Planned
     from spotweld.images.builds.predicting import Estimate
+    from spotweld.images.builds.pricing import Price
     from spotweld.project.nouns import Project
 
 _SHOWN = 12
@@ -57,8 +58,13 @@ def complete_image(context: click.Context, parameter: click.Parameter, incomplet
     return [name for name in names if name.startswith(incomplete)]
 
 
-def describe_images(plans: Sequence[Planned]) -> str:
-    """What a build would do, in words."""
+def describe_images(plans: Sequence[Planned], prices: Sequence[Price]) -> str:
+    """What a build would do, in words.
+
+    Args:
+        plans: of the images.
+        prices: what it would cost, in the place that is meant first; none where nothing is built.
+    """
     width = max(len(one.image) for one in plans)
     lines: list[str] = []
     for one in plans:
@@ -73,9 +79,23 @@ def describe_images(plans: Sequence[Planned]) -> str:
         lines += [f"{'':10}{line}" for line in layer_lines(one.layers)]
     stale = [one for one in plans if one.does == "build"]
     if stale:
-        whole = in_words(sum((one.expected for one in stale[1:]), stale[0].expected))
-        lines.append(f"builds    {len(stale)} of {len(plans)} images, {whole}; on this machine, at no price of its own")
+        whole = sum((one.expected for one in stale[1:]), stale[0].expected)
+        lines.append(f"builds    {len(stale)} of {len(plans)} images, {in_words(whole)}")
+    lines += [f"{'price' if number == 0 else '':10}{price_in_words(one)}" for number, one in enumerate(prices)]
     return "\n".join(lines)
+
+
+def price_in_words(price: Price) -> str:
+    """``about 0.0012 USD (0.0004000 USD to 0.0036 USD) on a rented machine: local/a spot at 1.00 USD/h``."""
+    if price.costs == "nothing":
+        return f"nothing on {price.on}"
+    if price.likely is None or price.low is None or price.high is None:
+        amount = f"unknown ({price.why})"
+    else:
+        amount = f"about {price.likely} ({price.low} to {price.high})"
+    offer = price.offer
+    rate = f": {offer.place} at {offer.hourly}/h (price: {offer.price_source})" if offer is not None else ""
+    return f"{amount} on {price.on}{rate}"
 
 
 def expectation(plan: Planned) -> str:

@@ -11,12 +11,13 @@ import msgspec
 from spotweld.cli.imagery import in_words, layer_lines, short_place
 from spotweld.cli.output import print_json, say
 from spotweld.images.builds.comparing import Layer, layers, nearest_build, past_layers
-from spotweld.images.builds.freshness import Standing, standings
+from spotweld.images.builds.freshness import Standing, cached_tags, standings
 from spotweld.images.builds.planning import REMEMBERED
 from spotweld.images.builds.predicting import total
 from spotweld.images.builds.rates import rates
 from spotweld.images.builds.records import builds
 from spotweld.images.builds.texts import lines_changed
+from spotweld.images.registries.opening import Registries
 from spotweld.report.words import count
 from spotweld.store.opening import open_store
 from spotweld.values.durations import format_duration
@@ -35,13 +36,14 @@ def explain_image(project: Project, name: str, *, as_json: bool) -> None:
 
     Of an image that is fresh, it is told how its newest build went: what was there, what ran, and why.
     """
-    standing = standings(project, [name])[-1]
+    registries = Registries()
+    standing = standings(project, [name], registries)[-1]
     objects = open_store(project.store, verify=False)
     known = builds(objects, name, say, most=REMEMBERED, unfinished=True)
     past = _past(standing, known)
     if past is None:
         near = nearest_build({step.key for step in standing.steps}, known)
-        found = layers(standing, known)
+        found = layers(standing, known, cached_tags(standing, registries))
         inputs = [step.preimage for step in standing.steps]
     else:
         older = [one for one in known if one.started < past.started and one.key != past.key]

@@ -102,7 +102,7 @@ def command(
     With --json: {"would_change": true, "plan": {project, run, job, store,
     folder, source, local, placement, first, image, hosts}} or
     {"would_change": false, "run", "phase"}; while an image that the job needs has to be built first,
-    {"would_change": true, "images": [{image, does, why, layers, expected, ...}]}.
+    {"would_change": true, "images": [{image, does, why, layers, expected, ...}], "prices": [...]}.
     """
     project, _ = open_project()
     # A log that is not there yet is not made: nothing is changed here.

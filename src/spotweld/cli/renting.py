@@ -9,29 +9,31 @@ from typing import TYPE_CHECKING
 
 import click
 
-from spotweld.cli.imagery import short_place
+from spotweld.cli.imagery import price_in_words, short_place
 from spotweld.cli.launch import watch_to_its_end
 from spotweld.cli.output import print_json, say, say_changed
 from spotweld.cli.parts import Known, open_log
 from spotweld.images.builds.freshness import standings
 from spotweld.images.builds.happenings import built_of
 from spotweld.images.builds.planning import plan_images
+from spotweld.images.builds.predicting import total
+from spotweld.images.builds.pricing import rented
 from spotweld.placement.cheapest import CheapestSpot
-from spotweld.placement.policy import Rent
 from spotweld.providers.opening import open_provider
-from spotweld.runs.building import patience, plan_build
+from spotweld.runs.building import first_machine, patience, plan_build
 from spotweld.runs.drive import ensure_driven
 from spotweld.runs.events import Outcome
 from spotweld.runs.opening import open_run
 from spotweld.store.opening import open_store
 from spotweld.values.durations import format_duration
-from spotweld.values.money import format_money
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from spotweld.images.builds.freshness import Standing
-    from spotweld.placement.policy import Wait
+    from spotweld.images.builds.planning import Planned
+    from spotweld.images.builds.predicting import Estimate
+    from spotweld.images.builds.pricing import Price
     from spotweld.project.nouns import Project
 
 
@@ -51,8 +53,8 @@ def rent(
         say("nothing to do: all images are in their registries")
         return
     objects = open_store(project.store)
-    stale = [one.expected for one in plan_images(known, lambda: objects) if one.does == "build"]
-    timeout = patience(sum(one.high for one in stale), sum(one.unknown for one in stale))
+    expected = _expected(plan_images(known, lambda: objects, "" if builder == "auto" else builder))
+    timeout = patience(expected.high, expected.unknown)
     log = open_log(project)
     with tempfile.TemporaryDirectory(prefix="spotweld-order-") as scratch:
         plan = plan_build(
@@ -61,7 +63,7 @@ def rent(
             timeout=timeout,
         )  # fmt: skip
         limit = "" if timeout is None else f", for {format_duration(timeout)} at most"
-        say(f"run {plan.run} builds {', '.join(names)} on {_machine(plan.first)}{limit}")
+        say(f"run {plan.run} builds {', '.join(names)}{limit}: {price_in_words(rented(expected, plan.first))}")
         open_run(plan, log, objects, Path(scratch), lambda _: None)
     ensure_driven(project.state, plan.run)
     outcome = watch_to_its_end(Known(project, log, log.state(plan.run)), progress)
@@ -72,10 +74,14 @@ def rent(
     say_changed("the images are in their registries", f"spotweld explain {names[-1]}")
 
 
-def _machine(first: Rent | Wait) -> str:
-    if not isinstance(first, Rent):
-        return "the first machine that can be had"
-    return f"{first.offer.zone} {first.offer.capacity_type} at {format_money(first.offer.hourly)}/h"
+def price_if_rented(project: Project, plans: Sequence[Planned]) -> Price:
+    """What the builds would cost on the machine that ``rent`` would begin with."""
+    provider = open_provider(project.state, project.local)
+    return rented(_expected(plans), first_machine(provider, CheapestSpot.of(project.placement)))
+
+
+def _expected(plans: Sequence[Planned]) -> Estimate:
+    return total(one.expected for one in plans if one.does == "build")
 
 
 def _show(known: Sequence[Standing], *, as_json: bool) -> None:

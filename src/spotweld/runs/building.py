@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from spotweld.errors import UsageError
 from spotweld.images.builds.travelling import pack
 from spotweld.placement.policy import Observation
-from spotweld.project.nouns import Job, Retry, RetryOn
+from spotweld.project.nouns import Job, Retry, RetryOn, SpotUse
 from spotweld.providers.local.zones import PROVIDER
 from spotweld.runs.opening import LETTERS, Plan
 from spotweld.runs.source import scan
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from spotweld.placement.policy import Policy
+    from spotweld.placement.policy import Policy, Rent, Wait
     from spotweld.project.nouns import Project
     from spotweld.providers.provider import Provider
 
@@ -81,13 +81,18 @@ def plan_build(
         max_duration=timeout,
         labels={"images": "-".join(names)[:63]},
     )
-    first = policy.decide(Observation(time.time(), job.spot_policy, tuple(provider.offers()), ()))
+    first = first_machine(provider, policy)
     name = f"build-{''.join(secrets.choice(LETTERS) for _ in range(6))}"
     hosts = tuple(sorted(url.rpartition("://")[2].rstrip("/") for url in urls if not url.startswith("oci:")))
     return Plan(
         project.name, name, job, project.store, str(folder), scan(folder), project.local, project.placement, first,
         hosts=hosts,
     )  # fmt: skip
+
+
+def first_machine(provider: Provider, policy: Policy) -> Rent | Wait:
+    """What would be rented first to build images."""
+    return policy.decide(Observation(time.time(), SpotUse.AUTO, tuple(provider.offers()), ()))
 
 
 def patience(high: float, unknown: int) -> float | None:

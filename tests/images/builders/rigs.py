@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 import urllib.parse
 import urllib.request
 from contextlib import ExitStack, contextmanager
@@ -127,21 +128,32 @@ class Counter:
         counter = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
+            def handle(self) -> None:
+                counter.note(f"{self.client_address[1]} is there")
+                super().handle()
+
             def do_GET(self) -> None:
                 name = urllib.parse.unquote(self.path.lstrip("/"))
                 counter.calls.append(name)
                 if not counter.hook(name):
                     self.close_connection = True
+                    counter.note(f"{self.client_address[1]} {name}: not answered")
                     return
                 self.send_response(200)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
-            def log_message(self, *_: object) -> None:
-                pass
+            def log_message(self, form: str, *args: object) -> None:
+                counter.note(f"{self.client_address[1]} {form % args}")
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        class Server(http.server.ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, _: object, client: tuple[str, int]) -> None:
+                counter.note(f"{client[1]} {traceback.format_exc()}")
+
+        self._log: list[str] = []
+        self._server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> Self:
@@ -151,6 +163,12 @@ class Counter:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+        # pytest shows this if the test fails.
+        sys.stdout.write("\n".join(["", f"the counter at {self.url}:", *self._log, ""]))
+
+    def note(self, line: str) -> None:
+        """Add a line to its log."""
+        self._log.append(f"{time.time():.3f} {line}")
 
     def run(self, name: str, command: str = "true") -> str:
         """A RUN that says when it begins and when it ends."""

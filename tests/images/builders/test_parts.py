@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import threading
+import uuid
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.images.samples import add_image
 
 from spotweld.errors import BuilderUnavailable, DockerfileError
 from spotweld.images.builders.buildah import Reading, mounts_below
@@ -17,9 +19,10 @@ from spotweld.images.builders.builder import Outcome, Solve, Step, ignore
 from spotweld.images.builders.climbing import Climber
 from spotweld.images.builders.commands import follow
 from spotweld.images.builders.ladder import Rung, rungs, salt_of, stages
-from spotweld.images.builders.restocking import unfindable
+from spotweld.images.builders.restocking import Stock, unfindable
 from spotweld.images.builders.vertices import Progress, Vertex
 from spotweld.images.dockerfiles.dockerfile import parse
+from spotweld.images.registries.opening import open_registry
 
 THREE = """\
 ARG TAG=1
@@ -108,9 +111,24 @@ def test_buildah_misses_what_follows_an_arg_of_its_stage() -> None:
     assert unfindable(document, plan) == {(1, number): f"step-{plan[1].tags[number]}" for number in (2, 3, 4)}
 
 
+def test_what_a_machine_has_is_tagged_again_where_the_cache_was_emptied(registry: str, tmp_path: Path) -> None:
+    there, name, memory = open_registry(registry), f"cache/{uuid.uuid4().hex}", tmp_path / "memory.json"
+    memory.write_bytes(b'{"step-1": "sha2')  # whoever wrote it was killed
+    pulled: list[str] = []
+    for _ in range(2):
+        add_image(there, name, "0123", [b"layer"])
+        stock = Stock(f"{registry}/{name}", {(0, 1): "step-1"}, memory)
+        stock.fetch(lambda reference: pulled.append(reference) is None)
+        stock.keep((0, 1), "0123")
+        assert (stock.troubles, pulled) == ([], [])
+        assert there.resolve(name, "step-1") == there.resolve(name, "0123")
+        for tag in there.tags(name):
+            there.delete(name, tag)
+
+
 def read(text: str) -> list[Step]:
     ticks = iter(range(1000))
-    reading = Reading(ignore, lambda: float(next(ticks)))
+    reading = Reading(ignore, {(1, 1): "step-1"}, lambda: float(next(ticks)))
     for line in text.splitlines():
         reading.hear(line)
     reading.fail()
@@ -136,11 +154,11 @@ STEP 3/3: RUN printed by an instruction
 [2/2] STEP 3/3: RUN false
 Error: building at STEP "RUN false": exit status 1
 """)
-    assert [(step.stage, step.number, step.text, step.outcome, step.remote) for step in steps] == [
-        (0, 1, "RUN one", Outcome.RAN, False),
-        (0, 2, "COPY x y", Outcome.HIT, False),
-        (1, 1, "RUN two", Outcome.HIT, True),
-        (1, 2, "RUN false", Outcome.FAILED, False),
+    assert [(step.stage, step.number, step.text, step.outcome, step.remote, step.tag) for step in steps] == [
+        (0, 1, "RUN one", Outcome.RAN, False, "0123"),
+        (0, 2, "COPY x y", Outcome.HIT, False, ""),
+        (1, 1, "RUN two", Outcome.HIT, True, "step-1"),
+        (1, 2, "RUN false", Outcome.FAILED, False, ""),
     ]
 
 
@@ -218,6 +236,23 @@ def test_rungs_that_wait_are_sent_together_by_stage() -> None:
         may_go_on.set()
     assert sent == [["0.1"], ["0.2", "0.3"], ["1.1"]]
     assert climber.troubles == ["no space"]
+
+
+@pytest.mark.parametrize("error", [OSError("the disk is full"), BuilderUnavailable("it is gone")])
+def test_a_rung_that_cannot_be_sent_at_all_is_a_trouble_and_the_next_one_goes(error: Exception) -> None:
+    sent: list[str] = []
+
+    def send(together: tuple[Rung, ...]) -> str:
+        sent.append(together[-1].tags[0])
+        if len(sent) == 1:
+            raise error
+        return ""
+
+    with Climber(send) as climber:
+        climber.reached(rung(0, 1))
+        climber.reached(rung(1, 1))
+    assert sent == ["0.1", "1.1"]
+    assert climber.troubles == [str(error)]
 
 
 def test_after_an_exception_nothing_more_is_sent() -> None:

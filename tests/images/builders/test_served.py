@@ -12,10 +12,11 @@ from tests.images.samples import at
 from spotweld.errors import CacheUnfetched
 from spotweld.images.builders.buildah import Buildah
 from spotweld.images.builders.builder import Outcome, Solve
+from spotweld.images.builders.storage import Storage
 from spotweld.images.caches.deciding import busted
 from spotweld.images.caches.doing import cut
 from spotweld.images.caches.looking import cached_steps
-from spotweld.images.caches.warming import Storage, ids, warm
+from spotweld.images.caches.warming import ids, warm
 from spotweld.images.registries.copying import copy, verify
 from spotweld.images.registries.layouts import Layout
 from spotweld.images.registries.serving import reachable

@@ -1,32 +1,49 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace
 from tests.images.servers import docker_registry
-from tests.images.workshop import Double, Shop, Stopped, push
+from tests.images.workshop import Double, Shop, push
 
 from spotweld.errors import BaseUnresolved, BuildFailed, ContextError, DockerfileError, RegistryUnavailable, TagMoved
 from spotweld.images.builders.builder import Outcome
-from spotweld.images.builds import building, publishing
 from spotweld.images.builds.building import build
-from spotweld.images.builds.freshness import damage_of, read_dockerfile, standings
+from spotweld.images.builds.comparing import layers
+from spotweld.images.builds.freshness import cached_tags, damage_of, read_dockerfile, standings
 from spotweld.images.builds.happenings import Begun, Failed, Happening, Published, Ran, Warned
+from spotweld.images.builds.naming import cache_of
+from spotweld.images.builds.planning import plan_images
 from spotweld.images.builds.records import builds, read_kept
+from spotweld.images.caches.deciding import busted
+from spotweld.images.caches.doing import cut
+from spotweld.images.caches.looking import verify
+from spotweld.images.lifetimes.deciding import Contents, Tag
 from spotweld.images.registries.hosts import Hosts
 from spotweld.images.registries.manifests import blobs
 from spotweld.images.registries.opening import Registries, open_registry
+from spotweld.images.registries.registry import Registry
 from spotweld.images.steps.keys import references
 from spotweld.project.graph import build_order
 from spotweld.project.reading import load_project
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from spotweld.images.builds.happenings import Built
+    from spotweld.values.digests import Digest
+
+
+@pytest.fixture(params=["layout", "distribution"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture
@@ -123,52 +140,76 @@ def test_what_was_reverted_is_there_and_latest_goes_back(shop: Shop) -> None:
     assert open_registry(third.registry).resolve(third.repository, "latest") == first.digest
 
 
-POINTS = ("begun", "COPY train.py /", "push", "pushed", "labelled", "recorded")
+def dying(shop: Shop, point: str) -> subprocess.CompletedProcess[str]:
+    """Build ``tool`` in a process that is killed there."""
+    words = [sys.executable, "-m", "tests.images.builds.dying", str(shop.folder), "tool", point]
+    return subprocess.run(words, cwd=Path(__file__).parents[3], capture_output=True, text=True, timeout=60, check=False)
 
 
-@pytest.mark.parametrize("point", POINTS)
-def test_killed_between_any_two_steps_the_next_build_mends_it(
-    shop: Shop, point: str, monkeypatch: pytest.MonkeyPatch
+def check_killed_and_done_again(shop: Shop, point: str) -> None:
+    """Build in a process that is killed at a point, then in another one that is not."""
+    killed = dying(shop, point)
+    assert killed.returncode == -signal.SIGKILL, (point, killed.stderr)
+    (before,) = standings(shop.project, ["tool"])
+    registry, repository = open_registry(before.registry), before.repository
+    whole(registry, repository)
+    done = dying(shop, "")
+    assert done.returncode == 0, (point, done.stderr)
+    whole(registry, repository)
+    log = (shop.folder / "log").read_text().splitlines()
+    for text in ("COPY tool /", "RUN one"):
+        # Only what had run and was not sent yet runs again.
+        unsent = log[: log.index(f"sent {text}")] if f"sent {text}" in log else log
+        assert log.count(f"ran {text}") == unsent.count(f"ran {text}") <= 2, (point, log)
+        assert log.count(f"ran {text}") == 1 or point in IN_PROGRESS, (point, log)
+    (standing,) = standings(shop.project, ["tool"])
+    assert standing.is_published, point
+    assert registry.labels(repository, "latest")["io.spotweld.key"] == standing.key
+    assert registry.tags(repository) == tuple(sorted(["latest", standing.tag]))
+    (record,) = builds(shop.objects, "tool")
+    assert (record.digest, record.key) == (standing.digest, standing.key)
+    assert [done.preimage.instruction.name for done in record.steps] == ["FROM", "COPY", "RUN"]
+    kept = read_kept(shop.objects, "tool")
+    assert kept is not None
+
+
+def whole(registry: Registry, repository: str) -> None:
+    """No tag names anything that is missing or damaged."""
+    tags = tuple(Tag(name, registry.resolve(repository, name)) for name in registry.tags(repository))
+    contents = Contents("tool", registry.url, repository, tags, registry.tags(cache_of(repository)))
+    assert verify(registry, [contents]).faults == ()
+
+
+IN_PROGRESS = {"before blob 1", "after blob 1", "before blob 2", "after blob 2", "before put cached step 1"}
+IN_PROGRESS |= {"before blob 3", "after blob 3", "before blob 4", "after blob 4", "before put cached step 2"}
+"""While an instruction's result is sent, before its tag is there."""
+PUBLISHING = (
+    "before put key 1",  # it is built, and not pushed
+    "after put key 1",  # pushed, and has no labels
+    "after put key 2",  # labelled, and not recorded
+    "after store builds 4",  # recorded, and latest does not name it
+    "after put latest 1",
+)
+
+
+@pytest.mark.parametrize("point", PUBLISHING)
+def test_killed_while_an_image_is_published_the_next_build_mends_it(tmp_path: Path, point: str) -> None:
+    check_killed_and_done_again(Shop(tmp_path), point)
+
+
+@pytest.mark.slow
+def test_killed_before_or_after_anything_durable_the_next_build_mends_it(
+    tmp_path: Path, kind: str, request: pytest.FixtureRequest
 ) -> None:
-    make(shop, "stack")
-    shop.builder.ran.clear()
+    def shop(name: str) -> Shop:
+        (tmp_path / name).mkdir()
+        return Shop(tmp_path / name, request.getfixturevalue("server") if kind == "distribution" else "")
 
-    def stop(name: str) -> None:
-        if name == point:
-            raise Stopped
-
-    shop.builder.hook = stop
-    with monkeypatch.context() as patch:
-        if point == "begun":
-            patch.setattr(building, "ready_dockerfile", lambda *_: stop("begun"))
-        if point == "recorded":
-            patch.setattr(publishing, "_move_latest", lambda *_: stop("recorded"))
-        if point == "labelled":
-            real = building.write_build
-
-            def write(objects: object, one: object) -> object:
-                if one.digest:  # type: ignore[attr-defined]
-                    raise Stopped
-                return real(objects, one)  # type: ignore[arg-type]
-
-            patch.setattr(building, "write_build", write)
-        with pytest.raises(Stopped):
-            make(shop, "trainer")
-
-    shop.builder.hook = lambda _: None
-    done = list(shop.builder.ran)
-    told: list[Happening] = []
-    (_, _, made) = make(shop, "trainer", watch=told.append)
-    registry = open_registry(made.registry)
-    assert registry.resolve(made.repository, made.tag) == registry.resolve(made.repository, "latest") == made.digest
-    assert registry.labels(made.repository, "latest")["io.spotweld.key"] == made.key
-    assert len(shop.builder.ran) == len(set(shop.builder.ran)), "nothing ran twice"
-    assert set(done) <= set(shop.builder.ran)
-    found = next(one for one in builds(shop.objects, "trainer") if one.key == made.key)
-    assert found.digest == made.digest
-    assert found.attempts[0].outcome == ("done" if point == "recorded" else "begun")
-    assert all(one.is_published for one in standings(shop.project, ["trainer"]))
-    assert made.built == (point in POINTS[:3])
+    points = dying(shop("none"), "").stdout.splitlines()
+    assert set(PUBLISHING) <= set(points)
+    assert len(points) > 30
+    for number, point in enumerate(points):
+        check_killed_and_done_again(shop(str(number)), point)
 
 
 def test_a_failed_instruction_has_its_line_and_the_others_go_on(shop: Shop) -> None:
@@ -221,6 +262,61 @@ def test_two_machines_that_build_the_same_agree(shop: Shop) -> None:
     shop.builder.hook = other
     (made,) = make(shop, "tool")
     assert open_registry(made.registry).resolve(made.repository, "latest") == made.digest
+
+
+def test_another_machine_that_labels_the_same_image_at_the_same_moment_is_no_error(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Registry.label
+    others: list[Digest] = []
+
+    def label(self: Registry, repository: str, tag: str, added: Mapping[str, str]) -> Digest:
+        if not others:
+            # It is at another commit, so its labels differ.
+            others.append(real(self, repository, tag, {**added, "org.opencontainers.image.revision": "other"}))
+            raise TagMoved("the tag was moved")
+        return real(self, repository, tag, added)
+
+    monkeypatch.setattr(Registry, "label", label)
+    (made,) = make(shop, "tool")
+    assert [made.digest] == others
+    assert standings(shop.project, ["tool"])[0].is_published
+
+
+def test_an_image_that_is_always_moved_is_an_error_in_the_end(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def label(*_: object) -> Digest:
+        raise TagMoved("the tag was moved")
+
+    monkeypatch.setattr(Registry, "label", label)
+    with pytest.raises(TagMoved):
+        make(shop, "tool")
+
+
+@pytest.mark.parametrize("record", ["partial", "damaged", "gone"])
+def test_the_record_of_an_image_that_is_there_is_made_whole(shop: Shop, record: str) -> None:
+    shop.builder.seconds = dict.fromkeys(("COPY tool /", "RUN one"), 0.1)  # too short to be written at once
+    stopped = RuntimeError("the machine is lost")
+
+    def stop(point: str) -> None:
+        if point == "pushed":
+            raise stopped
+
+    shop.builder.hook = stop
+    with pytest.raises(RuntimeError):
+        make(shop, "tool")
+    (begun,) = builds(shop.objects, "tool", unfinished=True)
+    assert len(begun.steps) < 3
+    key = f"images/tool/builds/{begun.tag}.json"
+    if record == "damaged":
+        shop.objects.put(key, b"{")
+    if record == "gone":
+        shop.objects.delete(key)
+    shop.builder.hook = lambda _: None
+    (made,) = make(shop, "tool")
+    assert not made.built
+    (whole,) = builds(shop.objects, "tool")
+    assert whole.digest == made.digest
+    assert [done.preimage.instruction.name for done in whole.steps] == ["FROM", "COPY", "RUN"]
 
 
 def test_independent_images_are_built_side_by_side(shop: Shop) -> None:
@@ -343,6 +439,47 @@ def test_the_example_is_a_chain_that_needs_no_registry() -> None:
         document = read_dockerfile(project, image)
         wanted = {one.name for one in references(document, image.args, "linux/amd64")}
         assert wanted == set(image.bases)
+
+
+@pytest.mark.parametrize("which", [(), (0,), (3,), (1, 2), (0, 1, 2, 3)])
+def test_what_is_told_of_a_cache_that_loses_steps_is_what_is_run(shop: Shop, which: tuple[int, ...]) -> None:
+    """Some: whoever busted it was killed, or a part was cleared; the last: all is gone."""
+    made = {one.image: one for one in make(shop)}["trainer"]
+    (record,) = builds(shop.objects, "trainer")
+    steps = [done.tag for done in record.steps if done.tag]
+    assert len(steps) == 4
+    registry = open_registry(made.registry)
+    cache = registry.tags(cache_of(made.repository))
+    tags = tuple(Tag(name, made.digest) for name in ("latest", made.tag))
+    agreed = busted(Contents("trainer", made.registry, made.repository, tags, cache), ())
+    cut(registry, agreed if len(which) == 4 else replace(agreed, steps=tuple(steps[one] for one in which)))
+    plans = {one.image: one for one in plan_images(standings(shop.project), lambda: shop.objects)}
+    assert {name: one.does for name, one in plans.items()} == {
+        "base": "nothing", "tool": "nothing", "stack": "nothing", "trainer": "build",
+    }  # fmt: skip
+    told: list[Happening] = []
+    make(shop, watch=told.append)
+    begun = next(one for one in told if isinstance(one, Begun))
+    assert begun.layers == plans["trainer"].layers
+    misses = plans["trainer"].misses
+    assert all("not in the cache" in layer.why for layer in misses)
+    ran = [one.text for one in told if isinstance(one, Ran) and one.outcome is Outcome.RAN and "ARG" not in one.text]
+    assert [layer.text for layer in misses] == ran
+    assert len(ran) == (4 - which[0] if which else 0)
+
+
+def test_another_builder_does_not_find_what_this_one_has_cached(shop: Shop) -> None:
+    make(shop, "tool")
+    (made,) = make(shop, "tool")
+    open_registry(made.registry).delete(made.repository, made.tag)
+    known = builds(shop.objects, "tool")
+    (standing,) = standings(shop.project, ["tool"])
+    cached = cached_tags(standing, Registries())
+    for builder, hits in (("", [True] * 3), ("double", [True] * 3), ("other", [False] * 3)):
+        assert [layer.hit for layer in layers(standing, known, cached, builder)] == hits
+    assert "double ran it, and other does not look there" in {
+        one.why for one in layers(standing, known, cached, "other")
+    }
 
 
 def test_a_base_whose_layers_are_gone_from_a_server_is_built_again_before_what_is_upon_it(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,14 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.images.builders.rigs import KINDS, Counter, eventually, machine
+from click.testing import CliRunner, Result
+from tests.images.builders.rigs import KINDS, Counter, Gate, eventually, machine
 from tests.images.servers import docker_registry
 
+from spotweld.cli.main import program
 from spotweld.errors import RegistryFull, RegistryRefused, SpotweldError
 from spotweld.images.builders.buildah import Buildah, mounts_below
 from spotweld.images.builds.building import build
 from spotweld.images.builds.freshness import standings
 from spotweld.images.builds.records import builds
+from spotweld.images.registries.opening import open_registry
 from spotweld.project.reading import load_project
 from spotweld.store.opening import open_store
 
@@ -58,6 +62,9 @@ class Real:
     @property
     def project(self) -> Project:
         return load_project(self.folder / "spotweld.yaml")
+
+    def call(self, *words: str) -> Result:
+        return CliRunner().invoke(program, ["-C", str(self.folder), *words], env={"NO_COLOR": "1", "TERM": "dumb"})
 
     def build(self) -> tuple[Built, ...]:
         project = self.project
@@ -111,6 +118,59 @@ def test_a_machine_is_killed_and_another_goes_on_where_it_was(tmp_path: Path, co
     counter.calls.clear()
     assert not any(one.built for one in real.build())
     assert counter.calls == []
+
+
+@pytest.mark.parametrize(
+    ("tag", "number"), [("[0-9a-f]{40}", 1), ("[0-9a-f]{40}", 2), ("latest", 1)], ids=["push", "label", "latest"]
+)
+def test_a_machine_is_killed_while_it_publishes(tmp_path: Path, counter: Counter, tag: str, number: int) -> None:
+    (tmp_path / "server").mkdir()
+    (tmp_path / "project").mkdir()
+    with docker_registry(tmp_path / "server") as url, Gate(url.removeprefix("http://")) as gate:
+        real = Real(tmp_path / "project", f"http://{gate.host}")
+        real.write("stack/Dockerfile", "\n".join(["FROM base", counter.run("one"), counter.run("two"), ""]))
+        process = real.start()
+        seen: list[str] = []
+
+        def strike(line: str) -> bool:
+            if re.match(f"PUT /v2/real/stack/manifests/{tag} ", line):
+                seen.append(line)
+            if len(seen) == number:
+                os.kill(process.pid, signal.SIGKILL)
+            return len(seen) < number
+
+        gate.hook = strike
+        assert process.wait(timeout=80) == -signal.SIGKILL
+        eventually(lambda: not _children(process.pid))
+        gate.hook = lambda _: True
+        (_, stack) = real.build()  # on the same machine, upon what buildah has left there
+        assert stack.built == (number == 1 and tag != "latest")
+        real.lose_machine()
+        assert all(one.is_published for one in standings(real.project))
+        (record,) = builds(open_store(f"file:{tmp_path}/project/store"), "stack")
+        assert record.digest == stack.digest
+    assert [counter.calls.count(f"end/{name}") for name in ("one", "two")] == [1, 1]
+
+
+def test_what_is_busted_runs_again_here_once_and_on_no_other_machine(tmp_path: Path, counter: Counter) -> None:
+    real = Real(tmp_path)
+    real.write("stack/Dockerfile", "\n".join(["FROM base", counter.run("one"), "ARG A=1", counter.run("two"), ""]))
+    names = ["begin/one", "end/one", "begin/two", "end/two"]
+    real.build()
+    assert counter.calls == names
+    assert real.call("cache", "bust", "stack", "-y").exit_code == 0
+    assert "2 of 2 instructions" in real.call("build", "--dry-run", "--builder", "buildah").stdout
+    real.build()
+    assert counter.calls == 2 * names
+    # Everything is in the registry again, also what buildah does not find by itself.
+    real.lose_machine()
+    (_, stack) = standings(real.project)
+    open_registry(stack.registry).delete(stack.repository, stack.tag)
+    assert "0 of 2 instructions" in real.call("build", "--dry-run", "--builder", "buildah").stdout
+    assert "cached steps of stack are on this machine" in real.call("cache", "warm", "stack").stderr
+    (_, made) = real.build()
+    assert (made.built, made.hits, made.ran) == (True, 2, 0)
+    assert counter.calls == 2 * names
 
 
 @pytest.mark.parametrize("kind", KINDS)

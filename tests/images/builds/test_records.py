@@ -12,7 +12,6 @@ from spotweld.errors import ImageRecordUnreadable
 from spotweld.images.builders.builder import Outcome
 from spotweld.images.builds.naming import cache_of, repository_of, tag_of
 from spotweld.images.builds.records import (
-    FORMAT,
     Attempt,
     Build,
     Done,
@@ -27,6 +26,7 @@ from spotweld.images.builds.records import (
     write_build,
     write_kept,
 )
+from spotweld.images.builds.storing import FORMAT
 from spotweld.images.registries.references import check_repository
 from spotweld.images.steps.preimages import Input, Preimage
 from spotweld.project.nouns import Lifetime

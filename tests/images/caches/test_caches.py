@@ -9,6 +9,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +20,7 @@ from tests.images.samples import LAYER, add_blob, at, noise
 from spotweld.errors import ImageDamaged
 from spotweld.images.builders.builder import Outcome
 from spotweld.images.builds.naming import LATEST, cache_of, tag_of
-from spotweld.images.builds.records import Done
+from spotweld.images.builds.records import Attempt, Done
 from spotweld.images.caches.deciding import Cached, Cut, aged, builds_of, busted, instruction
 from spotweld.images.caches.doing import cut, replicate
 from spotweld.images.caches.looking import cached_steps, verify
@@ -136,10 +137,11 @@ def test_each_step_is_explained(layout: Layout) -> None:
         [(noise("one", 30_000), "2026-01-02T03:04:05.123456789Z"), (b"below", "2026-01-01T00:00:00Z")],
     )
     step = preimage("compiled")
-    image_of(layout, "demo/base/cache", f"rung-{tag_of(step.key)}", [("RUN whatever", b"y")])
+    image_of(layout, "demo/base/cache", "key-1", [("RUN whatever", b"y")])
+    layout.tag("demo/base/cache", "key-1", "rung-2")
     layout.write_blob("", digest_of(b"junk"), 4, [b"junk"])
     contents = contents_of(layout)
-    record = record_of(1, started=9e9, steps=(Done(step, Outcome.HIT, 0.1),))
+    record = record_of(1, started=9e9, steps=(Done(step, Outcome.HIT, 0.1, tag="key-1"),))
     found = {one.tag: one for one in cached_steps(layout, contents, [record])}
     assert found["c1"].what == "RUN one"
     assert (found["c1"].size, found["c1"].needed) == (30_000, (KEYS[0], KEYS[1], LATEST))
@@ -147,8 +149,8 @@ def test_each_step_is_explained(layout: Layout) -> None:
     assert (found["c3"].what, found["c3"].needed) == ("RUN make it", ())
     # BuildKit's own cache names no instruction; the image that has the layer does.
     assert (found["rung-1"].what, found["rung-1"].size) == ("RUN one", 30_000)
-    assert found[f"rung-{tag_of(step.key)}"].what == "RUN compiled"
-    assert found[f"rung-{tag_of(step.key)}"].used == 9e9
+    assert (found["key-1"].what, found["key-1"].used) == ("RUN compiled", 9e9)
+    assert found["rung-2"].used == 9e9
     path = layout.folder / "blobs" / str(found["c3"].digest).replace(":", "/")
     path.write_bytes(b"damaged")
     (broken,) = [one for one in cached_steps(layout, contents, []) if one.tag == "c3"]
@@ -169,6 +171,11 @@ def test_the_age_of_a_step_is_what_is_known(layout: Layout, opened: Callable[[st
     buildkit_of(served, f"{target}/cache", "rung-2", [(b"x", "whenever")])
     found = {one.tag: one.used for one in cached_steps(served, contents_of(served, target), [])}
     assert found == {"c1": None, "c2": None, "c3": None, "rung-1": 365 * DAY, "rung-2": None}
+    # What no server says, builds have noted; one that was begun again has looked at its steps again.
+    record = record_of(1, started=OLD, steps=(Done(preimage("one"), Outcome.RAN, 1.0, tag="c1"),))
+    record = msgspec.structs.replace(record, attempts=(*record.attempts, Attempt(OLD + DAY, "fake", "begun")))
+    found = {one.tag: one.used for one in cached_steps(served, contents_of(served, target), [record])}
+    assert (found["c1"], found["c3"]) == (OLD + DAY, None)
 
 
 def test_who_busts_takes_the_cache_and_leaves_the_builds(registry: Registry, repository: str) -> None:

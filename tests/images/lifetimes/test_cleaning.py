@@ -11,6 +11,9 @@ from tests.images.homes import at_once, build, dies, project_of
 from tests.images.samples import at as place
 
 from spotweld.images.builds.naming import LATEST, repository_of
+from spotweld.images.builds.records import builds
+from spotweld.images.builds.texts import keep_texts, texts_key
+from spotweld.images.lifetimes import cleaning
 from spotweld.images.lifetimes.cleaning import Cleaned, clean_up
 from spotweld.images.lifetimes.deciding import Use
 from spotweld.images.registries.copying import verify
@@ -56,6 +59,18 @@ class Home:
     def assert_whole(self) -> None:
         for tag in self.registry.tags(self.repository):
             assert verify(place(self.registry, self.repository, tag)) == ()
+
+
+def test_old_records_go_once_their_images_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cleaning, "REMEMBERED", 3)
+    home = Home(tmp_path, builds=6)
+    keep_texts(home.objects, "trainer", home.keys[0], {"digest": "text"})
+    assert len(home.clean(f"{home.repository}:{home.keys[1]}").removed) == 3
+    for left in ([1, 3, 4, 5], [3, 4, 5]):
+        home.clean()
+        known = {one.tag for one in builds(home.objects, "trainer")}
+        assert [number for number, key in enumerate(home.keys) if key in known] == left
+    assert texts_key("trainer", home.keys[0]) not in {meta.key for meta in home.objects.list("images/")}
 
 
 @pytest.fixture

@@ -24,14 +24,15 @@ from spotweld.errors import BuilderUnavailable, BuildFailed, CacheUnsaved
 from spotweld.images.builders.builder import SHOWN, Builder, Outcome, Solve, Solved, Step, ignore
 from spotweld.images.builders.commands import Ended, follow
 from spotweld.images.builders.ladder import salt_of, stages
-from spotweld.images.builders.restocking import Stock, unfindable
+from spotweld.images.builders.restocking import MEMORY, Stock, unfindable
 from spotweld.images.dockerfiles.dockerfile import parse
 from spotweld.images.registries.opening import open_registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from spotweld.images.builders.builder import Hear, Tell
+    from spotweld.images.builders.restocking import Place
     from spotweld.images.dockerfiles.dockerfile import Dockerfile
 
 _LOOPBACK = re.compile(r"(?<![\w.-])(?:localhost|127\.\d+\.\d+\.\d+)(?::\d+)?(?=/)")
@@ -75,13 +76,13 @@ class Buildah(Builder):
             run = functools.partial(follow, env=env, alone=True, hold=hold)
             host = solve.cache.partition("/")[0]
             registry = open_registry(f"http://{host}" if host in solve.plain else host)
-            stock = Stock(registry, solve.cache, tags, self._folder / "restocked.json")
+            stock = Stock(registry, solve.cache, tags, self._folder / MEMORY)
             stock.fetch(lambda reference: run(self._argv(["pull", "--quiet", reference]), ignore).status == 0)
-            reading = Reading(tell)
+            reading = Reading(tell, tags)
             ended = run(self._argv(_bud(solve)), listen)
             if ended.status != 0:
                 raise _failure(ended, reading.fail())
-            digest = self._publish(solve.image, run) if solve.image else ""
+            digest = self._publish(solve.image, run, Path(env["TMPDIR"], "digest")) if solve.image else ""
         if stock.troubles:
             raise _unsaved("the build is done, and part of it could not be tagged in the cache", stock.troubles[-1])
         return Solved(tuple(reading.steps), time.monotonic() - began, digest)
@@ -98,12 +99,11 @@ class Buildah(Builder):
     def _argv(self, rest: list[str]) -> list[str]:
         return ["buildah", "--root", str(self._folder / "storage"), "--runroot", str(self._folder / "run"), *rest]
 
-    def _publish(self, image: str, run: Callable[[list[str], Hear], Ended]) -> str:
-        with tempfile.NamedTemporaryFile(dir=self._folder / "tmp") as file:
-            ended = run(self._argv(["push", "--digestfile", file.name, image]), ignore)
-            if ended.status != 0:
-                raise _unsaved(f"{image} is built, and could not be sent to its registry", ended.words)
-            return Path(file.name).read_text().strip()
+    def _publish(self, image: str, run: Callable[[list[str], Hear], Ended], told: Path) -> str:
+        ended = run(self._argv(["push", f"--digestfile={told}", image]), ignore)
+        if ended.status != 0:
+            raise _unsaved(f"{image} is built, and could not be sent to its registry", ended.words)
+        return told.read_text().strip()
 
     @contextmanager
     def _machine(self, solve: Solve) -> Iterator[tuple[dict[str, str], int]]:
@@ -133,7 +133,7 @@ class Buildah(Builder):
             follow(["umount", "--lazy", mount], ignore, env={})
         left = list((self._folder / "tmp").iterdir())
         for path in left:
-            shutil.rmtree(path)
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         if left:
             follow(self._argv(["rm", "--all"]), ignore, env={}, alone=True)
 
@@ -153,35 +153,38 @@ class Reading:
 
     Args:
         tell: is called with every instruction that ended.
+        tags: of the instructions that a fresh machine finds under another tag than the one that is printed.
         now: seconds, of a clock that never goes back.
     """
 
     _BEGUN = re.compile(r"(?:\[(\d+)/\d+\] )?STEP (\d+)/\d+: (.*)")
     _DONE = re.compile(r"--> [0-9a-f]{8,}$")
 
-    def __init__(self, tell: Tell, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, tell: Tell, tags: Mapping[Place, str], now: Callable[[], float] = time.monotonic) -> None:
         self._tell = tell
+        self._tags = tags
         self._now = now
         self._since = 0.0
         self._hit = self._remote = False
+        self._lies = ""
         self._said = False  # whether steps are printed with their stage
         self._begun: list[Step] = []
         self._reached: dict[int, int] = {}
         self.key = ""
-        """Under which the instruction that ended last was sent; empty: it was not."""
+        """Under which the instruction that ended last was sent or found; empty: it was neither."""
         self.steps: list[Step] = []
 
     def hear(self, line: str) -> Step | None:
         """Take in one line of its output; gives the instruction that has ended with it."""
         begun = self._BEGUN.fullmatch(line)
         if begun and self._begin(begun[1] or "", int(begun[2]) - 1, begun[3]):
-            self.key = ""
-        elif line.startswith("--> Cache pulled from remote "):
-            self._remote = True
+            return None
+        if line.startswith("--> Cache pulled from remote "):
+            self._remote, self._lies = True, line.rpartition(":")[2]
         elif line.startswith("--> Using cache "):
             self._hit = True
         elif line.startswith("--> Pushing cache "):
-            self.key = line.rpartition(":")[2]
+            self._lies = line.rpartition(":")[2]
         elif self._DONE.match(line):
             return self._end(Outcome.HIT if self._hit else Outcome.RAN)
         return None
@@ -204,14 +207,17 @@ class Reading:
         return True
 
     def _start(self) -> None:
-        self._since, self._hit, self._remote = self._now(), False, False
+        self._since, self._hit, self._remote, self._lies = self._now(), False, False, ""
 
     def _end(self, outcome: Outcome) -> Step | None:
         if not self._begun:
             return None
         took = self._now() - self._since
         remote = self._hit and self._remote
-        step = msgspec.structs.replace(self._begun.pop(), outcome=outcome, seconds=took, remote=remote)
+        step = self._begun.pop()
+        self.key = self._lies
+        tag = self.key and self._tags.get((step.stage, step.number), self.key)
+        step = msgspec.structs.replace(step, outcome=outcome, seconds=took, remote=remote, tag=tag)
         self._start()
         self.steps.append(step)
         self._tell(step)

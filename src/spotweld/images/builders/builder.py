@@ -74,6 +74,8 @@ class Step(msgspec.Struct, frozen=True):
     """Wall time that it took; of a hit, to find and fetch it."""
     remote: bool = False
     """The hit came from the registry. A builder that does not tell says False."""
+    tag: str = ""
+    """Under which ``Solve.cache`` has its result, for machines that have nothing; empty: it has no tag of its own."""
 
 
 Tell: TypeAlias = Callable[[Step], None]

@@ -235,7 +235,8 @@ class Reading:
             return
         stage, number, text = place
         outcome = Outcome.FAILED if vertex.error else Outcome.HIT if vertex.cached else Outcome.RAN
-        step = Step(stage, number, text, outcome, vertex.seconds)
+        tag = next((rung.tags[0] for rung in self._plan[stage].rungs if rung.number == number), "")
+        step = Step(stage, number, text, outcome, vertex.seconds, tag=tag)
         self.steps.append(step)
         if outcome is not Outcome.FAILED:
             self._climb(step)

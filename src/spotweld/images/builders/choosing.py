@@ -50,7 +50,16 @@ def choose_builder(name: str, state: Path) -> Builder:
         return BuildKit()
     from spotweld.images.builders.buildah import Buildah  # noqa: PLC0415 - as above
 
-    return Buildah(state / "buildah")
+    return Buildah(storage_of(state))
+
+
+def storage_of(state: Path) -> Path:
+    """Where buildah keeps a project's layers on this machine.
+
+    Args:
+        state: the project's own folder.
+    """
+    return state / "buildah"
 
 
 def has_buildkit() -> bool:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Self
 
+from spotweld.errors import SpotweldError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
@@ -64,6 +66,9 @@ class Climber:
                 if not self._waiting:
                     return
                 together = self._waiting.pop(next(iter(self._waiting)))
-            trouble = self._send(tuple(sorted(together, key=lambda rung: rung.number)))
+            try:
+                trouble = self._send(tuple(sorted(together, key=lambda rung: rung.number)))
+            except (SpotweldError, OSError) as error:
+                trouble = str(error)
             if trouble:
                 self.troubles.append(trouble)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from spotweld.images.dockerfiles.dockerfile import Dockerfile
     from spotweld.images.registries.registry import Registry
 
+MEMORY = "restocked.json"
+"""In buildah's folder: which tagged steps its storage has, by their tags, as digests."""
 Place = tuple[int, int]
 """Of an instruction: its stage, and its number there."""
 
@@ -43,7 +45,7 @@ class Stock:
         registry: where the cache is.
         cache: the repository, ``HOST[:PORT]/NAME``.
         tags: of the instructions that need one.
-        memory: a file that remembers which of them are in the machine's storage.
+        memory: a file that remembers which of them are in the machine's storage; see ``MEMORY``.
     """
 
     def __init__(self, registry: Registry, cache: str, tags: dict[Place, str], memory: Path) -> None:
@@ -52,7 +54,8 @@ class Stock:
         self._cache = cache
         self._tags = tags
         self._memory = memory
-        self._here: dict[str, str] = msgspec.json.decode(memory.read_bytes()) if tags and memory.exists() else {}
+        self._here = _read(memory) if tags else {}
+        self._there: dict[str, str] = {}
         self.troubles: list[str] = []
         """What could not be tagged, and why."""
 
@@ -62,8 +65,10 @@ class Stock:
             there = set(self._registry.tags(self._repository)) if self._tags else set()
             for tag in self._tags.values():
                 digest = self._registry.resolve(self._repository, tag) if tag in there else None
-                if digest and self._here.get(tag) != digest and pull(f"{self._cache}:{tag}"):
-                    self._note(tag, digest)
+                if digest:
+                    self._there[tag] = digest
+                    if self._here.get(tag) != digest and pull(f"{self._cache}:{tag}"):
+                        self._note(tag, digest)
         except ImageError:
             return
 
@@ -74,7 +79,8 @@ class Stock:
             return
         try:
             digest = self._registry.resolve(self._repository, key)
-            if digest and self._here.get(tag) != digest:
+            # What this machine has says nothing of the registry: its cache may have been emptied meanwhile.
+            if digest and self._there.get(tag) != digest:
                 self._registry.tag(self._repository, key, tag)
                 self._note(tag, digest)
         except ImageError as error:
@@ -82,4 +88,13 @@ class Stock:
 
     def _note(self, tag: str, digest: str) -> None:
         self._here[tag] = digest
+        # What a kill or another writer spoils here costs fetches, nothing else.
         self._memory.write_bytes(msgspec.json.encode(self._here))
+
+
+def _read(memory: Path) -> dict[str, str]:
+    """What a file remembers; nothing where it is missing or damaged."""
+    try:
+        return msgspec.json.decode(memory.read_bytes(), type=dict[str, str])
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return {}

@@ -7,6 +7,7 @@ in between leaves something that the next build mends.
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -14,13 +15,13 @@ from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
-from spotweld.errors import BuildFailed, CacheUnsaved, ImageError, SpotweldError, StoreError
+from spotweld.errors import BuildFailed, CacheUnsaved, ImageError, ImageRecordUnreadable, SpotweldError, StoreError
 from spotweld.images.builders.builder import Outcome, Solve
 from spotweld.images.builders.readying import ready_dockerfile
 from spotweld.images.builders.saying import explained
 from spotweld.images.builds.commits import Commit, commit_of
 from spotweld.images.builds.comparing import layers
-from spotweld.images.builds.freshness import Standing, stand, standings
+from spotweld.images.builds.freshness import Standing, cached_tags, stand, standings
 from spotweld.images.builds.happenings import (
     Begun,
     Built,
@@ -133,7 +134,7 @@ class _Work:
         self.hosts = hosts
         self.now = now
         self.results: dict[str, Built] = {}
-        self._commit = commit
+        self._given = commit
 
     def watch(self, happening: Happening) -> None:
         """Tell the one who watches."""
@@ -158,11 +159,14 @@ class _Work:
         code = error.code if isinstance(error, SpotweldError) else "SW0000"
         self.watch(Failed(name, code, str(error)))
 
+    @functools.cached_property
+    def commit(self) -> Commit:
+        """Of the project's files."""
+        return self._given or commit_of(self.project.file.parent)
+
     def labels(self, standing: Standing) -> dict[str, str]:
         """What the image is labelled with."""
-        if self._commit is None:
-            self._commit = commit_of(self.project.file.parent)
-        return labels_of(standing, self.project.name, self._commit, self.builder.name)
+        return labels_of(standing, self.project.name, self.commit, self.builder.name)
 
 
 class _One:
@@ -182,7 +186,8 @@ class _One:
         """Have the builder build it, then publish it."""
         standing = self.standing
         self.is_built = True
-        told = layers(standing, self.known)
+        cached = cached_tags(standing, self.work.registries)
+        told = layers(standing, self.known, cached, self.work.builder.name)
         expected = total(layer.expected for layer in told)
         self.work.watch(Begun(standing.image.name, standing.tag, told, expected, standing.damage))
         self._write("begun")
@@ -198,16 +203,27 @@ class _One:
 
     def mend(self) -> Digest:
         """It is there, and whoever sent it was killed before everything was done."""
-        old = read_build(self.work.objects, self.standing.image.name, self._key)
-        self.done = old.steps if old else done_steps(self.standing.steps, (), self.history, complete=True)
+        old = self._old()
+        # What ended after the last record was written has no report; that it is there is all that is known of it.
+        told = {done.preimage.key: done for done in old.steps} if old else {}
+        steps = done_steps(self.standing.steps, (), self.history, complete=True)
+        self.done = tuple(told.get(done.preimage.key, done) for done in steps)
 
         def record(digest: Digest) -> None:
             if old is None:
                 self._write("done", digest)
             elif old.digest != digest:
-                write_build(self.work.objects, replace(old, digest=digest))
+                write_build(self.work.objects, replace(old, digest=digest, steps=self.done))
 
         return self._publish(record)
+
+    def _old(self) -> Build | None:
+        """The record of the build that is there; a damaged one is written anew."""
+        try:
+            return read_build(self.work.objects, self.standing.image.name, self._key)
+        except ImageRecordUnreadable as error:
+            self._warn(f"passed over: {error}")
+            return None
 
     def _run(self) -> None:
         try:
@@ -287,16 +303,14 @@ class _One:
     def _write(self, outcome: str, digest: Digest | None = None, why: str = "") -> None:
         one = self.standing
         done = self.done or done_steps(one.steps, self.reports, self.history, complete=False)
-        labels = self.work.labels(one)
+        commit = self.work.commit
         seconds = self.work.now() - self.started
         hits, ran, _ = counted(done)
         attempt = Attempt(self.started, self.work.builder.name, outcome, seconds, hits, ran, why)  # type: ignore[arg-type]
-        commit = labels.get("org.opencontainers.image.revision", "")
-        dirty = labels.get("io.spotweld.dirty") == "true"
         write_build(
             self.work.objects,
             Build(
                 one.image.name, self._key, digest, one.registry, one.repository, one.platform, self.work.builder.name,
-                commit, dirty, self.started, seconds, VERSION, done, (attempt,) if self.is_built else (),
+                commit.name, commit.dirty, self.started, seconds, VERSION, done, (attempt,) if self.is_built else (),
             ),
         )  # fmt: skip

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from spotweld.images.builders.builder import Outcome
+from spotweld.images.builders.ladder import WORTH
 from spotweld.images.builds.predicting import Estimate, History
 from spotweld.images.steps.explaining import explain
 
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from spotweld.images.builds.freshness import Standing
-    from spotweld.images.builds.records import Build
+    from spotweld.images.builds.records import Build, Done
     from spotweld.images.steps.preimages import Preimage, Step
     from spotweld.values.digests import Digest
 
@@ -29,7 +31,7 @@ class Layer(msgspec.Struct, frozen=True):
         number: its place in the stage; 0 is ``FROM``.
         line: where it begins in the Dockerfile.
         text: it in one line, after substitution.
-        hit: whether an earlier build has its result.
+        hit: whether its result is there: in the image itself, or in the cache.
         source: of a hit, the tag of the build that has it.
         why: of a miss, the first input that differs.
         file: the file whose content that is, if it is one.
@@ -51,21 +53,21 @@ class Layer(msgspec.Struct, frozen=True):
     advice: str = ""
 
 
-def layers(standing: Standing, known: Sequence[Build]) -> tuple[Layer, ...]:
+def layers(standing: Standing, known: Sequence[Build], cached: Collection[str], builder: str = "") -> tuple[Layer, ...]:
     """The image's instructions, each with what is known of it.
 
-    A hit says what the records say. Only the builder looks into the cache itself.
+    A hit is one whose result is in the cache under the tag that a build has noted. What a machine has in its own
+    storage beside that, and what there really fits, only the builder knows.
 
     Args:
         standing: how the image stands.
         known: what is remembered of its builds, newest first, unfinished ones too.
+        cached: the tags of its cache.
+        builder: whose cached steps count; empty: any one's.
     """
     history = History(known)
-    holders: dict[Digest, str] = {}
-    for build in known:
-        for done in build.steps:
-            if done.outcome != "failed":
-                holders.setdefault(done.preimage.key, build.tag)
+    holders = _holders([build for build in known if builder in {"", build.builder}], cached)
+    past = {done.preimage.key: _past(done, build, builder) for build in reversed(known) for done in build.steps}
     verdicts = explain(
         _preimages(nearest_build({step.key for step in standing.steps}, known)),
         [step.preimage for step in standing.steps],
@@ -74,7 +76,7 @@ def layers(standing: Standing, known: Sequence[Build]) -> tuple[Layer, ...]:
     for step, verdict in zip(standing.steps, verdicts, strict=True):
         hit = step.key in holders or standing.digest is not None
         expected = history.of(step.preimage, hit=hit)
-        why = "" if hit else _why(standing, step.preimage, verdict.why, known)
+        why = "" if hit else _why(standing, step.preimage, past.get(step.key, verdict.why), known)
         file = "" if hit else verdict.file
         source = (holders.get(step.key) or standing.tag) if hit else ""
         advice = _advice(step.preimage, history.of(step.preimage, hit=False))
@@ -96,6 +98,31 @@ def layers(standing: Standing, known: Sequence[Build]) -> tuple[Layer, ...]:
     return tuple(found)
 
 
+def _holders(known: Sequence[Build], cached: Collection[str]) -> dict[Digest, str]:
+    """The instructions whose results are in the cache, each with the tag of the newest build that had it."""
+    found: dict[Digest, str] = {}
+    for build in known:
+        held = True
+        for done in build.steps:
+            if done.preimage.instruction.name == "FROM":
+                held = True
+            # What only sets metadata may have no tag: it lies with what is below it. Above a gap nobody looks.
+            named = done.tag or done.preimage.instruction.name in WORTH
+            held = held and done.outcome is not Outcome.FAILED and (not named or done.tag in cached)
+            if held:
+                found.setdefault(done.preimage.key, build.tag)
+    return found
+
+
+def _past(done: Done, build: Build, builder: str) -> str:
+    """Why an instruction that a build had runs again."""
+    if done.outcome is Outcome.FAILED:
+        return "it failed when it was last run"
+    if builder not in {"", build.builder}:
+        return f"{build.builder} ran it, and {builder} does not look there"
+    return "it was built before, and its result is not in the cache"
+
+
 def past_layers(build: Build, older: Sequence[Build], steps: Sequence[Step]) -> tuple[Layer, ...]:
     """The instructions of a build, each with what became of it and why.
 
@@ -110,7 +137,8 @@ def past_layers(build: Build, older: Sequence[Build], steps: Sequence[Step]) -> 
     holders: dict[Digest, str] = {}
     for other in older:
         for done in other.steps:
-            holders.setdefault(done.preimage.key, other.tag)
+            if done.outcome is not Outcome.FAILED:
+                holders.setdefault(done.preimage.key, other.tag)
     found = []
     for done, verdict in zip(build.steps, explain(_preimages(near), now), strict=True):
         key = done.preimage.key

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from spotweld.errors import DockerfileError, ImageDamaged
-from spotweld.images.builds.naming import LATEST, repository_of, tag_of
+from spotweld.images.builds.naming import LATEST, cache_of, repository_of, tag_of
 from spotweld.images.builds.resolving import Base, resolve
 from spotweld.images.dockerfiles.dockerfile import parse
 from spotweld.images.dockerfiles.ignore import Ignore
@@ -140,6 +140,15 @@ def stand(
     if waits:
         return standing
     return _looked_up(msgspec.structs.replace(standing, key=image_key(steps, platform)), registries, deep=deep)
+
+
+def cached_tags(standing: Standing, registries: Registries) -> frozenset[str]:
+    """The tags in an image's cache: what of its finished instructions is there.
+
+    Raises:
+        RegistryUnavailable, RegistryRefused: nobody knows.
+    """
+    return frozenset(registries[standing.registry].tags(cache_of(standing.repository)))
 
 
 def read_dockerfile(project: Project, image: Image) -> Dockerfile:

@@ -1,4 +1,4 @@
-"""What a project's images are called in their registries, and what is written on them for people."""
+"""What a project's images are called in their registries."""
 
 from __future__ import annotations
 

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from spotweld.images.builds.comparing import Layer, layers
+from spotweld.images.builds.freshness import cached_tags
 from spotweld.images.builds.predicting import Estimate, total
 from spotweld.images.builds.records import builds
+from spotweld.images.registries.opening import Registries
 from spotweld.values.digests import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from spotweld.images.builds.freshness import Standing
     from spotweld.images.builds.records import Build
@@ -57,34 +59,50 @@ class Planned(msgspec.Struct, frozen=True):
         return tuple(layer for layer in self.layers if not layer.hit and layer.number)
 
 
-def planned(standing: Standing, known: Callable[[], Sequence[Build]]) -> Planned:
+def planned(
+    standing: Standing, known: Callable[[], Sequence[Build]], cached: Callable[[], Collection[str]], builder: str = ""
+) -> Planned:
     """What a build would do with the image that stands so.
 
     Args:
         standing: how it stands.
         known: gives what is remembered of its builds; not called where nothing has to be built.
+        cached: gives the tags of its cache; as ``known``.
+        builder: which one would build; empty: any.
     """
     image = standing.image
     place = (image.name, image.lifetime.value, standing.registry, standing.repository)
     if standing.digest is not None:
         does: Literal["nothing", "publish"] = "nothing" if standing.is_published else "publish"
         return Planned(*place, does, "", standing.tag, standing.digest)
-    found = layers(standing, known())
+    found = layers(standing, known(), cached(), builder)
     first = next((layer.why for layer in found if not layer.hit), "")
     why = standing.damage or first or "its layers are in the cache, the image is not in its registry"
     expected = total(layer.expected for layer in found)
     return Planned(*place, "build", why, standing.tag, None, standing.waits, found, expected)
 
 
-def plan_images(standings: Sequence[Standing], objects: Callable[[], Objects]) -> tuple[Planned, ...]:
+def plan_images(
+    standings: Sequence[Standing], objects: Callable[[], Objects], builder: str = ""
+) -> tuple[Planned, ...]:
     """What a build would do with these images.
 
     Args:
         standings: how they stand.
         objects: gives the project's store; not called where nothing has to be built.
+        builder: which one would build; empty: any.
+
+    Raises:
+        RegistryUnavailable, RegistryRefused: it does not say what is cached.
     """
+    registries = Registries()
 
-    def known(image: str) -> Sequence[Build]:
-        return builds(objects(), image, most=REMEMBERED, unfinished=True)
+    def plan(one: Standing) -> Planned:
+        return planned(
+            one,
+            lambda: builds(objects(), one.image.name, most=REMEMBERED, unfinished=True),
+            lambda: cached_tags(one, registries),
+            builder,
+        )
 
-    return tuple(planned(one, lambda name=one.image.name: known(name)) for one in standings)  # type: ignore[misc]
+    return tuple(plan(one) for one in standings)

@@ -62,7 +62,8 @@ class History:
         for build in builds:
             for done in build.steps:
                 key = done.preimage.key
-                if done.outcome is Outcome.HIT:
+                # FROM is never reported, and takes what its base takes.
+                if done.outcome is Outcome.HIT and done.preimage.instruction.name != "FROM":
                     self._found.append(done.seconds)
                 # A hit repeats the time of the run that it is a hit of.
                 if done.ran is None or (key, done.ran) in seen:
@@ -81,11 +82,11 @@ class History:
             hit: whether its result is there already.
         """
         word = preimage.instruction.name
+        if word == "FROM":
+            return Estimate()
         if hit:
             times = self._found
             return Estimate(statistics.median(times), min(times), max(times)) if times else Estimate()
-        if word == "FROM":
-            return Estimate()
         key = preimage.key
         times = self._same.get(key) or self._alike.get((preimage.stage, preimage.text())) or self._words.get(word, [])
         if not times:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from spotweld.errors import ImageNotFound, TagMoved
 from spotweld.images.builds.naming import LATEST
+from spotweld.images.registries import manifests
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from spotweld.values.digests import Digest
 
 KEY_LABEL = "io.spotweld.key"
+_TRIES = 5
+"""To label an image that others label at the same moment."""
 
 
 def labels_of(standing: Standing, project: str, commit: Commit, builder: str) -> dict[str, str]:
@@ -54,14 +57,26 @@ def publish(
     Raises:
         TagMoved: somebody else published another image during the build.
     """
-    found = registry.labels(standing.repository, standing.tag)
-    if found.get(KEY_LABEL) == standing.key:
-        digest = registry.manifest(standing.repository, standing.tag).digest
-    else:
-        digest = registry.label(standing.repository, standing.tag, labels())
+    digest = _labelled(standing, registry, labels)
     record(digest)
     _move_latest(standing, registry, digest)
     return digest
+
+
+def _labelled(standing: Standing, registry: Registry, labels: Callable[[], dict[str, str]]) -> Digest:
+    """See that the image under its key has its labels; its digest then."""
+    tries = 0
+    while True:
+        manifest = registry.manifest(standing.repository, standing.tag)
+        if manifests.labels(manifest).get(KEY_LABEL) == standing.key:
+            return manifest.digest
+        try:
+            return registry.label(standing.repository, standing.tag, labels())
+        except TagMoved:
+            # Another machine that builds the same has just sent or labelled it: what it made is as good.
+            tries += 1
+            if tries == _TRIES:
+                raise
 
 
 def _move_latest(standing: Standing, registry: Registry, digest: Digest) -> None:

@@ -7,28 +7,21 @@ texts, written by create and compare-and-swap, so two machines that write at onc
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
 
-from spotweld.errors import Conflict, ImageRecordUnreadable, NotFound
 from spotweld.images.builders.builder import Outcome
 from spotweld.images.builds.naming import tag_of
+from spotweld.images.builds.storing import FORMAT, each_record, read_record, write_record
 from spotweld.images.builds.texts import texts_key
 from spotweld.images.steps.preimages import Preimage
 from spotweld.project.nouns import Lifetime
 from spotweld.values.digests import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from spotweld.store.objects import Objects
-
-FORMAT = 1
-_TRIES = 20
-"""Of a compare-and-swap. Each failure means that somebody else has just written."""
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -71,6 +64,8 @@ class Done(msgspec.Struct, frozen=True):
     """What it took this time."""
     ran: float | None = None
     """Seconds that it took when it was last run, in this build or an earlier one; None: nobody knows."""
+    tag: str = ""
+    """Under which the image's cache has its result; empty: it has no tag of its own."""
 
 
 class Build(msgspec.Struct, frozen=True):
@@ -106,7 +101,6 @@ class Build(msgspec.Struct, frozen=True):
 
 
 Warn: TypeAlias = Callable[[str], None]
-_Record = TypeVar("_Record", Kept, Build)
 
 
 def _silent(_: str) -> None:
@@ -119,7 +113,7 @@ def write_kept(objects: Objects, kept: Kept) -> None:
     Raises:
         Unavailable: the store did not take it.
     """
-    _write(objects, _kept_key(kept.image), lambda _: kept, Kept)
+    write_record(objects, _kept_key(kept.image), lambda _: kept, Kept)
 
 
 def change_kept(objects: Objects, image: str, change: Callable[[Kept | None], Kept]) -> Kept:
@@ -134,7 +128,7 @@ def change_kept(objects: Objects, image: str, change: Callable[[Kept | None], Ke
         ImageRecordUnreadable: the record is damaged, or of a newer Spotweld.
         Unavailable: the store did not take it.
     """
-    return _write(objects, _kept_key(image), change, Kept)
+    return write_record(objects, _kept_key(image), change, Kept)
 
 
 def read_kept(objects: Objects, image: str) -> Kept | None:
@@ -144,12 +138,12 @@ def read_kept(objects: Objects, image: str) -> Kept | None:
         ImageRecordUnreadable: the record is damaged, or of a newer Spotweld.
         Unavailable: the store did not answer.
     """
-    return _read(objects, _kept_key(image), Kept)
+    return read_record(objects, _kept_key(image), Kept)
 
 
 def all_kept(objects: Objects, warn: Warn = _silent) -> tuple[Kept, ...]:
     """Every image that the project has had, by name; ``warn`` gets a line about each record that cannot be read."""
-    return tuple(_each(objects, [f"images/{name}/image.json" for name in images(objects)], Kept, warn))
+    return tuple(each_record(objects, [f"images/{name}/image.json" for name in images(objects)], Kept, warn))
 
 
 def images(objects: Objects) -> tuple[str, ...]:
@@ -158,7 +152,7 @@ def images(objects: Objects) -> tuple[str, ...]:
 
 
 def write_build(objects: Objects, build: Build) -> Build:
-    """Remember a build. What is already there under its key gives its attempts, and the times of steps that were hits.
+    """Remember a build. What is already there under its key gives its attempts, and what is not said anew of its steps.
 
     An unfinished build never takes the place of a finished one; it only adds its attempts.
 
@@ -168,7 +162,7 @@ def write_build(objects: Objects, build: Build) -> Build:
     Raises:
         Unavailable: the store did not take it.
     """
-    return _write(objects, _build_key(build.image, build.key), lambda old: merged(old, build), Build)
+    return write_record(objects, _build_key(build.image, build.key), lambda old: merged(old, build), Build)
 
 
 def merged(old: Build | None, new: Build) -> Build:
@@ -179,16 +173,21 @@ def merged(old: Build | None, new: Build) -> Build:
     for one in new.attempts:
         if one.started not in attempts or one.outcome != "begun":
             attempts[one.started] = one
-    known = {done.preimage.key: done.ran for done in old.steps}
+    known = {done.preimage.key: done for done in old.steps}
     latest = old if old.digest and not new.digest else new
     steps = latest.steps
     if latest is new:
-        steps = tuple(
-            done if done.ran is not None else msgspec.structs.replace(done, ran=known.get(done.preimage.key))
-            for done in steps
-        )
+        steps = tuple(_filled(done, known.get(done.preimage.key)) for done in steps)
     ordered = tuple(attempts[when] for when in sorted(attempts))
     return msgspec.structs.replace(latest, steps=steps, attempts=ordered)
+
+
+def _filled(done: Done, old: Done | None) -> Done:
+    """What was said of a step, with what only an earlier record says."""
+    if old is None:
+        return done
+    ran = old.ran if done.ran is None else done.ran
+    return msgspec.structs.replace(done, ran=ran, tag=done.tag or old.tag)
 
 
 def read_build(objects: Objects, image: str, key: Digest) -> Build | None:
@@ -198,7 +197,7 @@ def read_build(objects: Objects, image: str, key: Digest) -> Build | None:
         ImageRecordUnreadable: the record is damaged, or of a newer Spotweld.
         Unavailable: the store did not answer.
     """
-    return _read(objects, _build_key(image, key), Build)
+    return read_record(objects, _build_key(image, key), Build)
 
 
 def builds(
@@ -214,7 +213,7 @@ def builds(
         unfinished: also those that have not come to their end.
     """
     metas = sorted(objects.list(f"images/{image}/builds/"), key=lambda meta: (-meta.modified, meta.key))
-    found = _each(objects, [meta.key for meta in metas[:most]], Build, warn)
+    found = each_record(objects, [meta.key for meta in metas[:most]], Build, warn)
     return tuple(sorted((one for one in found if one.digest or unfinished), key=lambda one: -one.started))
 
 
@@ -230,75 +229,3 @@ def _kept_key(image: str) -> str:
 
 def _build_key(image: str, key: Digest) -> str:
     return f"images/{image}/builds/{tag_of(key)}.json"
-
-
-def _each(objects: Objects, keys: list[str], kind: type[_Record], warn: Warn) -> Iterator[_Record]:
-    for key in keys:
-        try:
-            record = _read(objects, key, kind)
-        except ImageRecordUnreadable as error:
-            warn(f"passed over: {error}")
-            continue
-        if record is not None:
-            yield record
-
-
-def _read(objects: Objects, key: str, kind: type[_Record]) -> _Record | None:
-    try:
-        return _decoded(objects, key, objects.get(key), kind)
-    except NotFound:
-        return None
-
-
-def _decoded(objects: Objects, key: str, data: bytes, kind: type[_Record]) -> _Record:
-    what = f"{key} in {objects.url} cannot be read"
-    try:
-        _refuse_newer(what, data)
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        todo = "Delete that object; the image's next build writes it anew."
-        raise ImageRecordUnreadable(what, f"it is damaged: {error}", todo) from error
-
-
-def _refuse_newer(what: str, data: bytes) -> None:
-    version = msgspec.json.decode(data, type=_Version).format
-    if version > FORMAT:
-        raise ImageRecordUnreadable(what, f"it has the format {version}, of a newer Spotweld", "Upgrade Spotweld.")
-
-
-class _Version(msgspec.Struct):
-    format: int
-
-
-def _known(objects: Objects, key: str, data: bytes, kind: type[_Record]) -> _Record | None:
-    """What stands there; None: it is damaged, and may be written over. What a newer Spotweld wrote may not."""
-    try:
-        return _decoded(objects, key, data, kind)
-    except ImageRecordUnreadable as error:
-        if isinstance(error.__cause__, (msgspec.MsgspecError, UnicodeDecodeError)):
-            return None
-        raise
-
-
-def _write(objects: Objects, key: str, change: Callable[[_Record | None], _Record], kind: type[_Record]) -> _Record:
-    for attempt in range(_TRIES):
-        try:
-            data, version = objects.read(key)
-        except NotFound:
-            record = change(None)
-            try:
-                objects.create(key, msgspec.json.encode(record))
-            except Conflict:
-                continue
-            return record
-        old = _known(objects, key, data, kind)
-        record = change(old)
-        if record == old:
-            return record
-        try:
-            objects.replace(key, msgspec.json.encode(record), version)
-        except Conflict:
-            time.sleep(0.01 * attempt)
-            continue
-        return record
-    raise Conflict(f"{key} in {objects.url} could not be written", f"others wrote it {_TRIES} times meanwhile")

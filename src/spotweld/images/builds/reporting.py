@@ -43,13 +43,13 @@ def done_steps(
         if step.number == 0:
             before = Outcome.HIT
         if report is not None:
-            before, seconds = report.outcome, report.seconds
+            before, seconds, tag = report.outcome, report.seconds, report.tag
         elif complete or step.number < reached.get(step.stage, 0):
-            seconds = 0.0
+            seconds, tag = 0.0, ""
         else:
             continue
         ran = seconds if before is Outcome.RAN else history.ran(step.key)
-        found.append(Done(step.preimage, before, seconds, ran))
+        found.append(Done(step.preimage, before, seconds, ran, tag))
     return tuple(found)
 
 

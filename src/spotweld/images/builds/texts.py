@@ -37,9 +37,10 @@ def gather_texts(context: Path, preimages: Iterable[Preimage]) -> dict[str, str]
     left = _MOST
     for one in (one for preimage in preimages for one in preimage.inputs if one.kind in _KINDS):
         text = "" if one.value in found else _text(context, one.name, one.value)
-        if text and len(text) <= left:
+        size = len(text.encode())
+        if 0 < size <= left:
             found[one.value] = text
-            left -= len(text)
+            left -= size
     return found
 
 

@@ -13,6 +13,7 @@ from spotweld.errors import ImageDamaged
 from spotweld.images.builds.naming import LATEST, cache_of
 from spotweld.images.registries.copying import Phase, Place, Progress, copy
 from spotweld.images.registries.manifests import blobs, children
+from spotweld.images.registries.registry import UNTOUCHED
 from spotweld.values.digests import Digest
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from spotweld.images.caches.deciding import Cut
     from spotweld.images.lifetimes.deciding import Contents
     from spotweld.images.registries.registry import Registry
-
-_UNTOUCHED = 86_400.0
-"""Seconds for which blobs stay that nobody names: a build in progress has them, or will look for them."""
 
 _AT_ONCE = 50
 """Steps that a registry is told to delete in one go."""
@@ -81,7 +79,7 @@ def cut(registry: Registry, agreed: Cut, tell: Callable[[int, int], None] = lamb
         steps += len(going)
         tell(len(agreed.builds) + start + len(some), total)
     try:
-        return Gone(steps, builds, registry.collect(_UNTOUCHED) if total else 0)
+        return Gone(steps, builds, registry.collect(UNTOUCHED) if total else 0)
     except ImageDamaged as error:
         return Gone(steps, builds, 0, str(error))
 

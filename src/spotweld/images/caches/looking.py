@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from spotweld.errors import ImageDamaged, ImageNotFound
-from spotweld.images.builds.naming import cache_of, tag_of
+from spotweld.images.builds.naming import cache_of
 from spotweld.images.caches.deciding import Cached, instruction
 from spotweld.images.registries.manifests import DOCKER_LIST, OCI_INDEX, blobs, children
 from spotweld.values.digests import Digest
@@ -60,7 +60,7 @@ def cached_steps(registry: Registry, contents: Contents, records: Iterable[Build
     Args:
         registry: where they are.
         contents: the image's repositories.
-        records: of the image's builds.
+        records: of the image's builds, unfinished ones too.
 
     Raises:
         RegistryUnavailable, RegistryRefused: nobody knows.
@@ -79,6 +79,7 @@ def cached_steps(registry: Registry, contents: Contents, records: Iterable[Build
             found.append(_cached(registry, contents, name, known, texts, users))
         except (ImageDamaged, ImageNotFound):
             found.append(Cached(name, None))
+    found = _told_by_others(found)
     return tuple(sorted(found, key=lambda one: (-(one.used or 0), one.tag)))
 
 
@@ -152,14 +153,25 @@ def _todo(url: str, digest: Digest, images: Sequence[str]) -> str:
 
 
 def _recorded(records: Iterable[Build]) -> dict[str, tuple[str, float]]:
-    """The steps that builds had, by their keys as tags have them: the instruction, and when it was last built with."""
+    """The steps that builds had, by their tags: the instruction, and when it was last built with."""
     found: dict[str, tuple[str, float]] = {}
     for build in records:
+        last = max([build.started, *(one.started for one in build.attempts)])
         for done in build.steps:
-            tag = tag_of(done.preimage.key)
-            when = max(build.started, found[tag][1]) if tag in found else build.started
-            found[tag] = (done.preimage.text(), when)
+            if done.tag:
+                when = max(last, found[done.tag][1]) if done.tag in found else last
+                found[done.tag] = (done.preimage.text(), when)
     return found
+
+
+def _told_by_others(steps: Iterable[Cached]) -> list[Cached]:
+    """The steps, where one that has several tags is as young as the tag that is known to be the youngest."""
+    steps = list(steps)
+    used: dict[Digest, float] = {}
+    for one in steps:
+        if one.digest is not None and one.used is not None:
+            used[one.digest] = max(one.used, used.get(one.digest, one.used))
+    return [msgspec.structs.replace(one, used=used.get(one.digest)) if one.digest else one for one in steps]
 
 
 def _cached(
@@ -176,7 +188,7 @@ def _cached(
     if manifest.media_type == OCI_INDEX:
         layers.sort(key=lambda part: part.annotations.get(_CREATED, ""))
     top = layers[-1] if layers else None
-    text, built = known.get(name.removeprefix("rung-"), ("", None))
+    text, built = known.get(name, ("", None))
     text = text or _last_event(registry, repository, manifest) or (texts.get(top.digest, "") if top else "")
     moments = [built, _created(top), registry.used(repository, manifest.digest)]
     used = max((moment for moment in moments if moment is not None), default=None)

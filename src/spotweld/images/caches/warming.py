@@ -5,61 +5,21 @@ BuildKit has nothing of the kind: its daemon fetches what it needs, when it need
 
 from __future__ import annotations
 
-import functools
-from pathlib import Path
+import shutil
 from typing import TYPE_CHECKING
 
-from spotweld.errors import CacheUnfetched, ImageDamaged, ImageNotFound
-from spotweld.images.builders.buildah import Buildah
-from spotweld.images.builders.builder import Solve, ignore
-from spotweld.images.builders.commands import follow
+from spotweld.errors import ImageDamaged, ImageNotFound
+from spotweld.images.builders.storage import Storage
+from spotweld.images.builds.naming import cache_of
 from spotweld.images.registries.manifests import DOCKER_LIST, OCI_INDEX, blobs
 from spotweld.images.registries.serving import reachable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
 
-    from spotweld.images.caches.deciding import Cached
+    from spotweld.images.caches.deciding import Cached, Cut
     from spotweld.images.registries.registry import Registry
-
-
-class Storage(Buildah):
-    """Buildah's storage.
-
-    Args:
-        folder: the one that builds use.
-    """
-
-    def fetch(self, references: Sequence[str], tell: Callable[[int, int], None], plain: Sequence[str] = ()) -> None:
-        """Pull images, so that a build finds them without a registry.
-
-        Args:
-            references: what to pull.
-            tell: hears how many of how many are there.
-            plain: hosts that speak no TLS, besides this machine itself.
-
-        Raises:
-            CacheUnfetched: one could not be pulled; those before it are there.
-        """
-        with self._machine(_solve(references[0], plain)) as (env, hold):
-            run = functools.partial(follow, env=env, alone=True, hold=hold)
-            for done, reference in enumerate(references):
-                tell(done, len(references))
-                ended = run(self._argv(["pull", "--quiet", reference]), ignore)
-                if ended.status != 0:
-                    todo = "What came before it is here; mend what is said there and try again."
-                    raise CacheUnfetched(f"{reference} could not be fetched", ended.words, todo)
-            tell(len(references), len(references))
-
-    def forget(self, ids: Iterable[str]) -> None:
-        """Remove images by what buildah calls them; those that are not there are no matter."""
-        with self._machine(_solve("")) as (env, hold):
-            listed: list[str] = []
-            run = functools.partial(follow, env=env, alone=True, hold=hold)
-            run(self._argv(["images", "--all", "--quiet", "--no-trunc"]), listed.append)
-            here = {line.removeprefix("sha256:") for line in listed}
-            for one in here & set(ids):
-                run(self._argv(["rmi", "--force", one]), ignore)
 
 
 def warm(
@@ -85,6 +45,20 @@ def warm(
     return len(references)
 
 
+def forget(registry: Registry, agreed: Cut, folder: Path) -> None:
+    """Have buildah forget on this machine what a bust takes from the registry; nothing for other cuts.
+
+    This comes before the cut: who is killed after it finds the tags, and with them what to forget here.
+
+    Args:
+        registry: where the steps are.
+        agreed: what goes.
+        folder: buildah's on this machine; it may be missing, and so may buildah.
+    """
+    if agreed.before is None and folder.is_dir() and shutil.which("buildah"):
+        Storage(folder).forget(ids(registry, cache_of(agreed.repository), agreed.steps))
+
+
 def ids(registry: Registry, repository: str, tags: Iterable[str]) -> tuple[str, ...]:
     """What buildah calls these cached steps where it has made or fetched them: the digest of an image's config."""
     found = []
@@ -100,8 +74,3 @@ def ids(registry: Registry, repository: str, tags: Iterable[str]) -> tuple[str, 
 
 def _is_buildkits(registry: Registry, repository: str, tag: str) -> bool:
     return registry.manifest(repository, tag).media_type in {OCI_INDEX, DOCKER_LIST}
-
-
-def _solve(reference: str, plain: Sequence[str] = ()) -> Solve:
-    """What tells buildah how to speak with the registry of a reference."""
-    return Solve(Path(), Path("/dev/null"), reference.rpartition(":")[0], plain=tuple(plain))

@@ -9,9 +9,10 @@ import msgspec
 
 from spotweld.errors import ImageDamaged, ImageNotFound, TagMoved
 from spotweld.images.builds.naming import LATEST, repository_of
-from spotweld.images.builds.records import builds
+from spotweld.images.builds.records import builds, forget_build
 from spotweld.images.lifetimes.deciding import outdated
 from spotweld.images.registries.opening import open_registry
+from spotweld.images.registries.registry import UNTOUCHED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
     from spotweld.project.nouns import Image, Project
     from spotweld.store.objects import Objects
 
-_UNTOUCHED = 86_400.0
-"""Seconds for which blobs stay that nobody names: a build in progress has them, or will look for them."""
+
+REMEMBERED = 64
+"""Builds of an image whose records stay when the image itself is gone: they say how long instructions take."""
 
 
 class Cleaned(msgspec.Struct, frozen=True):
@@ -44,6 +46,8 @@ def clean_up(
 ) -> Cleaned:
     """Remove an image's builds beyond the newest ``keep``, but for ``latest``'s and those in use. Safe at any time.
 
+    What is remembered of builds goes as well once their images are gone, but for the newest ``REMEMBERED``.
+
     Args:
         project: says where the image lies.
         image: which one.
@@ -54,16 +58,21 @@ def clean_up(
     Raises:
         RegistryUnavailable, RegistryRefused: something could not be removed; the build itself is not concerned.
     """
-    registry = opening(project.registries.of(image.lifetime))
+    url = project.registries.of(image.lifetime)
+    registry = opening(url)
     repository = repository_of(project.name, image.name)
     known = builds(objects, image.name)
     names = set(registry.tags(repository)) & {LATEST, *(one.tag for one in known)}
     tags = {name: digest for name in names if (digest := registry.resolve(repository, name)) is not None}
+    # First of all, and again by the next call: who is killed between an image and its record leaves the record.
+    for one in known[REMEMBERED:]:
+        if one.tag not in tags and one.repository == repository and one.registry in {registry.url, url}:
+            forget_build(objects, image.name, one.key)
     if not outdated(tags, known, image.keep, (), repository):
         return Cleaned((), 0)
     old = outdated(tags, known, image.keep, uses(), repository)
     removed = tuple(tag for tag in old if _delete(registry, repository, tag))
-    return Cleaned(removed, registry.collect(_UNTOUCHED) if removed else 0)
+    return Cleaned(removed, registry.collect(UNTOUCHED) if removed else 0)
 
 
 def _delete(registry: Registry, repository: str, tag: str) -> bool:

@@ -21,6 +21,10 @@ Expected: TypeAlias = "Digest | Literal['absent'] | None"
 """What a tag must name for it to be moved: a digest, nothing at all, or (None) whatever it does."""
 
 
+UNTOUCHED = 86_400.0
+"""Seconds for which blobs stay that nobody names: a build in progress has them, or will look for them."""
+
+
 class Registry(ABC):
     """Repositories of images.
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 IMAGE = (
     *("LANG", "LC_ALL", "TZ", "USER", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "CUDA_VISIBLE_DEVICES"),
     *("SSL_CERT_FILE", "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
+    "DOCKER_HOST",
 )
 """What a machine takes over from the environment it was started in: what a cloud's image or network would bring along.
 Nothing else: a job that needs a variable from its user's shell would fail in a cloud, so it fails here."""
