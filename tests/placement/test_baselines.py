@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from tests.placement.markets import market_from
 
 from spotweld.placement.policies import policy_of
-from spotweld.placement.seeing import NONE, Seen, Task
+from spotweld.placement.seeing import NONE, Past, Seen, Task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +38,7 @@ def seen(*, held: int, work: float, time: float, up: Sequence[bool] = (False, Tr
         regions=np.arange(zones),
         task=TASK,
         gap=600.0,
+        past=Past(market_from([[1]] * zones)),
     )
 
 

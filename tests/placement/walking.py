@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spotweld.placement.seeing import NONE, Seen
+from spotweld.placement.seeing import NONE, Past, Seen
 
 if TYPE_CHECKING:
     from spotweld.placement.market import Market
@@ -163,6 +163,7 @@ def seen_by(market: Market, task: Task, walk: Walk) -> Seen:
         regions=market.region,
         task=task,
         gap=market.gap,
+        past=Past(market),
     )
 
 

@@ -11,7 +11,7 @@ from spotweld.placement.market import SECOND, exact
 from spotweld.values.durations import format_duration
 
 if TYPE_CHECKING:
-    from spotweld.placement.market import Bools, Floats, Ints
+    from spotweld.placement.market import Bools, Floats, Ints, Market
 
 NONE = -1
 """The code for holding nothing. ``z`` is spot in zone ``z``, ``Z + z`` is on-demand there."""
@@ -61,6 +61,21 @@ class Task:
         return self.size * self.egress
 
 
+class Past:
+    """What has been seen of a market. Whoever asks says which tick it is, and gets nothing newer.
+
+    Args:
+        market: a recording of it, which may go on after that tick.
+    """
+
+    def __init__(self, market: Market) -> None:
+        self._market = market
+
+    def before(self, tick: int, seconds: float) -> Market:
+        """The ticks before ``tick``, as far back as ``seconds``; none, if ``tick`` is 0."""
+        return self._market.between(max(0, tick - round(seconds / self._market.gap)), tick)
+
+
 @dataclass(frozen=True, eq=False)
 class Seen:
     """All that a policy may look at: J jobs at one moment each, in a market of Z zones.
@@ -97,7 +112,7 @@ class Seen:
     task: Task
     gap: float
     """Seconds until the next decision."""
-    past: object = None
+    past: Past
     """What may be learned from."""
 
 

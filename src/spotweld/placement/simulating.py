@@ -11,7 +11,7 @@ import numpy as np
 from spotweld.errors import UsageError
 from spotweld.placement.guarding import guard
 from spotweld.placement.market import ages
-from spotweld.placement.seeing import NONE, Seen
+from spotweld.placement.seeing import NONE, Past, Seen
 from spotweld.values.durations import format_duration
 
 if TYPE_CHECKING:
@@ -80,7 +80,6 @@ def simulate(
     starts: Ints,
     task: Task,
     policy: Policy,
-    past: object = None,
     tell: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Outcomes:
     """Run ``task`` once from each of ``starts`` under ``policy``.
@@ -90,7 +89,6 @@ def simulate(
         starts: (J,): ticks, each one of ``starts_of(market, task)``.
         task: what there is to do.
         policy: who decides; the guard stands behind it.
-        past: passed on to the policy in ``Seen.past``.
         tell: called now and then with the ticks that are done and all there are at most.
 
     Raises:
@@ -103,7 +101,7 @@ def simulate(
         if not len(batch.job):
             break
         batch.lose(passed)
-        seen = batch.see(passed, past)
+        seen = batch.see(passed)
         batch.hold(seen, policy.decide(seen))
         batch.run(seen, passed)
         if passed % 16 == 0:
@@ -116,7 +114,7 @@ class _Batch:
     """The jobs that are under way, and the accounts of all."""
 
     def __init__(self, market: Market, task: Task, starts: Ints) -> None:
-        self._market, self._task = market, task
+        self._market, self._task, self._past = market, task, Past(market)
         self._up, self._gang_price = market.up(task.gang), market.spot * task.gang
         self._age = ages(self._up, market.gap)
         self._on_demand = market.on_demand * task.gang
@@ -159,7 +157,7 @@ class _Batch:
         self._warming[gone] = self._ran[gone] = 0.0
         self.outcomes.preemptions[self.job[gone]] += 1
 
-    def see(self, passed: int, past: object) -> Seen:
+    def see(self, passed: int) -> Seen:
         """What is to be seen after ``passed`` ticks."""
         tick = self._start + passed
         time = np.full(len(tick), self._task.deadline - passed * self._market.gap)
@@ -179,7 +177,7 @@ class _Batch:
             regions=self._market.region,
             task=self._task,
             gap=self._market.gap,
-            past=past,
+            past=self._past,
         )
 
     def hold(self, seen: Seen, want: Ints) -> None:

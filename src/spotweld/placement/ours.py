@@ -1,0 +1,169 @@
+"""Our policy: hold what is expected to cost least to the end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from spotweld.placement.guarding import away, refuge
+from spotweld.placement.lives import HOUR
+from spotweld.placement.outlook import Outlook, look_ahead
+from spotweld.placement.seeing import NONE, Policy
+
+if TYPE_CHECKING:
+    from spotweld.placement.lives import Lives
+    from spotweld.placement.market import Bools, Floats, Ints
+    from spotweld.placement.outlook import Costs
+    from spotweld.placement.seeing import Past, Seen, Task
+
+DAY = 24 * HOUR
+"""Between two moments at which the outlook is drawn up anew."""
+MEMORY = 14 * DAY
+"""How far back the past counts."""
+
+
+class Ours(Policy):
+    """The least expected cost, by an outlook on what the past has shown so far."""
+
+    name = "ours"
+
+    def __init__(self) -> None:
+        self._known: tuple[Past, Task] | None = None
+        self._outlooks: dict[int, Outlook] = {}
+
+    def decide(self, seen: Seen) -> Ints:
+        if self._known is None or self._known[0] is not seen.past or self._known[1] != seen.task:
+            # What was reckoned before is no state: it would be reckoned again.
+            self._known, self._outlooks = (seen.past, seen.task), {}
+        day = max(1, round(DAY / seen.gap))
+        since = seen.tick // day * day
+        want = np.full(len(seen.tick), NONE, dtype=np.int64)
+        for tick in np.unique(since):
+            rows = np.flatnonzero(since == tick)
+            if tick not in self._outlooks:
+                self._outlooks[tick] = _outlook(seen, int(tick))
+            want[rows] = _best(seen, rows, self._outlooks[tick])
+        return want
+
+
+def _outlook(seen: Seen, tick: int) -> Outlook:
+    past, gang = seen.past.before(tick + 1, MEMORY), seen.task.gang
+    on_demand = float(past.on_demand.min()) * gang
+    return look_ahead(past.up(gang)[:-1], past.gap, past.spot[-1] * gang, on_demand, seen.task)
+
+
+def _best(seen: Seen, rows: Ints, outlook: Outlook) -> Ints:
+    """(R,): what to hold."""
+    none, firm, spot = expected(seen, rows, outlook)
+    zone = spot.argmin(axis=1)
+    cheapest = spot[np.arange(len(rows)), zone]
+    other = np.where(firm < none, refuge(seen)[rows], NONE)
+    return np.where(cheapest < np.minimum(none, firm), zone, other)
+
+
+def expected(seen: Seen, rows: Ints, outlook: Outlook) -> tuple[Floats, Floats, Floats]:
+    """What is expected to be paid to the end, if until the next step this is held.
+
+    Args:
+        seen: J jobs in Z zones.
+        rows: (R,): those of them that are asked about.
+        outlook: what is expected after the step.
+
+    Returns:
+        (R,) for nothing, (R,) for on-demand, (R, Z) for spot; infinite where it cannot be had.
+    """
+    asked = _Asked(seen, rows, outlook)
+    return asked.none(), asked.firm(), asked.spot()
+
+
+class _Asked:
+    """R jobs, and what each choice makes of them. Times are steps."""
+
+    def __init__(self, seen: Seen, rows: Ints, outlook: Outlook) -> None:
+        self._outlook, self._plans, self._lives = outlook, outlook.plans, outlook.lives
+        self._hour, self._rollback = outlook.step / HOUR, seen.task.cadence / 2 / outlook.step
+        self._held, self._warming = seen.held[rows], seen.warming[rows] / outlook.step
+        self._changeover = np.full(len(rows), seen.task.changeover / outlook.step)
+        self._work, left = seen.work[rows] / outlook.step, seen.time[rows] / outlook.step
+        self._slack, self._after = left - self._work, np.maximum(left - 1.0, 0.0)
+        self._up, self._age = seen.up[rows], seen.age[rows]
+        self._turns = _turns(self._lives, self._up, self._age)
+        self._spot, self._firm = seen.spot[rows], seen.on_demand[rows]
+        self._egress = away(seen)[rows] * seen.task.moving
+        self._haven = refuge(seen)[rows] - self._up.shape[1]
+        self._zone = np.broadcast_to(np.arange(self._up.shape[1]), self._up.shape)
+
+    def none(self) -> Floats:
+        """(R,): for holding nothing."""
+        best: Floats = self._planned(self._plans.none, self._plans.none_down, self._slack - 1.0).min(axis=1)
+        return best
+
+    def firm(self) -> Floats:
+        """(R,): for on-demand."""
+        rows, held = np.arange(len(self._held)), self._held >= self._up.shape[1]
+        warming = np.where(held, self._warming, self._changeover)
+        paid = self._firm[rows, self._haven] * self._hour * np.minimum(1.0, self._work + warming)
+        paid = paid + np.where(held, 0.0, self._egress[rows, self._haven])
+        later = self._planned(self._plans.firm, self._plans.firm_down, self._slack - warming).min(axis=1)
+        costs: Floats = paid + later
+        return costs
+
+    def spot(self) -> Floats:
+        """(R, Z): for spot."""
+        same = self._held[:, None] == self._zone
+        warming = np.where(same, self._warming[:, None], self._changeover[:, None])
+        slack = self._slack[:, None] - warming
+        paid = self._spot * self._hour * np.minimum(1.0, self._work[:, None] + warming)
+        paid = paid + np.where(same, 0.0, self._egress)
+        (_, _), (_, _), (_, lost) = self._turns
+        later = lost * self._lost(same, slack - self._rollback)
+        for age, share in self._turns[:2]:
+            later = later + share * self._at(self._plans.spot, (self._zone, np.where(self._up, age, 0)), slack)
+        costs: Floats = np.where(self._up, paid + later, np.inf)
+        return costs
+
+    def _lost(self, same: Bools, slack: Floats) -> Floats:
+        """(R, Z): the gang in this zone is lost within the step, and the others are as they are now."""
+        others = np.where(same, self._others(self._warming), self._others(self._changeover))
+        gone = np.full(self._up.shape, len(self._lives.edges))
+        costs = np.minimum(others, self._at(self._plans.none, (self._zone, gone), slack))
+        alone = self._up.sum(axis=1, keepdims=True) == self._up
+        first = self._at(self._plans.none_down, (np.zeros_like(gone),), slack)
+        lost: Floats = np.where(alone, np.minimum(costs, first), costs)
+        return lost
+
+    def _others(self, warming: Floats) -> Floats:
+        """(R, Z): nothing is held, and a zone other than this one is planned for; infinite if there is none."""
+        costs = self._planned(self._plans.none, self._plans.none_down, self._slack - warming - self._rollback)
+        two = np.partition(np.pad(costs, ((0, 0), (0, 1)), constant_values=np.inf), 1, axis=1)
+        others: Floats = np.where(costs == two[:, :1], two[:, 1:2], two[:, :1])
+        return others
+
+    def _planned(self, plan: Costs, all_down: Costs, slack: Floats) -> Floats:
+        """(R, Z): without spot, planning for each of the zones."""
+        each = np.zeros(self._up.shape)
+        for state, share in self._turns:
+            each += share * self._at(plan, (self._zone, state), slack[:, None])
+        age = self._outlook.all_zones.age(self._age.min(axis=1))[:, None]
+        first = self._at(all_down, (age,), slack[:, None])
+        planned: Floats = np.where(self._up.any(axis=1, keepdims=True), each, np.minimum(each, first))
+        return planned
+
+    def _at(self, plan: Costs, where: tuple[Ints, ...], slack: Floats) -> Floats:
+        """After the step."""
+        after = np.broadcast_to(self._after[:, None], slack.shape)
+        return self._outlook.at(plan, after, slack, where)
+
+
+def _turns(lives: Lives, up: Bools, age: Floats) -> tuple[tuple[Ints, Floats], ...]:
+    """The zones' states (R, Z) a step later, each with its share: of the same age, of the next, turned."""
+    count, zone, which = len(lives.edges), np.arange(up.shape[1])[None, :], lives.age(age)
+    turned = np.where(up, lives.up[zone, which], lives.down[zone, which])
+    state, older = np.where(up, which, count + which), lives.older[which]
+    aged = state + (which < count - 1)
+    return (
+        (state, (1 - turned) * (1 - older)),
+        (aged, (1 - turned) * older),
+        (np.where(up, count, 0), turned),
+    )
