@@ -117,7 +117,7 @@ def test_what_a_machine_has_is_tagged_again_where_the_cache_was_emptied(registry
     pulled: list[str] = []
     for _ in range(2):
         add_image(there, name, "0123", [b"layer"])
-        stock = Stock(f"{registry}/{name}", {(0, 1): "step-1"}, memory)
+        stock = Stock(there, f"{registry}/{name}", {(0, 1): "step-1"}, memory)
         stock.fetch(lambda reference: pulled.append(reference) is None)
         stock.keep((0, 1), "0123")
         assert (stock.troubles, pulled) == ([], [])
