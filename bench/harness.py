@@ -17,6 +17,8 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+RATIO = "x"
+"""The unit of figures that are ratios already; they differ in the third digit."""
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -68,8 +70,9 @@ def report(name: str, figures: Sequence[Figure]) -> int:
         limit = "" if found.limit is None else f"{found.limit:g} {found.unit}" + (" EXCEEDED" if too_much else "")
         for who, value in {"spotweld": found.ours, **found.peers}.items():
             least, greatest = found.spread.get(who, (value, value))
-            times = "" if found.unit == "%" else f"{value / found.ours:.3f}x"
-            numbers = (f"{value:.2f} {found.unit}", f"{least:.2f}", f"{greatest:.2f}", times)
+            times = "" if found.unit == "%" or not found.ours else f"{value / found.ours:.3f}x"
+            digits = 3 if found.unit == RATIO else 2
+            numbers = (f"{value:.{digits}f} {found.unit}", f"{least:.{digits}f}", f"{greatest:.{digits}f}", times)
             first = (found.measure, limit) if who == "spotweld" else ("", "")
             rows.append((first[0], who, *numbers, first[1]))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
