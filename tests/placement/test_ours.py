@@ -140,3 +140,16 @@ def test_the_past_gives_nothing_newer_than_it_is_asked_for() -> None:
         found = Past(market).before(tick, seconds)
         assert len(found.capacity) == ticks
         np.testing.assert_array_equal(found.capacity, market.capacity[tick - ticks : tick])
+
+
+def test_ticks_of_a_second_and_deadlines_of_weeks_are_taken_in_longer_steps() -> None:
+    """What is kept of the outlook stays small, and what is wanted stays right."""
+    market = market_from([[1] * 9000, [1] * 9000], [[1.2] * 9000, [0.9] * 9000], 3.0, 1.0)
+    task = Task(work=7200.0, deadline=9000.0, changeover=60.0)
+    found = simulate(market, np.array([0]), task, Ours())
+    assert found.cost[0] == pytest.approx(0.9 * 7260 / 3600)
+    weeks = Task(work=HOUR, deadline=30 * 24 * HOUR, changeover=720.0)
+    for zones in (1, 3):
+        outlook = look_ahead(np.ones((0, zones), dtype=np.bool_), 195.0, np.full(zones, 0.9), 3.06, weeks)
+        assert len(outlook.plans.firm) < 300
+        assert outlook.plans.firm.shape[-1] <= 1502

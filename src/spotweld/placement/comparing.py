@@ -11,13 +11,16 @@ import msgspec
 import numpy as np
 
 from spotweld.placement.optimum import grid_of, optimum
-from spotweld.placement.simulating import Outcomes, simulate, starts_of
+from spotweld.placement.simulating import Outcomes, joined, simulate, starts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from spotweld.placement.market import Floats, Ints, Market
     from spotweld.placement.seeing import Policy, Task
+
+
+_FORTNIGHT = 14 * 86_400.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +113,13 @@ def compare(
     jobs, whole = len(starts), len(starts) * (len(policies) + 1)
     outcomes = {}
     for place, policy in enumerate(policies):
-        told = partial(_part, tell, place * jobs, jobs, whole)
-        outcomes[policy.name] = simulate(market, starts, task, policy, tell=told)
+        done = place * jobs
+        parts = []
+        for batch in _batches(market, starts):
+            told = partial(_part, tell, done, len(batch), whole)
+            parts.append(simulate(market, batch, task, policy, told))
+            done += len(batch)
+        outcomes[policy.name] = joined(parts)
     least = optimum(market, starts, task, lambda done, _all: tell(len(policies) * jobs + done, whole))
     return Comparison(market, task, starts, least, outcomes)
 
@@ -159,6 +167,12 @@ def to_plain(comparison: Comparison) -> dict[str, Any]:
             for job, (tick, least) in enumerate(zip(comparison.starts.tolist(), comparison.least.tolist(), strict=True))
         ],
     }
+
+
+def _batches(market: Market, starts: Ints) -> list[Ints]:
+    """Those that begin within the same fortnight together: a policy need not keep a year in mind at once."""
+    fortnight = starts * market.gap // _FORTNIGHT
+    return np.split(starts, np.flatnonzero(np.diff(fortnight)) + 1)
 
 
 def _part(tell: Callable[[int, int], None], before: int, jobs: int, whole: int, done: int, ticks: int) -> None:

@@ -39,6 +39,8 @@ class Ours(Policy):
         day = max(1, round(DAY / seen.gap))
         since = seen.tick // day * day
         want = np.full(len(seen.tick), NONE, dtype=np.int64)
+        # Time goes on in all rows at once: what lies before the first is not asked for again.
+        self._outlooks = {tick: known for tick, known in self._outlooks.items() if tick >= since.min()}
         for tick in np.unique(since):
             rows = np.flatnonzero(since == tick)
             if tick not in self._outlooks:

@@ -31,9 +31,13 @@ if TYPE_CHECKING:
     Costs: TypeAlias = npt.NDArray[np.float32]
 
 STEP = 600.0
-"""Seconds of a step, about, where there are several zones; with one zone a step is a tick."""
+"""Seconds of a step, about, where there are several zones; with one zone it is a tick."""
+STEPS = {True: 1500, False: 500}
+"""At most so many until the deadline, with one zone and with several: beyond that, steps are longer."""
 KEPT = 1200.0
-"""Seconds between two moments that are kept, about; between them values are interpolated."""
+"""Seconds between two moments that are kept, at least; between them values are interpolated."""
+MOMENTS = 200
+"""About as many are kept at most."""
 SITUATIONS = 24
 """Moments of the past that stand for all."""
 SHORTFALL = 30.0
@@ -106,10 +110,11 @@ def look_ahead(up: Bools, gap: float, spot: Floats, on_demand: float, task: Task
         on_demand: the same of the cheapest on-demand gang.
         task: what there is to do, from its beginning.
     """
-    step = gap if up.shape[1] == 1 else gap * max(1, round(STEP / gap))
+    alone = up.shape[1] == 1
+    step = gap * max(1 if alone else round(STEP / gap), 1, math.ceil(task.deadline / gap / STEPS[alone]))
     lives, all_zones = learn(up, gap, step), learn(_some(up), gap, step)
     model = _Model(up, gap, step, lives, all_zones, spot, on_demand, task)
-    stride = max(1, round(KEPT / step))
+    stride = max(1, round(KEPT / step), math.ceil(task.deadline / step / MOMENTS))
     plans = model.end()
     kept = [plans]
     for left in range(1, math.ceil(task.deadline / step) + 1 + stride):
@@ -142,10 +147,11 @@ class _Model:
         self._after_return = _returns(up, gap, lives)
 
     def end(self) -> Plans:
-        """No time is left, and nothing costs anything any more."""
+        """No time is left, and all work is done but for an instant of it: who holds nothing has to start once more."""
         shapes = [(self._zones, self._ages), (self._zones, 2 * self._ages), (self._ages,)]
         one, two, down = (np.zeros((*shape, len(self._slack)), dtype=np.float32) for shape in shapes)
-        return Plans(one, two, two, down, down)
+        start = self._firm * np.float32(self._changeover)
+        return Plans(one, two + start, two, down + start, down)
 
     def before(self, left: int, plans: Plans) -> Plans:
         """What is expected with ``left`` steps left, from what is with one less."""
@@ -165,7 +171,7 @@ class _Model:
         # A gang may also be given up for what the others are expected to offer.
         spot = np.minimum(spot, self._lost_now(Plans(spot, none, firm, none_down, firm_down)))
         done = self._slack >= left
-        for each in (spot, none, firm, none_down, firm_down):
+        for each in (spot, firm, firm_down):
             each[..., done] = 0.0
         return Plans(spot, none, firm, none_down, firm_down)
 

@@ -15,7 +15,7 @@ from spotweld.placement.seeing import NONE, Past, Seen
 from spotweld.values.durations import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from spotweld.placement.market import Bools, Floats, Ints, Market
     from spotweld.placement.seeing import Policy, Task
@@ -232,3 +232,9 @@ class _Batch:
         self.job, self._start = self.job[alive], self._start[alive]
         self._held, self._home = self._held[alive], self._home[alive]
         self._warming, self._ran, self._work = self._warming[alive], self._ran[alive], self._work[alive]
+
+
+def joined(parts: Sequence[Outcomes]) -> Outcomes:
+    """The outcomes of several batches after one another."""
+    each = {name: np.concatenate([getattr(part, name) for part in parts]) for name in Outcomes.__dataclass_fields__}
+    return Outcomes(**each)
