@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from spotweld.placement.outlook import Costs
     from spotweld.placement.seeing import Past, Seen, Task
 
-DAY = 24 * HOUR
-"""Between two moments at which the outlook is drawn up anew."""
-MEMORY = 14 * DAY
+RENEWAL = 48 * HOUR
+"""Between two moments at which the outlook is drawn up anew. Lives change slowly; a day made no difference."""
+MEMORY = 14 * 24 * HOUR
 """How far back the past counts."""
 
 
@@ -36,8 +36,8 @@ class Ours(Policy):
         if self._known is None or self._known[0] is not seen.past or self._known[1] != seen.task:
             # What was reckoned before is no state: it would be reckoned again.
             self._known, self._outlooks = (seen.past, seen.task), {}
-        day = max(1, round(DAY / seen.gap))
-        since = seen.tick // day * day
+        every = max(1, round(RENEWAL / seen.gap))
+        since = seen.tick // every * every
         want = np.full(len(seen.tick), NONE, dtype=np.int64)
         # Time goes on in all rows at once: what lies before the first is not asked for again.
         self._outlooks = {tick: known for tick, known in self._outlooks.items() if tick >= since.min()}
