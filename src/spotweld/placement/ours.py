@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from spotweld.placement.seeing import Past, Seen, Task
 
 RENEWAL = 48 * HOUR
-"""Between two moments at which the outlook is drawn up anew. Lives change slowly; a day made no difference."""
+"""Seconds between two moments at which the outlook is drawn up anew: lives change slowly."""
 MEMORY = 14 * 24 * HOUR
-"""How far back the past counts."""
+"""Seconds for which the past counts."""
 
 
 class Ours(Policy):

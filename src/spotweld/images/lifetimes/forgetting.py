@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from spotweld.errors import Conflict, ImageError, NotFound, UsageError
+from spotweld.errors import ImageError, UsageError
 from spotweld.images.builds.naming import repository_of
 from spotweld.images.builds.records import Kept, builds, change_kept, images, read_kept
+from spotweld.images.builds.storing import FORMAT, each_record, write_record
 from spotweld.images.registries.opening import open_registry
 from spotweld.values.digests import digest, hex_of
 
@@ -27,9 +28,7 @@ if TYPE_CHECKING:
 
     Open: TypeAlias = Callable[[str], Registry]
 
-FORMAT = 1
 _FOLDER = "registries/"
-_TRIES = 20
 
 
 class Lost(msgspec.Struct, frozen=True):
@@ -115,7 +114,8 @@ def forget(project: Project, objects: Objects, url: str, now: float, opening: Op
         Unavailable: the store did not take it.
     """
     lost = {one.image: one for one in on_record(project, objects, opening).get(url, ())}
-    done = _put_down(objects, Forgotten(project.name, url, now, tuple(lost.values())))
+    new = Forgotten(project.name, url, now, tuple(lost.values()))
+    done = write_record(objects, _key(url), lambda old: _merged(old, new), Forgotten)
 
     def released(old: Kept | None, known: Kept) -> Kept:
         kept = old or known
@@ -132,13 +132,8 @@ def forget(project: Project, objects: Objects, url: str, now: float, opening: Op
 
 def forgotten(objects: Objects) -> tuple[Forgotten, ...]:
     """All registries that were forgotten; a damaged record of one counts for nothing, so it is looked into again."""
-    found = []
-    for meta in objects.list(_FOLDER):
-        try:
-            found.append(msgspec.json.decode(objects.get(meta.key), type=Forgotten))
-        except (NotFound, msgspec.MsgspecError, UnicodeDecodeError):
-            continue
-    return tuple(found)
+    keys = [meta.key for meta in objects.list(_FOLDER)]
+    return tuple(each_record(objects, keys, Forgotten, lambda _line: None))
 
 
 def recall(objects: Objects, url: str) -> None:
@@ -146,30 +141,8 @@ def recall(objects: Objects, url: str) -> None:
     objects.delete(_key(url))
 
 
-def _put_down(objects: Objects, new: Forgotten) -> Forgotten:
-    key = _key(new.registry)
-    for _ in range(_TRIES):
-        try:
-            data, version = objects.read(key)
-        except NotFound:
-            try:
-                objects.create(key, msgspec.json.encode(new))
-            except Conflict:
-                continue
-            return new
-        both = _merged(data, new)
-        try:
-            objects.replace(key, msgspec.json.encode(both), version)
-        except Conflict:
-            continue
-        return both
-    raise Conflict(f"{key} in {objects.url} could not be written", f"others wrote it {_TRIES} times meanwhile")
-
-
-def _merged(data: bytes, new: Forgotten) -> Forgotten:
-    try:
-        old = msgspec.json.decode(data, type=Forgotten)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+def _merged(old: Forgotten | None, new: Forgotten) -> Forgotten:
+    if old is None:
         return new
     lost = {one.image: one for one in new.images} | {one.image: one for one in old.images}
     return replace(old, images=tuple(lost[name] for name in sorted(lost)))
