@@ -23,7 +23,10 @@ RESULTS = Path(__file__).parent / "results"
 
 
 class Figure(msgspec.Struct, frozen=True):
-    """One line of a benchmark's result. ``ours`` and ``peers`` are medians in ``unit``; lower is better."""
+    """One line of a benchmark's result. ``ours`` and ``peers`` are medians in ``unit``, or what ``goal`` says.
+
+    Lower is better.
+    """
 
     measure: str
     unit: str
@@ -60,9 +63,15 @@ def figure(
     return Figure(measure, unit, ours, medians, limit, goal, command, spread)
 
 
-def report(name: str, figures: Sequence[Figure]) -> int:
-    """Print the table, write ``bench/results/NAME.json``, and say how many figures are over their limit."""
-    rows = [("measure", "contender", "median", "least", "greatest", "to ours", "limit")]
+def report(name: str, figures: Sequence[Figure], middle: str = "median") -> int:
+    """Print the table, write ``bench/results/NAME.json``, and say how many figures are over their limit.
+
+    Args:
+        name: of the file.
+        figures: what is in it.
+        middle: what the figures are of their runs.
+    """
+    rows = [("measure", "contender", middle, "least", "greatest", "to ours", "limit")]
     over = 0
     for found in figures:
         too_much = found.limit is not None and found.ours > found.limit

@@ -118,7 +118,7 @@ def main() -> int:
     peers = {name: float(missed[name]) for name in PEERS}
     goal = "every deadline is met"
     figures.append(Figure(f"deadlines missed, of {jobs}", "", float(missed["ours"]), peers, 0.0, goal, COMMAND))
-    return report("placement", figures)
+    return report("placement", figures, "mean")
 
 
 def _figure(measure: str, ratios: dict[str, list[float]], limit: float | None) -> Figure:
