@@ -71,6 +71,19 @@ def test_help_lists_every_verb_and_imports_none() -> None:
     assert heavy == ["spotweld.cli.main"]
 
 
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_a_verb_and_of_what_is_below_it_can_be_read(verb: str) -> None:
+    """No mark that is meant for the formatter reaches the reader."""
+    found = program.get_command(click.Context(program), verb)
+    assert found is not None
+    below = list(found.commands) if isinstance(found, click.Group) else []
+    for words in ([verb], *([verb, one] for one in below)):
+        result = CliRunner().invoke(program, [*words, "--help"])
+        assert result.exit_code == 0
+        assert "\\b" not in result.stdout
+        assert "\b" not in result.stdout
+
+
 def test_no_words_is_a_call_for_help() -> None:
     result = CliRunner().invoke(program, [])
     assert result.exit_code == 0

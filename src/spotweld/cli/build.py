@@ -42,7 +42,7 @@ BUILDERS = ("auto", "buildah", "buildkit")
 def command(
     names: tuple[str, ...], *, builder: str, at_once: int | None, dry_run: bool, rented: bool, as_json: bool
 ) -> None:
-    r"""Build the project's images, or those named and what they need. What is fresh is not touched.
+    """Build the project's images, or those named and what they need. What is fresh is not touched.
 
     An image is fresh if its registry has one of the same key: a digest of all that goes into it. Finished
     instructions are kept in the registry while the build goes on, so whoever builds next continues there.

@@ -36,7 +36,7 @@ _SHOWN = 12
 @store_option
 @json_option
 def status_verb(image: str | None, *, as_json: bool) -> None:
-    r"""Say what is kept of each image; with IMAGE, of each of its builds.
+    """Say what is kept of each image; with IMAGE, of each of its builds.
 
     SIZE counts each layer once, the cache's among them.
 
@@ -44,9 +44,9 @@ def status_verb(image: str | None, *, as_json: bool) -> None:
     With --json: {"images": [{image, registry, repository, lifetime, size,
     steps, builds: [{tag, digest, latest, used_by, started, seconds, builder,
     commit, dirty}]}], "unseen": [{where, why, todo}], "host": {folder, images,
-    size, in_use}}. "host" is what machines of this host have fetched. Sizes are bytes,
-    "steps" counts cached steps, times are seconds since 1970 UTC; null:
-    nobody knows.
+    size, in_use}}. "host" is what machines of this host have fetched. Sizes
+    are bytes, "steps" counts cached steps, times are seconds since 1970 UTC;
+    null: nobody knows.
     """
     found = here()
     contents = found.contents(image)
@@ -77,7 +77,7 @@ def status_verb(image: str | None, *, as_json: bool) -> None:
 @store_option
 @json_option
 def inspect_verb(image: str, *, as_json: bool) -> None:
-    r"""Say what each cached step of an image is, the newest first.
+    """Say what each cached step of an image is, the newest first.
 
     SIZE is that of the step's own layer, USED the time since somebody made it or asked for it, as far as the registry
     knows; PART OF counts the builds that are made of it.
@@ -115,7 +115,7 @@ def inspect_verb(image: str, *, as_json: bool) -> None:
 @progress_option
 @json_option
 def verify_verb(image: str | None, *, as_json: bool) -> int:
-    r"""Read every byte of an image and its cache, or of all images; exit 1 if any is damaged.
+    """Read every byte of an image and its cache, or of all images; exit 1 if any is damaged.
 
     Layers that images share are read once.
 

@@ -47,7 +47,7 @@ def export_verb(
     force: bool,
     as_json: bool,
 ) -> None:
-    r"""Write a checkpoint's tensors to a safetensors file, for other programs.
+    """Write a checkpoint's tensors to a safetensors file, for other programs.
 
     Tensors go under their paths (model.weight); with --only and one part, under what follows it (weight), as that
     module calls them. Plain values are in the file's metadata as JSON text.
@@ -84,7 +84,7 @@ def export_verb(
 @progress_option
 @json_option
 def import_verb(file: Path, run: str, part: str | None, step: int | None, *, as_json: bool) -> None:
-    r"""Make a new run of a safetensors file, to start a program from.
+    """Make a new run of a safetensors file, to start a program from.
 
     A file that spotweld has exported becomes the state that it was. The tensors of any other file become the part
     "model", or the one that --part names. A run that exists is never touched. What was stored is read again and

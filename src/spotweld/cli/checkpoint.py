@@ -50,7 +50,7 @@ command.add_command(import_verb)
 @store_option
 @json_option
 def list_verb(run: str | None, *, as_json: bool) -> None:
-    r"""List the runs in the store; with a run's name, its checkpoints.
+    """List the runs in the store; with a run's name, its checkpoints.
 
     ALONE is what only this checkpoint needs of the store, SHARED what others of the run need, too.
 

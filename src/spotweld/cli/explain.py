@@ -29,7 +29,7 @@ _CODE = re.compile(r"[Ss][Ww]\d+")
 @store_option
 @json_option
 def command(*, what: str | None, as_json: bool) -> None:
-    r"""Explain an error code such as SW1101, or what a build does with an image; without either, list all codes.
+    """Explain an error code such as SW1101, or what a build does with an image; without either, list all codes.
 
     For an image: each instruction with HIT (its result is there, and from which build) or MISS, and the first input
     that differs. Of a fresh image, how its last build went.

@@ -44,7 +44,7 @@ _WORDS = {
 @progress_option
 @json_option
 def verify_verb(run: str, step: int | None, *, every: bool, as_json: bool) -> int:
-    r"""Read every byte of a run's newest checkpoint; exit 1 if any is damaged.
+    """Read every byte of a run's newest checkpoint; exit 1 if any is damaged.
 
     Bytes that checkpoints share are read once.
 
@@ -133,7 +133,7 @@ def _verdict(row: dict[str, Any]) -> list[str]:
 @progress_option
 @json_option
 def diff_verb(names: tuple[str, ...], *, as_json: bool) -> int:
-    r"""Say what differs between two checkpoints, leaf by leaf; exit 1 if anything does.
+    """Say what differs between two checkpoints, leaf by leaf; exit 1 if anything does.
 
     Chunks with the same digest are not read. "(rng)" stands for the states of the random number generators.
 

@@ -94,15 +94,16 @@ def describe(plan: Plan) -> str:
 def command(
     job_name: str | None, name: str | None, spot_policy: str | None, variables: tuple[str, ...], *, as_json: bool
 ) -> None:
-    r"""Say what launch would do now, and what it would rent at which price. Changes nothing.
+    """Say what launch would do now, and what it would rent at which price. Changes nothing.
 
     Exits with 2 if launch would do anything, with 0 if there is nothing to do.
 
     \b
     With --json: {"would_change": true, "plan": {project, run, job, store,
     folder, source, local, placement, first, image, hosts}} or
-    {"would_change": false, "run", "phase"}; while an image that the job needs has to be built first,
-    {"would_change": true, "images": [{image, does, why, layers, expected, ...}], "prices": [...]}.
+    {"would_change": false, "run", "phase"}; while an image that the job
+    needs has to be built first, {"would_change": true, "images": [{image,
+    does, why, layers, expected, ...}], "prices": [...]}.
     """
     project, _ = open_project()
     # A log that is not there yet is not made: nothing is changed here.

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Where to write the page.")
 @json_option
 def command(name: str | None, against: str | None, output: Path | None, *, as_json: bool) -> None:
-    r"""Write a run's story as one HTML file and its ledger as CSV, and its figures on the terminal.
+    """Write a run's story as one HTML file and its ledger as CSV, and its figures on the terminal.
 
     The ledger has the columns of FOCUS 1.2 and lies beside the page. With --json: the whole story as JSON on stdout,
     and no files unless --output asks for them. With --against: exits with 1 if a bit differs.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @store_option
 @json_option
 def command(*, as_json: bool) -> int:
-    r"""Make what the project's images need, and look at what is there.
+    """Make what the project's images need, and look at what is there.
 
     The store, both registries, and the record that protects each persistent image. What is there already is left as
     it is, so this may be called at any time, by several people at once.

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @run_argument
 @json_option
 def command(name: str | None, *, as_json: bool) -> None:
-    r"""List this project's runs; with a run's name, everything about that one.
+    """List this project's runs; with a run's name, everything about that one.
 
     \b
     With --json: a list of runs, newest first, each {run, job, state, why,

@@ -65,7 +65,7 @@ def command(
     yes: bool,
     as_json: bool,
 ) -> None:
-    r"""Remove what the project has in the cloud and in registries, but for what is persistent.
+    """Remove what the project has in the cloud and in registries, but for what is persistent.
 
     Machines of runs that have ended, ephemeral images and their caches go, and what machines of this host have fetched
     of images. Persistent images, checkpoints and the
