@@ -94,7 +94,8 @@ def test_the_chain_is_built_once_and_trains_the_same_bits_as_without_an_image(ch
 
     # Built by launch; its machine is taken without notice once it has something to go on from.
     checkout.call("launch", "train", "--name", "imaged", "--spot-policy", "on-demand", "--env", STEPS, "--detach", "-y")
-    while not checkout.read("checkpoint", "ls"):
+    # A run is listed before its first checkpoint is.
+    while not any(run["newest"] for run in checkout.read("checkpoint", "ls")):
         assert checkout.read("status", "imaged")["ended"] is None, checkout.call("logs", "imaged")
         time.sleep(0.2)
     checkout.call("preempt", "imaged", "--notice", "none")
