@@ -6,6 +6,7 @@ image is put on record in that registry again.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -117,7 +118,7 @@ def forget(project: Project, objects: Objects, url: str, now: float, opening: Op
     new = Forgotten(project.name, url, now, tuple(lost.values()))
     done = write_record(objects, _key(url), lambda old: _merged(old, new), Forgotten)
 
-    def released(old: Kept | None, known: Kept) -> Kept:
+    def released(known: Kept, old: Kept | None) -> Kept:
         kept = old or known
         if canonical(kept.registry, opening) != url:
             return kept
@@ -126,7 +127,7 @@ def forget(project: Project, objects: Objects, url: str, now: float, opening: Op
     for name in lost:
         known = read_kept(objects, name)
         if known is not None:
-            change_kept(objects, name, lambda old, known=known: released(old, known))  # type: ignore[misc]
+            change_kept(objects, name, partial(released, known))
     return done
 
 
