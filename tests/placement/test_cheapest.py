@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from spotweld.errors import UsageError
 from spotweld.placement.cheapest import CheapestSpot
-from spotweld.placement.policy import Ending, Observation, Placement, Rent, Wait
+from spotweld.placement.placer import Ending, Observation, Placement, Rent, Wait
 from spotweld.project.nouns import SpotUse
 from spotweld.values.money import Money
 from spotweld.values.offers import CapacityType, Offer

@@ -135,8 +135,8 @@ def drive(field: Field, prefix: list[str], environ: dict[str, str]) -> subproces
 def finish(field: Field) -> None:
     """Drive the run to its end, in this process."""
     opened = field.log().state(RUN)
-    policy = CheapestSpot.of(opened.placement)
-    Controller(RUN, field.log(), field.objects(), field.cloud(), policy, SystemClock(), lambda _: None).drive()
+    placer = CheapestSpot.of(opened.placement)
+    Controller(RUN, field.log(), field.objects(), field.cloud(), placer, SystemClock(), lambda _: None).drive()
 
 
 class PrefixedFirst(LocalCloud):
@@ -165,8 +165,8 @@ def kill_agent(folder: Path, point: Point) -> tuple[Field, bool]:
     """Kill the first attempt's agent when one of its threads comes to the point. The program is not followed."""
     field = prepare(folder)
     cloud = PrefixedFirst(field.state / "cloud", ["/usr/bin/env", *strace(point, "-f", "-b", "execve")])
-    policy = CheapestSpot.of(field.log().state(RUN).placement)
-    Controller(RUN, field.log(), field.objects(), cloud, policy, SystemClock(), lambda _: None).drive()
+    placer = CheapestSpot.of(field.log().state(RUN).placement)
+    Controller(RUN, field.log(), field.objects(), cloud, placer, SystemClock(), lambda _: None).drive()
     return field, len(field.log().state(RUN).attempts) > 1
 
 

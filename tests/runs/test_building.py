@@ -28,7 +28,7 @@ def planned(shop: Shop, folder: Path, provider: Provider | None = None) -> Plan:
     project = shop.project
     folder.mkdir()
     provider = provider or open_provider(project.state, project.local)
-    return plan_build(project, ["tool"], "buildah", 0, folder, provider=provider, policy=CheapestSpot(), timeout=9.0)
+    return plan_build(project, ["tool"], "buildah", 0, folder, provider=provider, placer=CheapestSpot(), timeout=9.0)
 
 
 def test_interruptions_are_tried_again_and_errors_are_not(tmp_path: Path) -> None:

@@ -5,10 +5,10 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.runs.samples import OFFER, OFFERS, ON_DEMAND_PRICE, attempt_opened, offer, opened
+from tests.runs.samples import OFFER, OFFERS, ON_DEMAND_PRICE, attempt_opened, opened
 
-from spotweld.placement.policy import Observation, Policy, Rent, Wait
-from spotweld.project.nouns import Retry, RetryOn, SpotUse
+from spotweld.placement.placer import Observation, Placer, Rent, Wait
+from spotweld.project.nouns import Retry, RetryOn
 from spotweld.providers.provider import Machine, MachineEnd, MachineState
 from spotweld.runs import decisions
 from spotweld.runs.decisions import (
@@ -25,7 +25,6 @@ from spotweld.runs.decisions import (
 )
 from spotweld.runs.events import (
     AttemptEnded,
-    AttemptOpened,
     CancelRequested,
     Cause,
     Entry,
@@ -38,16 +37,28 @@ from spotweld.runs.events import (
 from spotweld.runs.reports import Heard, Result, Stage, Status
 from spotweld.runs.states import RunState, apply, fold
 from spotweld.values.money import Money
-from spotweld.values.offers import CapacityType
+from spotweld.values.offers import Offer
 
 
-class First(Policy):
+class First(Placer):
     """Rents the first offer, or waits if there is none."""
 
     name = "first"
+    every = 1.0
 
     def decide(self, observation: Observation) -> Rent | Wait:
         return Rent(observation.offers[0], "first") if observation.offers else Wait(7.0, "nothing is offered")
+
+    def reconsider(self, observation: Observation) -> str | None:
+        del observation
+        return None
+
+
+class Restless(First):
+    """Always knows something better than what is held."""
+
+    def reconsider(self, observation: Observation) -> str | None:
+        return None if observation.held is None else f"better than {observation.held.offer.place}"
 
 
 def state_after(*events: Event, **job: object) -> RunState:
@@ -262,19 +273,9 @@ def test_failures_end_a_run_exactly_when_the_retries_are_used_up(history: list[C
     assert isinstance(action, Finish) == (last_failed and failed > failures)
 
 
-FLED = AttemptOpened(1, offer(capacity_type=CapacityType.ON_DEMAND), ON_DEMAND_PRICE, "t", "too many interruptions")
-
-
-@pytest.mark.parametrize(("policy", "moves"), [(SpotUse.AUTO, True), (SpotUse.ON_DEMAND, False)])
-def test_a_run_that_fled_to_on_demand_goes_back_to_spot_after_the_window(policy: SpotUse, moves: bool) -> None:
-    state = state_after(FLED, MachineStarted(1, "m-1", 1.0), Running(1), spot_policy=policy)
-    window = state.placement.window
-
-    def look(now: float) -> object:
-        return decide(state, Observed(now, OFFERS, UP, ALIVE), First())
-
-    assert look(window) == Watch()
-    later = look(window + 4)
-    assert isinstance(later, EndAttempt) is moves
-    if isinstance(later, EndAttempt):
-        assert later.cause is Cause.MOVED
+@pytest.mark.parametrize(("offers", "moves"), [(OFFERS, True), ((), False)])
+def test_a_run_moves_when_its_placer_says_so_and_only_after_a_look_at_the_market(
+    offers: tuple[Offer, ...], moves: bool
+) -> None:
+    action = decide(state_after(*RUNNING), Observed(9.0, offers, UP, ALIVE), Restless())
+    assert action == (EndAttempt(Cause.MOVED, "better than a spot") if moves else Watch())

@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 def plan(folder: Path, name: str | None = "r") -> Plan:
     project = load_project(folder / "spotweld.yaml")
     provider = open_provider(project.state, project.local)
-    return make_plan(project, project.jobs["t"], name, provider=provider, policy=CheapestSpot())
+    return make_plan(project, project.jobs["t"], name, provider=provider, placer=CheapestSpot())
 
 
 def test_the_store_is_not_frozen_into_itself(folder: Path) -> None:

@@ -96,8 +96,8 @@ class World:
         self.log.open_run(RUN, msgspec.structs.replace(opened(**job), placement=RULES))
 
     def controller(self) -> Controller:
-        policy = CheapestSpot.of(RULES)
-        return Controller(RUN, self.log, self.objects, self.provider, policy, self.clock, self.complaints.append)
+        placer = CheapestSpot.of(RULES)
+        return Controller(RUN, self.log, self.objects, self.provider, placer, self.clock, self.complaints.append)
 
     def drive(self) -> RunState:
         return self.controller().drive()

@@ -103,6 +103,8 @@ def watch(known: Known, progress: str, asides: Callable[[], list[str]] = list) -
     outcome = watch_to_its_end(known, progress, asides)
     if outcome is Outcome.DONE:
         say_changed(f"the run {known.run} is done", f"spotweld report {known.run}")
+    elif outcome is Outcome.LATE:
+        say_changed(f"the run {known.run} is done, but after its deadline", f"spotweld report {known.run}")
     else:
         say_changed(f"the run {known.run} ended: {outcome}", f"spotweld logs {known.run}")
     sys.exit(outcome.exit_status)

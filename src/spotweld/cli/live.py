@@ -221,7 +221,10 @@ def _hanging(line: str, width: int) -> str:
 
 def _style(happening: Happening) -> str:
     match happening.event:
-        case logged.AttemptEnded(cause=logged.Cause.DONE) | logged.Ended(outcome=logged.Outcome.DONE):
+        case (
+            logged.AttemptEnded(cause=logged.Cause.DONE)
+            | logged.Ended(outcome=logged.Outcome.DONE | logged.Outcome.LATE)
+        ):
             return "green"
         case logged.AttemptEnded(cause=logged.Cause.NO_CAPACITY | logged.Cause.MOVED):
             return "yellow"

@@ -13,14 +13,16 @@ from spotweld.cli.output import print_json
 from spotweld.cli.parts import open_log
 from spotweld.cli.session import json_option, open_project, store_option
 from spotweld.errors import UsageError
-from spotweld.placement.cheapest import CheapestSpot
-from spotweld.placement.policy import Rent
+from spotweld.placement.placer import Rent
 from spotweld.project.nouns import SpotUse
 from spotweld.project.words import nearest, quoted
 from spotweld.providers.opening import open_provider
 from spotweld.report.words import count
+from spotweld.runs.controller import RECENT
 from spotweld.runs.drive import log_path
 from spotweld.runs.opening import Plan, make_plan
+from spotweld.runs.placing import placer_of
+from spotweld.values.durations import format_duration
 from spotweld.values.money import format_money
 from spotweld.values.sizes import format_size
 
@@ -58,7 +60,12 @@ def plan_of(
     if variables:
         job = replace(job, env=job.env | dict(_variable(text) for text in variables))
     provider = open_provider(project.state, project.local)
-    return make_plan(project, job, name, provider=provider, policy=CheapestSpot.of(project.placement))
+    earlier = []
+    if job.deadline is not None and log_path(project.state).exists():
+        log = open_log(project)
+        earlier = [log.state(run) for run in log.runs()[:RECENT]]
+    placer = placer_of(job, project.placement, project.local, earlier)
+    return make_plan(project, job, name, provider=provider, placer=placer)
 
 
 def images_of(project: Project, job_name: str | None) -> list[str]:
@@ -83,6 +90,9 @@ def describe(plan: Plan) -> str:
         else "machine   none now",
         f"why       {first.why}",
     ]
+    if plan.job.deadline is not None:
+        work = format_duration(plan.job.work or 0.0)
+        lines.append(f"deadline  {format_duration(plan.job.deadline)} from now, for {work} of work")
     if plan.job.budget is not None:
         lines.append(f"budget    {format_money(plan.job.budget)}")
     return "\n".join(lines)

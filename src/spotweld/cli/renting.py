@@ -59,7 +59,7 @@ def rent(
     with tempfile.TemporaryDirectory(prefix="spotweld-order-") as scratch:
         plan = plan_build(
             project, names, builder, at_once, Path(scratch),
-            provider=open_provider(project.state, project.local), policy=CheapestSpot.of(project.placement),
+            provider=open_provider(project.state, project.local), placer=CheapestSpot.of(project.placement),
             timeout=timeout,
         )  # fmt: skip
         limit = "" if timeout is None else f", for {format_duration(timeout)} at most"

@@ -48,7 +48,7 @@ def command(name: str | None, against: str | None, output: Path | None, *, as_js
     known = known_run(name)
     other = known_run(against) if against is not None else None
     for one in (known, other):
-        if other is not None and one is not None and one.state.outcome is not Outcome.DONE:
+        if other is not None and one is not None and one.state.outcome not in {Outcome.DONE, Outcome.LATE}:
             raise UsageError(
                 f"the run {one.run} is {one.state.phase}", "only runs that are done can be compared", "let it end first"
             )

@@ -78,6 +78,8 @@ class Teller:
                 return f"ended: {cause}{f' ({detail})' if detail else ''}"
             case logged.Waiting(why=why):
                 return f"waiting: {why}"
+            case logged.Sighted(up=up) if up:
+                return f"spot: {', '.join(f'{zone} has some' if there else f'none in {zone}' for zone, there in up.items())}"
             case logged.CancelRequested():
                 return "somebody asked to cancel the run"
             case logged.Ended(outcome=outcome, why=why):

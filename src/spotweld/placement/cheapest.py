@@ -1,4 +1,4 @@
-"""The first policy: the cheapest spot machine that can be had, and on-demand after too many interruptions."""
+"""The placer of runs without a deadline: the cheapest spot machine, and on-demand after too many interruptions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spotweld.errors import UsageError
-from spotweld.placement.policy import Ending, Observation, Placement, Policy, Rent, Wait
+from spotweld.placement.bounds import share_holds
+from spotweld.placement.placer import Ending, Observation, Placement, Placer, Rent, Wait
+from spotweld.placement.refusals import ended, left_alone
 from spotweld.project.nouns import SpotUse
 from spotweld.values.durations import format_duration
 from spotweld.values.money import format_money
@@ -22,10 +24,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class CheapestSpot(Policy):
+class CheapestSpot(Placer):
     """Cheapest spot first; on-demand after ``interruptions`` of them within ``window``; spot again after ``cool_off``.
 
-    All times are seconds, so that a demo can run the same policy a hundred times as fast.
+    All times are seconds, so that a demo can run the same rules a hundred times as fast.
     """
 
     window: float = 3600.0
@@ -41,18 +43,23 @@ class CheapestSpot(Policy):
     avoid: float = 300.0
     """How long a zone that has interrupted the run comes after all others, whatever its price."""
 
+    min_spot_share: float | None = None
+    """The share of machine time that has to be spot's; None: none has to."""
+
     name = "cheapest-spot"
+    every = 1.0
 
     @classmethod
     def of(cls, rules: PlacementRules) -> CheapestSpot:
-        """The policy that a project file asks for."""
+        """What a project file asks for."""
         return cls(
             window=rules.window,
             interruptions=rules.interruptions,
             cool_off=rules.window,
             backoff=rules.back_off,
-            backoff_most=20 * rules.back_off,
+            backoff_most=rules.longest_back_off,
             avoid=rules.avoid,
+            min_spot_share=rules.min_spot_share,
         )
 
     def decide(self, observation: Observation) -> Rent | Wait:
@@ -62,6 +69,9 @@ class CheapestSpot(Policy):
             return self._cheapest(spot, observation, "") or self._wait(spot, observation)
         if observation.spot_policy is SpotUse.ON_DEMAND:
             return self._cheapest(firm, observation, "") or self._wait(firm, observation)
+        if not share_holds(observation.past, self.min_spot_share):
+            why = f"min_spot_share of {self.min_spot_share:.0%}: "
+            return self._cheapest(spot, observation, why) or self._wait(spot, observation)
         left = self._cooling(observation)
         if left > 0:
             storm = (
@@ -80,9 +90,25 @@ class CheapestSpot(Policy):
             or self._wait([*spot, *firm], observation)
         )
 
+    def reconsider(self, observation: Observation) -> str | None:
+        """Why a run that fled to on-demand should go back to spot now.
+
+        An on-demand machine is not taken away, so nothing else would end its time there. It stays for one window at
+        least: should spot be refused again, the move costs one restart a window and no more.
+        """
+        held = observation.held
+        fled = held is not None and held.offer.capacity_type is CapacityType.ON_DEMAND
+        if held is None or held.running is None or not fled or observation.spot_policy is not SpotUse.AUTO:
+            return None
+        if observation.now - held.running < self.window and share_holds(observation.past, self.min_spot_share):
+            return None
+        choice = self.decide(observation)
+        spot = isinstance(choice, Rent) and choice.offer.capacity_type is CapacityType.SPOT
+        return f"back to spot: {choice.why}" if spot else None
+
     def _cooling(self, seen: Observation) -> float:
         """Seconds for which spot is not considered any more; 0: it is."""
-        ends = sorted(_ended(seen, past) for past in seen.past if _interrupted(past))
+        ends = sorted(ended(seen, past) for past in seen.past if _interrupted(past))
         groups = zip(ends, ends[self.interruptions - 1 :], strict=False)
         storms = [last for first, last in groups if last - first <= self.window]
         return max(0.0, storms[-1] + self.cool_off - seen.now) if storms else 0.0
@@ -99,9 +125,9 @@ class CheapestSpot(Policy):
                 "write all prices of the project file in one currency.",
             )
         hot = {
-            past.zone: _ended(seen, past)
+            past.zone: ended(seen, past)
             for past in sorted(seen.past, key=lambda past: past.ended)
-            if _interrupted(past) and seen.now - _ended(seen, past) < self.avoid
+            if _interrupted(past) and seen.now - ended(seen, past) < self.avoid
         }
 
         def rank(offer: Offer) -> tuple[float, Decimal, Offer]:
@@ -115,17 +141,7 @@ class CheapestSpot(Policy):
 
     def _closed(self, offer: Offer, seen: Observation) -> float:
         """Seconds for which this offer's zone is left alone after refusals; not above 0: it may be asked."""
-        here = [p for p in seen.past if p.zone == offer.zone and p.capacity_type is offer.capacity_type]
-        refusals = 0
-        for past in reversed(here):
-            if past.ending is not Ending.REFUSED:
-                break
-            refusals += 1
-        if not refusals:
-            return 0.0
-        # The exponent is bounded so that no number of refusals overflows a float.
-        pause = min(self.backoff * 2.0 ** min(refusals - 1, 64), self.backoff_most)
-        return _ended(seen, here[-1]) + pause - seen.now
+        return left_alone(offer, seen, self.backoff, self.backoff_most)
 
     def _wait(self, offers: list[Offer], seen: Observation) -> Wait:
         if not offers:
@@ -137,11 +153,6 @@ class CheapestSpot(Policy):
 
 def _interrupted(past: Placement) -> bool:
     return past.ending is Ending.INTERRUPTED and past.capacity_type is CapacityType.SPOT
-
-
-def _ended(seen: Observation, past: Placement) -> float:
-    """A clock that was set back must not turn a short pause into a long one: nothing ended in the future."""
-    return min(past.ended, seen.now)
 
 
 def _zones(offers: Iterable[Offer]) -> str:

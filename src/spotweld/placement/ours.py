@@ -12,6 +12,8 @@ from spotweld.placement.outlook import Outlook, look_ahead
 from spotweld.placement.seeing import NONE, Policy
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from spotweld.placement.lives import Lives
     from spotweld.placement.market import Bools, Floats, Ints
     from spotweld.placement.outlook import Costs
@@ -33,20 +35,31 @@ class Ours(Policy):
         self._outlooks: dict[int, Outlook] = {}
 
     def decide(self, seen: Seen) -> Ints:
+        want = np.full(len(seen.tick), NONE, dtype=np.int64)
+        for rows, outlook in self._drawn(seen):
+            want[rows] = _best(seen, rows, outlook)
+        return want
+
+    def reckoned(self, seen: Seen) -> dict[int, float]:
+        ((rows, outlook),) = self._drawn(seen)
+        none, firm, spot = expected(seen, rows, outlook)
+        costs = {int(zone): float(spot[0, zone]) for zone in np.flatnonzero(seen.up[0])}
+        return costs | {NONE: float(none[0]), int(refuge(seen)[0]): float(firm[0])}
+
+    def _drawn(self, seen: Seen) -> Iterator[tuple[Ints, Outlook]]:
+        """The rows of jobs, with the outlook of each."""
         if self._known is None or self._known[0] is not seen.past or self._known[1] != seen.task:
             # What was reckoned before is no state: it would be reckoned again.
             self._known, self._outlooks = (seen.past, seen.task), {}
         every = max(1, round(RENEWAL / seen.gap))
         since = seen.tick // every * every
-        want = np.full(len(seen.tick), NONE, dtype=np.int64)
         # Time goes on in all rows at once: what lies before the first is not asked for again.
         self._outlooks = {tick: known for tick, known in self._outlooks.items() if tick >= since.min()}
         for tick in np.unique(since):
             rows = np.flatnonzero(since == tick)
             if tick not in self._outlooks:
                 self._outlooks[tick] = _outlook(seen, int(tick))
-            want[rows] = _best(seen, rows, self._outlooks[tick])
-        return want
+            yield rows, self._outlooks[tick]
 
 
 def _outlook(seen: Seen, tick: int) -> Outlook:

@@ -65,15 +65,16 @@ class Past:
     """What has been seen of a market. Whoever asks says which tick it is, and gets nothing newer.
 
     Args:
-        market: a recording of it, which may go on after that tick.
+        market: a recording of it, which may go on after that tick; while it is being recorded, a longer one may take
+            its place.
     """
 
     def __init__(self, market: Market) -> None:
-        self._market = market
+        self.market = market
 
     def before(self, tick: int, seconds: float) -> Market:
         """The ticks before ``tick``, as far back as ``seconds``; none, if ``tick`` is 0."""
-        return self._market.between(max(0, tick - round(seconds / self._market.gap)), tick)
+        return self.market.between(max(0, tick - round(seconds / self.market.gap)), tick)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,3 +131,10 @@ class Policy(ABC):
 
         Spot only in zones that are up. Whether a deadline allows it need not be looked at: the guard does.
         """
+
+    def reckoned(self, seen: Seen) -> dict[int, float]:  # noqa: ARG002
+        """What the one job of a batch is expected to pay to the end, by what it holds until the next decision.
+
+        In the codes of ``Seen.held``; empty, if the policy does not reckon so.
+        """
+        return {}

@@ -15,6 +15,7 @@ from spotweld.project.nouns import (
     LEAST_STAGING,
     CheckpointPolicy,
     Compress,
+    Egress,
     Every,
     EveryAuto,
     EverySeconds,
@@ -23,6 +24,7 @@ from spotweld.project.nouns import (
     LocalProvider,
     LocalZone,
     PlacementRules,
+    PolicyName,
     Retry,
     RetryOn,
     SpotUse,
@@ -50,11 +52,26 @@ def _positive(text: str) -> float:
     return seconds
 
 
-def _budget(text: str) -> Money:
+def _some(text: str) -> Money:
     money = parse_money(text)
     if not money.amount:
         raise ValueError("it has to be more than nothing")
     return money
+
+
+def _late(given: dict[str, Any]) -> tuple[str, str, str] | None:
+    """A job's deadline stands on how much there is to do, and on machines that are never lost."""
+    if "deadline" not in given:
+        return None
+    if "work" not in given:
+        return "deadline", "what has to be done until then is not known", "say how long the program takes: work: 48h"
+    if given["deadline"] <= given["work"]:
+        todo = "allow more time, or correct work"
+        return "deadline", "the work alone takes as long", todo
+    if given.get("spot_policy") is SpotUse.SPOT:
+        todo = "write spot_policy: auto, or leave the deadline out"
+        return "spot_policy", "with spot alone nobody can promise a deadline", todo
+    return None
 
 
 def _every(text: str) -> Every:
@@ -256,11 +273,18 @@ _JOB = Table(
         ),
         "checkpoint": Key(_CHECKPOINT, "When to save and what to keep."),
         "retry": Key(_RETRY, "When a run tries again."),
+        "work": Key(
+            _duration(_positive, "48h"), "How long the program takes on one machine that is never lost, about."
+        ),
+        "deadline": Key(
+            _duration(_positive, "60h"), "The run has to be done so long after its launch, for as little as possible."
+        ),
         "max_duration": Key(_duration(_positive, "8h"), "The run is stopped after this long."),
-        "budget": Key(_money(_budget, "12.50 USD"), "The run is stopped before it costs more."),
+        "budget": Key(_money(_some, "12.50 USD"), "The run is stopped before it costs more."),
         "labels": Key(Named(_LABEL_KEY, _LABEL, most=50), "Carried by the machines and the ledger's rows."),
     },
     Job,
+    _late,
 )
 
 _ZONE = Table(
@@ -295,9 +319,23 @@ _LOCAL = Table(
     LocalProvider,
 )
 
+_ZONE_NAME = Text("a zone", "with or without its provider's name", "us-east-1a", r"[a-z0-9]+(?:[-_/.][a-z0-9]+)*")
+_REGION_NAME = Text("a region", "as its provider writes it", "us-east-1", r"[a-z0-9]+(?:[-_.][a-z0-9]+)*")
+
 _PLACEMENT = Table(
     "placement",
     {
+        "policy": Key(Choice(PolicyName), "Who decides for jobs with a deadline."),
+        "changeover": Key(
+            _duration(_positive, "2m"), "From a machine's start until the program makes progress, until it is measured."
+        ),
+        "zones": Key(Several(_ZONE_NAME), "The only zones that are used; by default all."),
+        "regions": Key(Several(_REGION_NAME), "The only regions that are used; by default all."),
+        "egress": Key(Choice(Egress), "How far a run may move from the region that it began in."),
+        "max_price": Key(_money(_some, "1.20 USD"), "Spot machines that cost more an hour are not rented."),
+        "min_spot_share": Key(
+            Number(0, 1), "The share of machine time that has to be spot; a deadline comes before it."
+        ),
         "interruptions": Key(Whole(1, 1000), "So many interruptions within the window send a run to on-demand."),
         "window": Key(_duration(_positive, "1h"), "The window; spot is tried again when it has passed."),
         "avoid": Key(_duration(parse_duration, "5m"), "How long a zone that interrupted the run comes last."),

@@ -163,6 +163,10 @@ class Job(msgspec.Struct, frozen=True):
     spot_policy: SpotUse = SpotUse.AUTO
     checkpoint: CheckpointPolicy = CheckpointPolicy()
     retry: Retry = Retry()
+    work: float | None = None
+    """Seconds that the program needs on one machine that is never lost, about; there whenever ``deadline`` is."""
+    deadline: float | None = None
+    """Seconds after its launch by which the run has to be done; None: none."""
     max_duration: float | None = None
     """Seconds after which the run is stopped."""
     budget: Money | None = None
@@ -208,8 +212,40 @@ class LocalProvider(msgspec.Struct, frozen=True):
     """Seconds a machine takes to come up."""
 
 
+class Egress(StrEnum):
+    """How far a run's state may move."""
+
+    NONE = "none"
+    """It stays in its region."""
+    CONTINENTAL = "continental"
+    GLOBAL = "global"
+
+
+class PolicyName(StrEnum):
+    """Who decides for jobs with a deadline (``spotweld.placement.policies``)."""
+
+    OURS = "ours"
+    UNIFORM_PROGRESS = "uniform-progress"
+    GREEDY = "greedy"
+    ON_DEMAND = "on-demand"
+
+
 class PlacementRules(msgspec.Struct, frozen=True):
     """How the machines of a run are chosen."""
+
+    policy: PolicyName = PolicyName.OURS
+    """Decides for jobs with a deadline."""
+    changeover: float = 120.0
+    """Seconds from a machine's start until the program makes progress, until that has been measured."""
+    zones: tuple[str, ...] = ()
+    """Names, with or without their provider's; empty: all."""
+    regions: tuple[str, ...] = ()
+    """Empty: all."""
+    egress: Egress = Egress.CONTINENTAL
+    max_price: Money | None = None
+    """Spot machines that cost more an hour are not rented; None: the price does not matter."""
+    min_spot_share: float | None = None
+    """The share of a run's machine time that has to be spot's, at least; a deadline comes first. None: none has to."""
 
     interruptions: int = 3
     """The interruption with this number within the window sends a run that may use either to on-demand."""
@@ -219,6 +255,11 @@ class PlacementRules(msgspec.Struct, frozen=True):
     """Seconds for which a zone that has just interrupted the run comes after all others."""
     back_off: float = 30.0
     """Seconds for which a zone that has refused is left alone; doubled with every further refusal."""
+
+    @property
+    def longest_back_off(self) -> float:
+        """Seconds; what the doubling stops at."""
+        return 20 * self.back_off
 
 
 class Project(msgspec.Struct, frozen=True):

@@ -76,6 +76,10 @@ class Provider(ABC):
     def offers(self) -> Sequence[Offer]:
         """Everything that is sold, at the prices of now. That it is offered does not mean that it can be had."""
 
+    def room(self, offer: Offer) -> int | None:  # noqa: ARG002
+        """How many more machines of a spot offer could be had now; None: this provider does not tell without a try."""
+        return None
+
     @abstractmethod
     def start(self, offer: Offer, boot: Boot, *, token: str, labels: Mapping[str, str]) -> Machine:
         """Rent a machine. Idempotent: a second call with the same token gives the same machine.

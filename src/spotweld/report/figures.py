@@ -108,6 +108,8 @@ def verdict(story: Story, known: Figures) -> Verdict:
             return Verdict(Tone.OPEN, f"Running: at {where}", _so_far(known))
         case State.WAITING:
             return Verdict(Tone.OPEN, f"Waiting for a machine: at {where}", detail or _so_far(known))
+        case State.LATE:
+            return Verdict(Tone.BAD, "Done, but after its deadline", _so_far(known))
         case State.CANCELLED:
             return Verdict(Tone.BAD, f"Cancelled at {where}", detail)
         case State.BUDGET:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _STATES = {
     logged.Outcome.DONE: State.DONE,
+    logged.Outcome.LATE: State.LATE,
     logged.Outcome.CANCELLED: State.CANCELLED,
     logged.Outcome.BUDGET: State.BUDGET,
 }

@@ -29,6 +29,8 @@ class State(StrEnum):
     """No machine now; another attempt will come."""
     RUNNING = "running"
     DONE = "done"
+    LATE = "late"
+    """Done after its deadline."""
     FAILED = "failed"
     CANCELLED = "cancelled"
     BUDGET = "budget"

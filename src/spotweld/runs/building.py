@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from spotweld.errors import UsageError
 from spotweld.images.builds.travelling import pack
-from spotweld.placement.policy import Observation
+from spotweld.placement.placer import Observation
 from spotweld.project.nouns import Job, Retry, RetryOn, SpotUse
 from spotweld.providers.local.zones import PROVIDER
 from spotweld.runs.opening import LETTERS, Plan
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from spotweld.placement.policy import Policy, Rent, Wait
+    from spotweld.placement.placer import Placer, Rent, Wait
     from spotweld.project.nouns import Project
     from spotweld.providers.provider import Provider
 
@@ -45,7 +45,7 @@ def plan_build(
     folder: Path,
     *,
     provider: Provider,
-    policy: Policy,
+    placer: Placer,
     timeout: float | None = None,
 ) -> Plan:
     """What would be done to build images on machines of a provider.
@@ -57,7 +57,7 @@ def plan_build(
         at_once: how many images may be built side by side; 0: as many as the machine has cores.
         folder: an empty one, in which the files are gathered; needed until the run is open.
         provider: asked for its offers.
-        policy: asked what it would rent.
+        placer: asked what it would rent.
         timeout: seconds after which the run is stopped; None: never.
 
     Raises:
@@ -81,7 +81,7 @@ def plan_build(
         max_duration=timeout,
         labels={"images": "-".join(names)[:63]},
     )
-    first = first_machine(provider, policy)
+    first = first_machine(provider, placer)
     name = f"build-{''.join(secrets.choice(LETTERS) for _ in range(6))}"
     hosts = tuple(sorted(url.rpartition("://")[2].rstrip("/") for url in urls if not url.startswith("oci:")))
     return Plan(
@@ -90,9 +90,9 @@ def plan_build(
     )  # fmt: skip
 
 
-def first_machine(provider: Provider, policy: Policy) -> Rent | Wait:
+def first_machine(provider: Provider, placer: Placer) -> Rent | Wait:
     """What would be rented first to build images."""
-    return policy.decide(Observation(time.time(), SpotUse.AUTO, tuple(provider.offers()), ()))
+    return placer.decide(Observation(time.time(), SpotUse.AUTO, tuple(provider.offers()), ()))
 
 
 def patience(high: float, unknown: int) -> float | None:

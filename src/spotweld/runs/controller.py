@@ -7,10 +7,12 @@ is all a restart needs.
 
 from __future__ import annotations
 
+import math
 import secrets
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from spotweld.errors import NoCapacity, NotFound, ProviderError, SpotweldError, Unavailable
 from spotweld.providers.provider import Boot, Machine, MachineState
@@ -22,6 +24,7 @@ from spotweld.runs.decisions import (
     Finish,
     NoteNotice,
     NoteRunning,
+    NoteSighting,
     Observed,
     OpenAttempt,
     Pause,
@@ -29,16 +32,30 @@ from spotweld.runs.decisions import (
     Watch,
     decide,
 )
-from spotweld.runs.events import AttemptEnded, AttemptOpened, Cause, Ended, MachineStarted, Noticed, Running, Waiting
+from spotweld.runs.events import (
+    AttemptEnded,
+    AttemptOpened,
+    Cause,
+    Ended,
+    MachineStarted,
+    Noticed,
+    Running,
+    Sighted,
+    Waiting,
+)
+from spotweld.runs.following import Follower
+from spotweld.runs.history import progress
+from spotweld.runs.remaining import standing, working_since
 from spotweld.runs.reports import Result, Spec, Status, over_key, result_key, spec_key, status_key
 from spotweld.values.offers import CapacityType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from spotweld.placement.policy import Policy
+    from spotweld.placement.placer import Placer
     from spotweld.providers.provider import Provider
     from spotweld.runs.events import Event
+    from spotweld.runs.following import Happening
     from spotweld.runs.log import EventLog
     from spotweld.runs.states import Attempt, RunState
     from spotweld.store.objects import Objects
@@ -48,8 +65,8 @@ T = TypeVar("T")
 
 AFTER_A_FAULT = 1.0
 """Seconds before something outside is tried again."""
-_RECENT = 20
-"""Runs of the project from whose machines the hazard is learned."""
+RECENT = 20
+"""Runs of the project from whose machines the hazards are learned."""
 
 
 class Controller:
@@ -60,7 +77,7 @@ class Controller:
         log: where intentions are kept.
         objects: the run's store.
         provider: where machines come from.
-        policy: which to rent.
+        placer: says which to rent.
         clock: time.
         complain: told, in one line, what went wrong outside and will be tried again.
     """
@@ -71,7 +88,7 @@ class Controller:
         log: EventLog,
         objects: Objects,
         provider: Provider,
-        policy: Policy,
+        placer: Placer,
         clock: Clock,
         complain: Callable[[str], None],
     ) -> None:
@@ -79,13 +96,16 @@ class Controller:
         self._log = log
         self._objects = objects
         self._provider = provider
-        self._policy = policy
+        self._placer = placer
         self._clock = clock
         self._complain = complain
         self._generation = log.take_over(run)
         self._beat: tuple[int, int] | None = None
         self._heard = clock.monotonic()
         self._trouble = ""
+        self._looked = -math.inf
+        self._follower = Follower(run, log, objects)
+        self._told: list[Happening] = []
 
     def drive(self) -> RunState:
         """Turn until the run has ended; its last state.
@@ -98,7 +118,7 @@ class Controller:
                 state = self._log.state(self._run)
                 if state.outcome is not None:
                     return state
-                pause = self._do(decide(state, self._observe(state), self._policy), state)
+                pause = self._do(decide(state, self._observe(state), self._placer), state)
                 self._trouble = ""
             except (ProviderError, Unavailable, OSError) as error:
                 # The world outside is down: nothing is concluded from that, least of all that a machine is gone.
@@ -112,7 +132,7 @@ class Controller:
         attempt = state.current
         now = self._clock.now()
         if attempt is None:
-            return Observed(now, offers=tuple(self._provider.offers()), spent=spent(state, now))
+            return self._look_around(state, Observed(now, spent=spent(state, now)))
         if attempt.machine is None:
             return Observed(now, spent=spent(state, now))
         # The machine is looked at before the result: an agent that ends writes its result first, so a machine that has
@@ -124,8 +144,27 @@ class Controller:
             self._beat = (attempt.number, status.beat)
             self._heard = self._clock.monotonic()
         silent = self._clock.monotonic() - self._heard
-        offers = tuple(self._provider.offers()) if attempt.offer.capacity_type is CapacityType.ON_DEMAND else ()
-        return Observed(now, offers, machine, status, result, silent, spent(state, now))
+        seen = Observed(now, (), machine, status, result, silent, spent(state, now))
+        may_move = attempt.offer.capacity_type is CapacityType.ON_DEMAND or state.deadline is not None
+        due = self._clock.monotonic() >= self._looked + self._placer.every
+        return self._look_around(state, seen) if may_move and due else seen
+
+    def _look_around(self, state: RunState, seen: Observed) -> Observed:
+        """The market as well, and how far the run is."""
+        self._looked = self._clock.monotonic()
+        offers = tuple(self._provider.offers())
+        seen = replace(seen, offers=offers)
+        if state.deadline is None:
+            return seen
+        rooms = {offer.zone: self._provider.room(offer) for offer in offers if offer.capacity_type is CapacityType.SPOT}
+        self._told += self._follower.poll()
+        history, attempt = progress(self._told), state.current
+        return replace(
+            seen,
+            rooms={zone: room for zone, room in rooms.items() if room is not None},
+            standing=standing(state, history, seen.now),
+            working=None if attempt is None else working_since(attempt, history.get(attempt.number)),
+        )
 
     def _do(self, action: Action, state: RunState) -> float:
         match action:
@@ -137,6 +176,10 @@ class Controller:
                 self._append(Running(_current(state).number))
             case NoteNotice():
                 self._append(Noticed(_current(state).number, action.source, action.deadline))
+            case NoteSighting():
+                self._append(Sighted(action.sighting.up, action.sighting.prices))
+                # What was decided upon has to be seen again.
+                self._looked = -math.inf
             case EndAttempt():
                 self._end_attempt(action, state)
             case Pause():
@@ -206,7 +249,7 @@ class Controller:
 
     def _recent(self) -> list[RunState]:
         """The project's latest runs, this one among them: what became of their machines."""
-        return [self._log.state(run) for run in {self._run, *self._log.runs()[:_RECENT]}]
+        return [self._log.state(run) for run in {self._run, *self._log.runs()[:RECENT]}]
 
     def _find(self, attempt: Attempt, state: RunState) -> Machine | None:
         return next((m for m in self._provider.machines(_labels(state)) if m.id == attempt.machine), None)

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
-from spotweld.placement.policy import Ending, Observation, Placement, Rent
-from spotweld.project.nouns import RetryOn, SpotUse
+from spotweld.placement.bounds import permitted
+from spotweld.placement.facts import facts, fresh
+from spotweld.placement.placer import Ending, Held, Observation, Placement, Rent, Sighting, Standing
+from spotweld.project.nouns import RetryOn
 from spotweld.providers.provider import Machine, MachineEnd, MachineState
 from spotweld.runs.events import Cause, Outcome
 from spotweld.runs.reports import EX_TEMPFAIL, Result, Stage, Status
@@ -22,7 +24,7 @@ from spotweld.values.offers import CapacityType, Offer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from spotweld.placement.policy import Policy
+    from spotweld.placement.placer import Placer
     from spotweld.runs.states import Attempt, RunState
 
 LOOK_AGAIN = 0.2
@@ -48,6 +50,7 @@ class Observed(msgspec.Struct, frozen=True):
 
     now: float
     offers: tuple[Offer, ...] = ()
+    """None at most looks at a machine that runs: the market is looked at less often."""
     machine: Machine | None = None
     status: Status | None = None
     result: Result | None = None
@@ -55,6 +58,12 @@ class Observed(msgspec.Struct, frozen=True):
     """Seconds since the last new sign of life, by the controller's monotonic clock."""
     spent: Money | None = None
     """What the run has cost so far; None: nothing yet."""
+    rooms: dict[str, int] = {}
+    """How many more spot machines could be had, for zones of which the provider tells."""
+    standing: Standing | None = None
+    """How far the run is; None: it has no deadline, or the market was not looked at."""
+    working: float | None = None
+    """When the program on the present machine had what it needed to go on, as far as is known."""
 
 
 class OpenAttempt(msgspec.Struct, frozen=True):
@@ -79,6 +88,12 @@ class NoteNotice(msgspec.Struct, frozen=True):
 
     source: str
     deadline: float | None
+
+
+class NoteSighting(msgspec.Struct, frozen=True):
+    """Log what is new in the market."""
+
+    sighting: Sighting
 
 
 class EndAttempt(msgspec.Struct, frozen=True):
@@ -109,14 +124,16 @@ class Watch(msgspec.Struct, frozen=True):
     seconds: float = LOOK_AGAIN
 
 
-Action: TypeAlias = OpenAttempt | StartMachine | NoteRunning | NoteNotice | EndAttempt | Pause | Finish | Watch
+Action: TypeAlias = (
+    OpenAttempt | StartMachine | NoteRunning | NoteNotice | NoteSighting | EndAttempt | Pause | Finish | Watch
+)
 
 
-def decide(state: RunState, seen: Observed, policy: Policy) -> Action:
+def decide(state: RunState, seen: Observed, placer: Placer) -> Action:
     """The one next thing to do."""
     attempt = state.current
     if attempt is None:
-        return _between_attempts(state, seen, policy)
+        return _between_attempts(state, seen, placer)
     stop = _reason_to_stop(state, seen)
     if attempt.machine is None:
         return EndAttempt(*stop) if stop else StartMachine()
@@ -138,7 +155,16 @@ def decide(state: RunState, seen: Observed, policy: Policy) -> Action:
         return EndAttempt(
             Cause.PREEMPTED_UNNOTICED, f"the machine has not given a sign of life for {format_duration(seen.silent)}"
         )
-    better = _better_place(state, attempt, seen, policy)
+    return _stay(state, seen, placer) if seen.offers else Watch()
+
+
+def _stay(state: RunState, seen: Observed, placer: Placer) -> Action:
+    """All is well with the machine: is it still the one to be on?"""
+    observation = observe(state, seen)
+    news = _news(state, observation)
+    if news is not None:
+        return NoteSighting(news)
+    better = placer.reconsider(observation)
     return EndAttempt(Cause.MOVED, better) if better else Watch()
 
 
@@ -189,27 +215,33 @@ def _reason_to_stop(state: RunState, seen: Observed) -> tuple[Cause, str] | None
     return None
 
 
-def _better_place(state: RunState, attempt: Attempt, seen: Observed, policy: Policy) -> str | None:
-    """Why a run that fled to on-demand should go back to spot now; None: it should not.
-
-    An on-demand machine is not taken away, so nothing else would end its attempt. It stays for one window at least:
-    should spot be refused again, the move costs one restart a window and no more.
-    """
-    if attempt.offer.capacity_type is not CapacityType.ON_DEMAND or state.job.spot_policy is not SpotUse.AUTO:
-        return None
-    if attempt.running is None or seen.now - attempt.running < state.placement.window:
-        return None
-    choice = policy.decide(_observation(state, seen))
-    spot = isinstance(choice, Rent) and choice.offer.capacity_type is CapacityType.SPOT
-    return f"back to spot: {choice.why}" if spot else None
-
-
-def _observation(state: RunState, seen: Observed) -> Observation:
+def observe(state: RunState, seen: Observed) -> Observation:
+    """What a placer gets to see."""
     past = tuple(_placement(attempt, seen.now) for attempt in state.attempts)
-    return Observation(seen.now, state.job.spot_policy, seen.offers, past)
+    held, attempt = None, state.current
+    if attempt is not None and attempt.started is not None:
+        held = Held(attempt.offer, attempt.started, attempt.running, seen.working)
+    return Observation(
+        now=seen.now,
+        spot_policy=state.job.spot_policy,
+        offers=permitted(seen.offers, state.placement, past),
+        past=past,
+        rooms=seen.rooms,
+        held=held,
+        standing=seen.standing,
+        sightings=state.sightings,
+    )
 
 
-def _between_attempts(state: RunState, seen: Observed, policy: Policy) -> Action:
+def _news(state: RunState, observation: Observation) -> Sighting | None:
+    """What is new in the market, for a run whose placer remembers it; None: nothing."""
+    if state.job.deadline is None:
+        return None
+    spot = [offer for offer in observation.offers if offer.capacity_type is CapacityType.SPOT]
+    return fresh(observation.now, spot, facts(observation), observation.sightings)
+
+
+def _between_attempts(state: RunState, seen: Observed, placer: Placer) -> Action:
     over = _reason_to_finish(state, seen)
     if over:
         return over
@@ -223,19 +255,23 @@ def _between_attempts(state: RunState, seen: Observed, policy: Policy) -> Action
             return _pause(
                 state, seen.now, until, f"the program failed ({last.detail}); next try in {format_duration(pause)}"
             )
-    decision = policy.decide(_observation(state, seen))
+    observation = observe(state, seen)
+    news = _news(state, observation)
+    if news is not None:
+        return NoteSighting(news)
+    decision = placer.decide(observation)
     if isinstance(decision, Rent):
         return OpenAttempt(decision.offer, _on_demand_price(decision.offer, seen.offers), decision.why)
     if RetryOn.NO_CAPACITY not in state.job.retry.on_events:
         return Finish(Outcome.NO_CAPACITY, decision.why)
-    return _pause(state, seen.now, seen.now + decision.seconds, decision.why)
+    return _pause(state, seen.now, seen.now + decision.seconds, decision.why, min(placer.every, LONGEST_LOOK_AGAIN))
 
 
-def _pause(state: RunState, now: float, until: float, why: str) -> Action:
+def _pause(state: RunState, now: float, until: float, why: str, longest: float = LONGEST_LOOK_AGAIN) -> Action:
     """A pause is logged when it begins, not at every look."""
     if state.waiting is None or not state.waiting_since <= now < state.waiting.until:
         return Pause(max(until, now + 1), why)
-    return Watch(min(max(state.waiting.until - now, LOOK_AGAIN), LONGEST_LOOK_AGAIN))
+    return Watch(min(max(state.waiting.until - now, LOOK_AGAIN), longest))
 
 
 def _reason_to_finish(state: RunState, seen: Observed) -> Finish | None:
@@ -243,7 +279,12 @@ def _reason_to_finish(state: RunState, seen: Observed) -> Finish | None:
     retry = state.job.retry
     match last.cause if last else None:
         case Cause.DONE:
-            return Finish(Outcome.DONE, "")
+            late = (last.ended or seen.now) - state.deadline if last and state.deadline is not None else 0.0
+            return (
+                Finish(Outcome.LATE, f"{format_duration(late)} after its deadline")
+                if late > 0
+                else Finish(Outcome.DONE, "")
+            )
         case Cause.PREEMPTED | Cause.PREEMPTED_UNNOTICED if RetryOn.INTERRUPTION not in retry.on_events:
             return Finish(Outcome.INTERRUPTED, "the job's `retry.on_events` does not name interruption")
         case Cause.NO_CAPACITY if RetryOn.NO_CAPACITY not in retry.on_events:
@@ -272,9 +313,11 @@ def failures_in_a_row(attempts: Sequence[Attempt]) -> int:
 
 
 def _placement(attempt: Attempt, now: float) -> Placement:
-    if attempt.cause is Cause.NO_CAPACITY:
+    taken = attempt.cause is not None and attempt.cause.interruption
+    if attempt.cause is Cause.NO_CAPACITY or (taken and attempt.running is None):
+        # A machine that never came up could not be had either, whatever the provider says.
         ending = Ending.REFUSED
-    elif attempt.cause is not None and attempt.cause.interruption:
+    elif taken:
         ending = Ending.INTERRUPTED
     else:
         ending = Ending.OTHER

@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 
 from spotweld.errors import SpotweldError
-from spotweld.placement.cheapest import CheapestSpot
 from spotweld.providers.opening import open_provider
-from spotweld.runs.controller import Controller
+from spotweld.runs.controller import RECENT, Controller
 from spotweld.runs.log import EventLog
+from spotweld.runs.placing import placer_of
 from spotweld.store.opening import open_store
 from spotweld.values.clocks import SystemClock, iso
 
@@ -82,8 +82,9 @@ def main(state: Path, run: str, lock: int) -> None:
         provider = open_provider(state, opened.local)
         # Tested when the run was opened; a store that is down now is waited for.
         objects = open_store(opened.store, verify=False)
-        policy = CheapestSpot.of(opened.placement)
-        controller = Controller(run, log, objects, provider, policy, SystemClock(), _say)
+        earlier = (log.state(other) for other in log.runs()[:RECENT] if other != run)
+        placer = placer_of(opened.job, opened.placement, opened.local, earlier)
+        controller = Controller(run, log, objects, provider, placer, SystemClock(), _say)
         _say(f"ended: {controller.drive().outcome}")
     except SpotweldError as error:
         _say(str(error))

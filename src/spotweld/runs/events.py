@@ -51,6 +51,8 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
     BUDGET = "stopped by budget"
     TIMED_OUT = "timed out"
+    LATE = "done late"
+    """Done, and after its deadline."""
     NO_CAPACITY = "no capacity"
     INTERRUPTED = "interrupted"
     """Its machine was taken and the job asks not to be retried for that; it can be resumed by hand."""
@@ -61,6 +63,7 @@ class Outcome(StrEnum):
         return {
             Outcome.DONE: 0,
             Outcome.BUDGET: 3,
+            Outcome.LATE: 4,
             Outcome.NO_CAPACITY: 5,
             Outcome.INTERRUPTED: 75,
             Outcome.CANCELLED: 130,
@@ -133,6 +136,15 @@ class Waiting(msgspec.Struct, frozen=True, tag="waiting"):
     why: str
 
 
+class Sighted(msgspec.Struct, frozen=True, tag="sighted"):
+    """What was new in the market, of a run with a deadline: the next controller has to know it as well."""
+
+    up: dict[str, bool]
+    """Whether a spot machine could be had, by zone."""
+    prices: dict[str, float]
+    """Of spot per machine and hour."""
+
+
 class CancelRequested(msgspec.Struct, frozen=True, tag="cancel-requested"):
     """Somebody wants the run to stop."""
 
@@ -144,7 +156,18 @@ class Ended(msgspec.Struct, frozen=True, tag="ended"):
     why: str
 
 
-Event = Opened | AttemptOpened | MachineStarted | Running | Noticed | AttemptEnded | Waiting | CancelRequested | Ended
+Event = (
+    Opened
+    | AttemptOpened
+    | MachineStarted
+    | Running
+    | Noticed
+    | AttemptEnded
+    | Waiting
+    | Sighted
+    | CancelRequested
+    | Ended
+)
 
 
 class Entry(msgspec.Struct, frozen=True):

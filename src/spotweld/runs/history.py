@@ -35,6 +35,8 @@ class Progress(msgspec.Struct, frozen=True):
     """Where it went on; None: from the beginning, or it never came so far."""
     cadence: Plan | None = None
     """How often it saved, and why, when it told so last."""
+    total: int | None = None
+    """Steps of the whole run, as the program told; None: it did not."""
     last_save: told.Emergency | None = None
     """What it did when its machine was about to go; None: nothing was to be done yet."""
 
@@ -106,6 +108,7 @@ def progress(happenings: Iterable[object]) -> dict[int, Progress]:  # noqa: C901
             nearby.get(number),
             restored.get(number),
             plans.get(number),
+            totals.get(number),
             last_saves.get(number),
         )
         for number in sorted(first.keys() | marks.keys())

@@ -14,18 +14,20 @@ from spotweld.checkpoint.format import RUN_NAME
 from spotweld.errors import UsageError
 from spotweld.images.containers.pinning import Pinned, resolve_image
 from spotweld.images.containers.preparing import check_here
-from spotweld.placement.policy import Observation, Rent, Wait
+from spotweld.placement.bounds import permitted
+from spotweld.placement.placer import Observation, Rent, Wait
 from spotweld.project.nouns import Job, LocalProvider, PlacementRules
 from spotweld.project.words import quoted
 from spotweld.providers.local.zones import PROVIDER
 from spotweld.runs.events import Opened
 from spotweld.runs.source import Source, freeze, scan
 from spotweld.store.heads import read_head
+from spotweld.values.offers import CapacityType
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from spotweld.placement.policy import Policy
+    from spotweld.placement.placer import Placer
     from spotweld.project.nouns import Project
     from spotweld.providers.provider import Provider
     from spotweld.runs.log import EventLog
@@ -53,7 +55,7 @@ class Plan(msgspec.Struct, frozen=True):
     """Registries for which the run's program gets credentials."""
 
 
-def make_plan(project: Project, job: Job, run: str | None, *, provider: Provider, policy: Policy) -> Plan:
+def make_plan(project: Project, job: Job, run: str | None, *, provider: Provider, placer: Placer) -> Plan:
     """What would be done to run ``job``. Reads the job's folder; changes nothing.
 
     Args:
@@ -61,7 +63,7 @@ def make_plan(project: Project, job: Job, run: str | None, *, provider: Provider
         job: one of its jobs, perhaps with flags applied.
         run: the run's name; None: drawn.
         provider: asked for its offers.
-        policy: asked what it would rent.
+        placer: asked what it would rent.
 
     Raises:
         UsageError: the job's folder cannot be frozen, or no run can have that name.
@@ -77,10 +79,18 @@ def make_plan(project: Project, job: Job, run: str | None, *, provider: Provider
             "names are letters, digits, dots, dashes and underscores, at most 128, and begin with a letter or a digit",
         )
     name = run or f"{job.name}-{''.join(secrets.choice(LETTERS) for _ in range(6))}"
-    first = policy.decide(Observation(time.time(), job.spot_policy, tuple(provider.offers()), ()))
+    first = first_placement(job, project.placement, provider, placer)
     source = scan(job.workdir, _kept_out(project))
     folder = str(job.workdir)
     return Plan(project.name, name, job, project.store, folder, source, project.local, project.placement, first, image)
+
+
+def first_placement(job: Job, rules: PlacementRules, provider: Provider, placer: Placer) -> Rent | Wait:
+    """What would be rented first to run ``job``."""
+    offers = permitted(provider.offers(), rules, ())
+    rooms = {offer.zone: provider.room(offer) for offer in offers if offer.capacity_type is CapacityType.SPOT}
+    known = {zone: room for zone, room in rooms.items() if room is not None}
+    return placer.decide(Observation(time.time(), job.spot_policy, offers, (), known))
 
 
 def open_run(plan: Plan, log: EventLog, objects: Objects, folder: Path, progress: Callable[[int], None]) -> bool:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from spotweld.errors import IllegalTransition
 from spotweld.images.containers.pinning import Pinned
+from spotweld.placement.placer import Sighting
 from spotweld.project.nouns import Job, LocalProvider, PlacementRules
 from spotweld.runs.events import (
     AttemptEnded,
@@ -23,6 +24,7 @@ from spotweld.runs.events import (
     Opened,
     Outcome,
     Running,
+    Sighted,
     Waiting,
 )
 from spotweld.values.money import Money
@@ -74,10 +76,16 @@ class RunState(msgspec.Struct, frozen=True):
     attempts: tuple[Attempt, ...] = ()
     waiting: Waiting | None = None
     waiting_since: float = 0.0
+    sightings: tuple[Sighting, ...] = ()
     cancel_requested: bool = False
     outcome: Outcome | None = None
     why: str = ""
     ended: float | None = None
+
+    @property
+    def deadline(self) -> float | None:
+        """Seconds since 1970 UTC by which it has to be done."""
+        return None if self.job.deadline is None else self.opened + self.job.deadline
 
     @property
     def current(self) -> Attempt | None:
@@ -133,6 +141,8 @@ def apply(state: RunState, entry: Entry) -> RunState:
     match event:
         case CancelRequested():
             return replace(state, cancel_requested=True)
+        case Sighted(up=up, prices=prices):
+            return replace(state, sightings=(*state.sightings, Sighting(entry.time, up, prices)))
         case Waiting() if state.current is None:
             return replace(state, waiting=event, waiting_since=entry.time)
         case Ended() if state.current is None:

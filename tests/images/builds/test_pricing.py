@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from spotweld.images.builds.predicting import Estimate
 from spotweld.images.builds.pricing import rented
-from spotweld.placement.policy import Rent, Wait
+from spotweld.placement.placer import Rent, Wait
 from spotweld.values.money import parse_money
 from spotweld.values.offers import CapacityType, Offer
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from spotweld.placement.policy import Rent, Wait
+from spotweld.placement.placer import Rent, Wait
 from spotweld.values.money import Money, per_second
 from spotweld.values.offers import Offer
 

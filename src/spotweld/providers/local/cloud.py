@@ -74,6 +74,14 @@ class LocalCloud(Provider):
         return [offer for zone in self._config.zones for offer in self._zone(zone).offers(now)]
 
     @_explained
+    def room(self, offer: Offer) -> int | None:
+        if offer.capacity_type is CapacityType.ON_DEMAND:
+            return None
+        zone, birth = find_zone(self._config, offer), read_birth(self._folder)
+        now = 0.0 if birth is None else elapsed(birth, self._clock)
+        return max(0, self._zone(zone).capacity(now) - sum(1 for _ in records.occupants(self._folder, zone.name)))
+
+    @_explained
     def start(self, offer: Offer, boot: Boot, *, token: str, labels: Mapping[str, str]) -> Machine:
         zone = find_zone(self._config, offer)
         folder = self._folder / "machines" / machine_id(token)

@@ -1,0 +1,96 @@
+"""How much of a run with a deadline is left, and how long its machines take to get to work: folded from what was told.
+
+Work is measured in seconds that the program takes on a machine. A step that was reached twice counts once: what was
+done between the step from which an attempt went on and its last one is added to what had been done at that step.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import TYPE_CHECKING
+
+from spotweld.placement.placer import Standing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from spotweld.runs.history import Progress
+    from spotweld.runs.states import Attempt, RunState
+
+_TRUSTED = 0.1
+"""The share of the work from which on the pace of the steps is trusted more than what the project file says."""
+_RECENT = 5
+"""Machines of which the slowest start counts."""
+_SAVES = 60.0
+"""Seconds between two saves, where the program has not told how often it saves."""
+
+
+def standing(state: RunState, history: Mapping[int, Progress], now: float) -> Standing | None:
+    """How the run stands; None: it has no deadline.
+
+    Args:
+        state: the run.
+        history: what its attempts told, as far as that has arrived.
+        now: seconds since 1970 UTC.
+    """
+    job, deadline = state.job, state.deadline
+    if job.work is None or deadline is None:
+        return None
+    done, step = _done(state, history, now)
+    total = next((history[number].total for number in sorted(history, reverse=True) if history[number].total), None)
+    left = job.work - done
+    if total and step and done >= _TRUSTED * job.work:
+        left = done / step * max(0, total - step)
+    plans = [attempt.cadence for attempt in history.values() if attempt.cadence is not None]
+    cadence = (plans[-1].interval if plans else None) or _SAVES
+    return Standing(max(left, 0.0), deadline - now, _changeover(state, history), cadence)
+
+
+def working_since(attempt: Attempt, progress: Progress | None) -> float | None:
+    """When the attempt's program had what it needed to go on; a program that tells nothing had it from the start."""
+    if progress is not None:
+        return progress.since
+    return attempt.running
+
+
+def _done(state: RunState, history: Mapping[int, Progress], now: float) -> tuple[float, int]:
+    """Seconds of work that count, and the step that they led to.
+
+    Of attempts that have ended it is what the next one went on from, or will: the newest step in the store.
+    """
+    steps, works = [0], [0.0]
+    for attempt in state.attempts:
+        progress = history.get(attempt.number)
+        if progress is None or progress.first is None or progress.since is None:
+            continue
+        base = _at(steps, works, progress.first)
+        cut = bisect_right(steps, progress.first)
+        steps, works = [*steps[:cut], progress.first], [*works[:cut], base]
+        for step, when in progress.marks:
+            if step > steps[-1]:
+                steps.append(step)
+                works.append(base + max(0.0, when - progress.since))
+    current = state.current
+    if current is not None and current.number in history and history[current.number].first is not None:
+        return works[-1], steps[-1]
+    if history:
+        step = max((progress.safe for progress in history.values() if progress.safe is not None), default=0)
+        return _at(steps, works, step), step
+    # A program that tells nothing begins anew on every machine.
+    running = current.running if current is not None else None
+    return (max(0.0, now - running) if running is not None else 0.0), 0
+
+
+def _at(steps: list[int], works: list[float], step: int) -> float:
+    """The work that had been done when ``step`` was reached first."""
+    return works[max(0, bisect_right(steps, step) - 1)]
+
+
+def _changeover(state: RunState, history: Mapping[int, Progress]) -> float:
+    """Of the latest machines the slowest; before any has come up, what the project file says."""
+    starts = []
+    for attempt in state.attempts:
+        since = working_since(attempt, history.get(attempt.number))
+        if attempt.started is not None and since is not None:
+            starts.append(max(0.0, since - attempt.started))
+    return max(starts[-_RECENT:], default=state.placement.changeover)
