@@ -79,7 +79,8 @@ class Teller:
             case logged.Waiting(why=why):
                 return f"waiting: {why}"
             case logged.Sighted(up=up) if up:
-                return f"spot: {', '.join(f'{zone} has some' if there else f'none in {zone}' for zone, there in up.items())}"
+                found = (f"{zone} has some" if there else f"none in {zone}" for zone, there in up.items())
+                return f"spot capacity: {', '.join(found)}"
             case logged.CancelRequested():
                 return "somebody asked to cancel the run"
             case logged.Ended(outcome=outcome, why=why):

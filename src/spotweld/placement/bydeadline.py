@@ -113,7 +113,7 @@ class ByDeadline(Placer):
         parts = [f"slack {format_duration(slack)}" if slack >= 0 else f"late by {format_duration(-slack)}"]
         reckoned = sorted(self._policy.reckoned(seen).items(), key=lambda pair: pair[1])
         if reckoned:
-            costs = (f"{cost / self._pace:.2f} with {_words(code, at)}" for code, cost in reckoned[:3])
+            costs = (f"{cost / self._pace:.3g} with {_words(code, at)}" for code, cost in reckoned[:3])
             parts.append(f"expected to the end: {', '.join(costs)}")
         for word, state in (("spot", True), ("no spot", False)):
             found = [

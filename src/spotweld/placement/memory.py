@@ -59,21 +59,19 @@ def _ticks(stretch: Stretch, zones: Sequence[str], gap: float) -> tuple[Bools, F
     begin = stretch.sightings[0].time
     count = int(max(0.0, stretch.until - begin) / gap) + 1
     up, prices = np.ones((count, len(zones)), dtype=np.bool_), np.zeros((count, len(zones)))
-    # What is seen between two ticks stands at the later one; what is seen after the last tick, at that one.
-    firsts = [min(count - 1, math.ceil((one.time - begin) / gap)) for one in stretch.sightings]
+    sightings = stretch.sightings
     for zone, name in enumerate(zones):
+        # A tick counts as up if all of it was: a loss stands from its beginning, a return from the next one on.
+        turns = [(one.time, one.up[name]) for one in sightings if name in one.up]
         _hold(
-            up[:, zone],
-            [(at, one.up[name]) for at, one in zip(firsts, stretch.sightings, strict=True) if name in one.up],
+            up[:, zone], [((math.ceil if is_up else math.floor)((time - begin) / gap), is_up) for time, is_up in turns]
         )
-        known = [
-            (at, one.prices[name]) for at, one in zip(firsts, stretch.sightings, strict=True) if name in one.prices
-        ]
-        _hold(prices[:, zone], known)
+        moves = [(one.time, one.prices[name]) for one in sightings if name in one.prices]
+        _hold(prices[:, zone], [(math.ceil((time - begin) / gap), price) for time, price in moves])
     return up, prices
 
 
 def _hold(column: Bools | Floats, known: Sequence[tuple[int, float]]) -> None:
-    """Every value holds on until the next, and the first one before it as well."""
+    """Every value holds on until the next, and the first one before it as well; the last stands at the last tick."""
     for place, (at, value) in enumerate(known):
-        column[at if place else 0 :] = value
+        column[min(at, len(column) - 1) if place else 0 :] = value

@@ -210,13 +210,13 @@ class _Model:
 
     def _less(self, costs: Costs, steps: float) -> Costs:
         """What it costs with so much less slack."""
-        whole = int(steps)
-        part = np.float32(steps - whole)
         wide = costs.shape[-1]
+        whole = min(int(steps), wide - 1)
+        part = np.float32(min(steps - whole, 1.0))
         low = min(whole + 1, wide)
         less = np.empty_like(costs)
         less[..., :low] = costs[..., :1] + np.maximum(steps - self._slack[:low], 0.0) * np.float32(self.short)
-        nearer, farther = costs[..., 1 : wide - whole], costs[..., : max(0, wide - whole - 1)]
+        nearer, farther = costs[..., 1 : wide - whole], costs[..., : wide - whole - 1]
         less[..., low:] = nearer + part * (farther - nearer)
         return less
 

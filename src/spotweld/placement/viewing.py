@@ -87,12 +87,12 @@ def view(
     lately = past.market.up(1)
     age = np.where(lately[-1] == up, ages(lately, past.market.gap)[-1], 0.0)
     standing = seen.standing or Standing(work, deadline, rules.changeover, 0.0)
-    changeover = _up(standing.changeover) * pace
+    changeover = _up(standing.changeover * pace)
     task = Task(
         work * pace,
         max(deadline * pace, work * pace + changeover + 1.0),
         changeover,
-        cadence=_up(standing.cadence) * pace,
+        cadence=_up(standing.cadence * pace),
     )
     policy_sees = Seen(
         up=np.array([up]),
@@ -104,7 +104,7 @@ def view(
         warming=np.array([_warming(seen, standing, gap) * pace]),
         ran=np.array([_ran(seen) * pace]),
         home=np.array([_home(seen, zones, past.market.region.tolist())]),
-        work=np.array([max(standing.work, gap) * pace]),
+        work=np.array([max(standing.work * pace, 1.0)]),
         time=np.array([standing.time * pace]),
         tick=np.array([past.market.ticks - 1]),
         regions=past.market.region,
@@ -160,4 +160,4 @@ def _home(seen: Observation, zones: Sequence[str], regions: Sequence[int]) -> in
 
 
 def _up(seconds: float) -> float:
-    return 0.0 if seconds <= 0 else _GRID ** math.ceil(math.log(seconds, _GRID) - 1e-9)
+    return 0.0 if seconds <= 0 else _GRID ** math.ceil(math.log(seconds, _GRID) - 1e-4)

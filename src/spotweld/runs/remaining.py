@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _TRUSTED = 0.1
 """The share of the work from which on the pace of the steps is trusted more than what the project file says."""
+_LAST = 0.01
+"""The share of the work that is taken to be left as long as the program has not ended."""
 _RECENT = 5
 """Machines of which the slowest start counts."""
 _SAVES = 60.0
@@ -42,8 +44,8 @@ def standing(state: RunState, history: Mapping[int, Progress], now: float) -> St
     if total and step and done >= _TRUSTED * job.work:
         left = done / step * max(0, total - step)
     plans = [attempt.cadence for attempt in history.values() if attempt.cadence is not None]
-    cadence = (plans[-1].interval if plans else None) or _SAVES
-    return Standing(max(left, 0.0), deadline - now, _changeover(state, history), cadence)
+    cadence = (plans[-1].interval if plans else None) or min(_SAVES, job.work / 100)
+    return Standing(max(left, _LAST * job.work), deadline - now, _changeover(state, history), cadence)
 
 
 def working_since(attempt: Attempt, progress: Progress | None) -> float | None:
