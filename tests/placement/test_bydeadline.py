@@ -11,7 +11,7 @@ from tests.placement.live import EPOCH, Live, offer
 from spotweld.errors import UsageError
 from spotweld.placement.bydeadline import ByDeadline
 from spotweld.placement.market import Market
-from spotweld.placement.placer import Ending, Held, Observation, Placement, Rent, Standing, Wait
+from spotweld.placement.placer import Ending, Held, Observation, Placement, Placer, Rent, Standing, Wait
 from spotweld.placement.policies import POLICIES, policy_of
 from spotweld.placement.seeing import Task
 from spotweld.placement.simulating import simulate
@@ -47,6 +47,32 @@ def test_a_live_market_and_its_recording_cost_the_same(name: str, zones: int, se
     took = live.run(ByDeadline(live.job, live.rules, policy_of(name), live.pace))
     outcome = simulate(market, np.array([0]), task, policy_of(name))
     assert (live.cost, took) == pytest.approx((outcome.cost[0], outcome.took[0]))
+
+
+class Restarted(Placer):
+    """A placer that is made anew for every question, as if the controller had been killed before each."""
+
+    def __init__(self, live: Live) -> None:
+        self.live, self.name, self.every = live, "restarted", 0.5
+
+    def _anew(self) -> ByDeadline:
+        return ByDeadline(self.live.job, self.live.rules, policy_of("ours"), self.live.pace)
+
+    def decide(self, observation: Observation) -> Rent | Wait:
+        return self._anew().decide(observation)
+
+    def reconsider(self, observation: Observation) -> str | None:
+        return self._anew().reconsider(observation)
+
+
+@settings(max_examples=3)
+@given(seed=st.integers(0, 10_000))
+def test_a_controller_that_restarts_all_the_time_decides_the_same(seed: int) -> None:
+    market, task = lively(seed, 2), Task(18000.0, 27000.0, 1.25**28)
+    once, again = (Live(market, task, pace=1200.0) for _ in range(2))
+    once.run(ByDeadline(once.job, once.rules, policy_of("ours"), once.pace))
+    again.run(Restarted(again))
+    assert again.whys == once.whys
 
 
 @settings(max_examples=20)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
-from tests.runs.samples import OFFERS, opened
+from tests.runs.samples import LOCAL, OFFERS, opened
 
-from spotweld.placement.cheapest import CheapestSpot
 from spotweld.project.nouns import PlacementRules
 from spotweld.runs.controller import Controller
 from spotweld.runs.log import EventLog
+from spotweld.runs.placing import placer_of
 from spotweld.runs.reports import Heard, Result, Stage, Status, result_key, status_key
 from spotweld.store.opening import open_store
 from spotweld.testing.providers import ScriptedProvider
@@ -79,10 +79,18 @@ class World:
         folder: for the event log.
         script: the provider's answers.
         lives: the agents', by attempt from 1; the last one holds for all further ones.
+        rules: how machines are chosen.
         job: fields of the job.
     """
 
-    def __init__(self, folder: Path, script: Iterable[Answer] = (), lives: Iterable[Life] = (), **job: object) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        script: Iterable[Answer] = (),
+        lives: Iterable[Life] = (),
+        rules: PlacementRules = RULES,
+        **job: object,
+    ) -> None:
         self.clock = ManualClock()
         self.clock.passing = self._pass
         self.objects: Objects = open_store("memory:")
@@ -93,10 +101,11 @@ class World:
         self.complaints: list[str] = []
         self.at: list[tuple[float, Callable[[], object]]] = []
         """What happens when."""
-        self.log.open_run(RUN, msgspec.structs.replace(opened(**job), placement=RULES))
+        self.log.open_run(RUN, msgspec.structs.replace(opened(**job), placement=rules))
 
     def controller(self) -> Controller:
-        placer = CheapestSpot.of(RULES)
+        state = self.log.state(RUN)
+        placer = placer_of(state.job, state.placement, LOCAL)
         return Controller(RUN, self.log, self.objects, self.provider, placer, self.clock, self.complaints.append)
 
     def drive(self) -> RunState:

@@ -141,10 +141,11 @@ def _held(seen: Observation, zones: Sequence[str]) -> int:
 
 
 def _warming(seen: Observation, standing: Standing, gap: float) -> float:
-    """Seconds until the machine makes progress; what should have come up and has not will not within the next look."""
+    """Seconds until the machine makes progress; what is late is expected to be so for as long again."""
     if seen.held is None or seen.held.working is not None:
         return 0.0
-    return max(seen.held.began + standing.changeover - seen.now, gap)
+    left = seen.held.began + standing.changeover - seen.now
+    return left if left > 0 else max(-left, gap)
 
 
 def _ran(seen: Observation) -> float:

@@ -314,7 +314,8 @@ def failures_in_a_row(attempts: Sequence[Attempt]) -> int:
 
 def _placement(attempt: Attempt, now: float) -> Placement:
     taken = attempt.cause is not None and attempt.cause.interruption
-    if attempt.cause is Cause.NO_CAPACITY or (taken and attempt.running is None):
+    never_up = attempt.running is None and (taken or attempt.cause is Cause.MOVED)
+    if attempt.cause is Cause.NO_CAPACITY or never_up:
         # A machine that never came up could not be had either, whatever the provider says.
         ending = Ending.REFUSED
     elif taken:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _TRUSTED = 0.1
 """The share of the work from which on the pace of the steps is trusted more than what the project file says."""
+_SOON = 2
+"""Changeovers within which a program that saves has told so."""
 _LAST = 0.01
 """The share of the work that is taken to be left as long as the program has not ended."""
 _RECENT = 5
@@ -43,9 +45,12 @@ def standing(state: RunState, history: Mapping[int, Progress], now: float) -> St
     left = job.work - done
     if total and step and done >= _TRUSTED * job.work:
         left = done / step * max(0, total - step)
-    plans = [attempt.cadence for attempt in history.values() if attempt.cadence is not None]
-    cadence = (plans[-1].interval if plans else None) or min(_SAVES, job.work / 100)
-    return Standing(max(left, _LAST * job.work), deadline - now, _changeover(state, history), cadence)
+    return Standing(
+        max(left, _LAST * job.work),
+        deadline - now,
+        _changeover(state, history),
+        _cadence(state, history, job.work, now),
+    )
 
 
 def working_since(attempt: Attempt, progress: Progress | None) -> float | None:
@@ -86,6 +91,27 @@ def _done(state: RunState, history: Mapping[int, Progress], now: float) -> tuple
 def _at(steps: list[int], works: list[float], step: int) -> float:
     """The work that had been done when ``step`` was reached first."""
     return works[max(0, bisect_right(steps, step) - 1)]
+
+
+def _cadence(state: RunState, history: Mapping[int, Progress], work: float, now: float) -> float:
+    """Seconds between two saves.
+
+    A program that has told nothing although it has run for a while keeps nothing: a loss costs it all that it did.
+    """
+    if history:
+        plans = [attempt.cadence.interval for attempt in history.values() if attempt.cadence is not None]
+        return (plans[-1] if plans else None) or min(_SAVES, work / 100)
+    longest = max((_ran(attempt, now) for attempt in state.attempts), default=None)
+    if longest is None:
+        return min(_SAVES, work / 100)
+    soon = _SOON * state.placement.changeover
+    return work if longest > soon else min(work, 2 * soon)
+
+
+def _ran(attempt: Attempt, now: float) -> float:
+    if attempt.running is None:
+        return 0.0
+    return max(0.0, (attempt.ended if attempt.ended is not None else now) - attempt.running)
 
 
 def _changeover(state: RunState, history: Mapping[int, Progress]) -> float:
