@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SUMMARY = {
     "run", "job", "state", "why", "attempts", "interruptions", "machine", "zone", "cost", "cost_is", "opened", "ended",
+    "deadline",
 }  # fmt: skip
 PLACEMENT = {
     "attempt", "zone", "capacity_type", "hourly", "why", "machine", "started", "ended", "cause", "detail", "from_step",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from spotweld.errors import UsageError
 from spotweld.placement.cheapest import CheapestSpot
-from spotweld.placement.placer import Ending, Observation, Placement, Rent, Wait
+from spotweld.placement.placer import Ending, Held, Observation, Placement, Rent, Wait
 from spotweld.project.nouns import SpotUse
 from spotweld.values.money import Money
 from spotweld.values.offers import CapacityType, Offer
@@ -251,3 +251,38 @@ def test_a_clock_that_was_set_back_does_not_lengthen_a_pause() -> None:
 def test_prices_in_two_currencies_are_refused() -> None:
     with pytest.raises(UsageError, match="several currencies"):
         POLICY.decide(seen(offers=(offer("a", SPOT, "1"), offer("b", SPOT, "1", "EUR"))))
+
+
+def on(kind: CapacityType, since: float, *past: Placement, use: SpotUse = SpotUse.AUTO) -> Observation:
+    """On a machine whose agent reported ``since`` seconds ago."""
+    rented = next(one for one in OFFERS if one.capacity_type is kind)
+    going_on = Placement(rented.zone, kind, NOW - since, NOW, Ending.OTHER)
+    held = Held(rented, NOW - since, NOW - since, None)
+    return Observation(NOW, use, OFFERS, (*past, going_on), held=held)
+
+
+def test_a_run_that_fled_to_on_demand_goes_back_to_spot_after_the_window() -> None:
+    assert POLICY.reconsider(on(FIRM, POLICY.window - 1)) is None
+    assert POLICY.reconsider(on(FIRM, POLICY.window)) == "back to spot: cheapest spot: a at 0.3000 USD/h"
+
+
+def test_it_stays_where_it_is_asked_to_be_or_where_nothing_is_better() -> None:
+    long = 10 * POLICY.window
+    assert POLICY.reconsider(on(FIRM, long, use=SpotUse.ON_DEMAND)) is None
+    assert POLICY.reconsider(on(SPOT, long)) is None
+    refused = [ended(zone, 1, Ending.REFUSED) for zone in ZONES]
+    assert POLICY.reconsider(on(FIRM, long, *refused)) is None
+
+
+def test_on_demand_is_left_as_soon_as_its_share_is_used_up() -> None:
+    strict = replace(POLICY, min_spot_share=0.5)
+    assert strict.reconsider(on(FIRM, 60, ended("a", 100))) is not None
+    assert strict.reconsider(on(FIRM, 50, ended("a", 100))) is None
+
+
+def test_a_share_of_spot_means_spot_first() -> None:
+    strict = replace(POLICY, min_spot_share=0.5)
+    refused = [ended(zone, 1, Ending.REFUSED) for zone in ZONES]
+    assert rented(POLICY.decide(seen(*refused)))[1] is FIRM
+    assert isinstance(strict.decide(seen(*refused)), Wait)
+    assert rented(strict.decide(seen(ended("a", 400), *refused)))[1] is FIRM

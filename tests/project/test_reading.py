@@ -59,6 +59,16 @@ jobs:
     labels: {team: vision}
   evaluate:
     command: python evaluate.py
+    work: 48h
+    deadline: 60h
+placement:
+  policy: uniform-progress
+  changeover: 5m
+  zones: [us-east-1a, local/b]
+  regions: [us-east-1]
+  egress: none
+  max_price: 1.20 USD
+  min_spot_share: 0.8
 """
 SMALL = "name: x\njobs:\n  t:\n    command: a\n"
 
@@ -128,8 +138,19 @@ def test_every_key_arrives(folder: Path) -> None:
                 budget=Money(Decimal("12.50")),
                 labels={"team": "vision"},
             ),
-            "evaluate": nouns.Job(name="evaluate", command="python evaluate.py", workdir=folder),
+            "evaluate": nouns.Job(
+                name="evaluate", command="python evaluate.py", workdir=folder, work=48 * 3600.0, deadline=60 * 3600.0
+            ),
         },
+        placement=nouns.PlacementRules(
+            policy=nouns.PolicyName.UNIFORM_PROGRESS,
+            changeover=300.0,
+            zones=("us-east-1a", "local/b"),
+            regions=("us-east-1",),
+            egress=nouns.Egress.NONE,
+            max_price=Money(Decimal("1.20")),
+            min_spot_share=0.8,
+        ),
         images={
             "trainer": nouns.Image(
                 name="trainer",
@@ -214,6 +235,14 @@ def test_file_urls_become_absolute(folder: Path, written: str, url: str) -> None
         pytest.param(
             in_job("xyzzy: 1"), 5, 5, 'unknown key "xyzzy"', "the keys are command", id="unknown, nothing near"
         ),
+        pytest.param(in_job("deadline: 60h"), 5, 5, "deadline", "work: 48h", id="deadline of nobody knows what"),
+        pytest.param(in_job("work: 2h\n    deadline: 2h"), 6, 5, "deadline", "allow more time", id="deadline too soon"),
+        pytest.param(
+            in_job("work: 1h\n    deadline: 2h\n    spot_policy: spot"), 7, 5, "spot_policy", "auto", id="spot alone"
+        ),
+        pytest.param(SMALL + "placement: {policy: our}", 5, 21, '"our"', "did you mean ours?", id="unknown policy"),
+        pytest.param(SMALL + "placement: {min_spot_share: 1.5}", 5, 29, "1.5", "", id="share above all"),
+        pytest.param(SMALL + "placement: {max_price: 0 USD}", 5, 24, "0 USD", "", id="price of nothing"),
         pytest.param(in_job("max_duration: 90"), 5, 19, '"90" is not a duration', "8h", id="no unit"),
         pytest.param(in_job("max_duration: 90 min"), 5, 19, '"90 min" is not a duration', "8h", id="wrong unit"),
         pytest.param(in_job("max_duration: -5m"), 5, 19, '"-5m" is not a duration', "8h", id="negative duration"),

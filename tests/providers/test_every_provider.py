@@ -75,6 +75,17 @@ def test_refuses_what_it_has_not_and_leaves_no_machine(rig: Rig) -> None:
     assert rig.start("t").state is not MachineState.ENDED
 
 
+def test_tells_how_many_more_could_be_had_or_nothing(rig: Rig) -> None:
+    before = rig.provider.room(rig.offer)
+    machine = rig.start()
+    if before is not None:
+        assert rig.provider.room(rig.offer) == before - 1
+        rig.provider.stop(machine.id)
+        assert rig.provider.room(rig.offer) == before
+    firm = [one for one in rig.provider.offers() if one.capacity_type is CapacityType.ON_DEMAND]
+    assert {rig.provider.room(one) for one in firm} <= {None}
+
+
 def test_a_machine_that_shuts_itself_down_has_exited(rig: Rig) -> None:
     machine = rig.start_briefly("t")
     ended = rig.ended(machine.id)

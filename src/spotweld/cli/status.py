@@ -35,7 +35,8 @@ def command(name: str | None, *, as_json: bool) -> None:
 
     \b
     With --json: a list of runs, newest first, each {run, job, state, why,
-    attempts, interruptions, machine, zone, cost, cost_is, opened, ended}.
+    attempts, interruptions, machine, zone, cost, cost_is, opened, ended,
+    deadline}.
     With a run's name that object alone, and in it "driven" (whether a
     controller is at work), "placements", each {attempt, zone,
     capacity_type, hourly, why, machine, started, ended, cause, detail,
@@ -78,6 +79,7 @@ def _summary(state: RunState) -> dict[str, Any]:
         "cost_is": "estimate",
         "opened": state.opened,
         "ended": state.ended,
+        "deadline": state.deadline,
     }
 
 
@@ -129,6 +131,24 @@ def _checkpoint_lines(attempt: Progress) -> list[tuple[str, str]]:
     return lines
 
 
+def _deadline_lines(state: RunState) -> list[tuple[str, str]]:
+    """How long a run with a deadline may still take, and the reasons of the latest decision in full."""
+    if state.deadline is None:
+        return []
+    until = state.deadline - (state.ended if state.ended is not None else time.time())
+    lines = [("deadline", f"in {format_duration(until)}" if until >= 0 else f"missed by {format_duration(-until)}")]
+    if state.ended is not None:
+        lines = [("deadline", f"met with {format_duration(until)} to spare" if until >= 0 else lines[0][1])]
+    elif state.attempts:
+        lines.append(("decided", state.attempts[-1].why))
+    return lines
+
+
+def _short(why: str) -> str:
+    """Without what a placer gives as its reasons; ``--json`` has them."""
+    return why.partition(";")[0]
+
+
 def _one(known: Known, *, as_json: bool) -> None:
     state = known.state
     try:
@@ -170,6 +190,8 @@ def _one(known: Known, *, as_json: bool) -> None:
     plan = history[state.current.number].cadence if state.current and state.current.number in history else None
     if plan is not None:
         click.echo(f"{'cadence':<14}{explain(plan)}")
+    for label, line in _deadline_lines(state):
+        click.echo(f"{label:<14}{line}")
     if attempts:
         click.echo()
         columns = ("#", "WHERE", "STEPS", "LOST", "ENDED", "WHY")
@@ -180,7 +202,7 @@ def _one(known: Known, *, as_json: bool) -> None:
                 f"{a['from_step']} to {a['to_step']}" if a["from_step"] is not None else "-",
                 str(a["steps_lost"]),
                 CAUSES[Cause(str(a["cause"]))] if a["cause"] else "-",
-                str(a["detail"] or a["why"]),
+                _short(str(a["detail"] or a["why"])),
             ]
             for a in attempts
         ]

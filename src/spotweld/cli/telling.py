@@ -8,7 +8,7 @@ from spotweld.checkpoint import events as told
 from spotweld.checkpoint.risk import Level
 from spotweld.preemption.notices import Kind
 from spotweld.report.markup import clean
-from spotweld.report.words import last_save, origin
+from spotweld.report.words import last_save, origin, sighted
 from spotweld.runs import events as logged
 from spotweld.runs.following import Told
 from spotweld.runs.states import RunState, apply, fold
@@ -79,8 +79,7 @@ class Teller:
             case logged.Waiting(why=why):
                 return f"waiting: {why}"
             case logged.Sighted(up=up) if up:
-                found = (f"{zone} has some" if there else f"none in {zone}" for zone, there in up.items())
-                return f"spot capacity: {', '.join(found)}"
+                return sighted(up)
             case logged.CancelRequested():
                 return "somebody asked to cancel the run"
             case logged.Ended(outcome=outcome, why=why):

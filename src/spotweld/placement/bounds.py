@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from spotweld.errors import UsageError
+from spotweld.placement.placer import Ending
 from spotweld.project.nouns import Egress
 from spotweld.values.offers import CapacityType
 
@@ -61,8 +62,9 @@ def permitted(offers: Sequence[Offer], rules: PlacementRules, past: Sequence[Pla
 
 def share_holds(past: Sequence[Placement], least: float | None) -> bool:
     """Whether on-demand may be rented for now, so that ``least`` of all machine time is spot's."""
-    total = sum(one.ended - one.started for one in past)
-    spot = sum(one.ended - one.started for one in past if one.capacity_type is CapacityType.SPOT)
+    had = [one for one in past if one.ending is not Ending.REFUSED]
+    total = sum(one.ended - one.started for one in had)
+    spot = sum(one.ended - one.started for one in had if one.capacity_type is CapacityType.SPOT)
     return least is None or (total > 0 and spot > least * total)
 
 

@@ -9,8 +9,8 @@ from msgspec.structs import replace
 from spotweld.checkpoint import events as told
 from spotweld.costs.ledger import ledger
 from spotweld.preemption.notices import Kind
-from spotweld.report.story import Attempt, Carry, Checkpoint, Comparison, Outcome, State, Story, curve
-from spotweld.report.words import figure, origin
+from spotweld.report.story import Attempt, Carry, Checkpoint, Comparison, Decision, Outcome, State, Story, curve
+from spotweld.report.words import figure, origin, sighted
 from spotweld.runs import events as logged
 from spotweld.runs.following import Told
 from spotweld.runs.history import Loss, Progress, losses, progress, usages
@@ -62,11 +62,25 @@ def gather(
             _attempt(attempt, history.get(attempt.number), lost.get(attempt.number), notices.get(attempt.number))
             for attempt in state.attempts
         ),
+        decisions=tuple(_decisions(happenings)),
         checkpoints=_checkpoints(process, {attempt.number for attempt in state.attempts if not attempt.open}),
         curves=tuple(one for one in curves if len({p.step for p in one.points}) > 1),
         rows=tuple(ledger(usages(state, lost, now))),
         undisturbed=undisturbed,
     )
+
+
+def _decisions(happenings: Iterable[Happening]) -> Iterable[Decision]:
+    for entry in happenings:
+        match None if isinstance(entry, Told) else entry.event:
+            case logged.AttemptOpened(offer=offer, why=why):
+                yield Decision(entry.time, f"rent {offer.place}", why)
+            case logged.AttemptEnded(attempt=number, cause=logged.Cause.MOVED, detail=why):
+                yield Decision(entry.time, f"give up #{number}", why)
+            case logged.Waiting(why=why):
+                yield Decision(entry.time, "wait", why)
+            case logged.Sighted(up=up) if up:
+                yield Decision(entry.time, sighted(up))
 
 
 def _state(state: states.RunState) -> State:
@@ -88,7 +102,8 @@ def _attempt(attempt: states.Attempt, steps: Progress | None, lost: Loss | None,
         running_since=steps.since if steps else None,
         ended=attempt.ended,
         cause=attempt.cause,
-        detail=attempt.detail,
+        # The reasons of a move are among the decisions.
+        detail=attempt.detail.partition(";")[0] if attempt.cause is logged.Cause.MOVED else attempt.detail,
         first_step=steps.first if steps else None,
         last_step=steps.last if steps else None,
         durable_step=steps.safe if steps else None,

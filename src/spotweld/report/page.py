@@ -12,7 +12,7 @@ from spotweld.report.figures import figures, verdict
 from spotweld.report.marks import inline_mark
 from spotweld.report.markup import Child, Markup, el
 from spotweld.report.segments import Segment
-from spotweld.report.tables import attempts_table, checkpoints_part, facts, ledger_table
+from spotweld.report.tables import attempts_table, checkpoints_part, decisions_table, facts, ledger_table
 from spotweld.report.timeline import timeline
 from spotweld.report.words import CAUSES, brief, count, share
 from spotweld.runs.events import Cause
@@ -132,7 +132,7 @@ def _parts(story: Story, known: Figures) -> list[Markup]:
         )
         parts.append(_part("Metrics", chart(story, curves[0]), rest if curves[1:] else None, note, _legend(keys)))
     if story.attempts:
-        parts.append(_part("Attempts", attempts_table(story)))
+        parts.append(_part("Attempts", attempts_table(story), decisions_table(story)))
     parts.append(_part("Checkpoints", checkpoints_part(story, known)))
     if known.totals:
         bars = [cost_bars(total, story.undisturbed) for total in known.totals]

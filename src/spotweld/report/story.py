@@ -79,6 +79,14 @@ class Attempt(msgspec.Struct, frozen=True):
         return self.cause is not None and self.cause.interruption
 
 
+class Decision(msgspec.Struct, frozen=True):
+    """What was decided about machines, or seen of the market."""
+
+    time: float
+    what: str
+    why: str = ""
+
+
 class Outcome(StrEnum):
     """What became of a checkpoint."""
 
@@ -184,6 +192,8 @@ class Story(msgspec.Struct, frozen=True):
     """What the job itself says of its result, ready to be read: ``{"test accuracy": "97.8 %"}``."""
     attempts: tuple[Attempt, ...] = ()
     """By number."""
+    decisions: tuple[Decision, ...] = ()
+    """By time."""
     checkpoints: tuple[Checkpoint, ...] = ()
     """By time."""
     curves: tuple[Curve, ...] = ()

@@ -53,6 +53,17 @@ def _attempt(story: Story, one: Attempt) -> tuple[Child, ...]:
     )
 
 
+def decisions_table(story: Story) -> Markup:
+    """What was seen and decided, with the reasons."""
+    head = ("when", "what", "why")
+    rows = [
+        (f"+{format_duration(max(0.0, one.time - story.opened))}", one.what, one.why or _NOTHING)
+        for one in _few(story.decisions)
+    ]
+    table = _table(head, rows, numbers=(0,), name="Decisions")
+    return el("details", el("summary", "Every decision, and why"), table, _rest(len(story.decisions)))
+
+
 def checkpoints_part(story: Story, known: Figures) -> Markup:
     """What saving cost, and the saves one by one."""
     if not story.checkpoints:

@@ -11,6 +11,8 @@ from spotweld.runs.events import Cause
 from spotweld.values.durations import format_duration
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from spotweld.checkpoint.events import Emergency, Restored
     from spotweld.report.story import Attempt
     from spotweld.values.money import Money
@@ -109,3 +111,9 @@ def figure(value: float) -> str:
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else ("inf" if value > 0 else "-inf")
     return f"{value:.4g}" if value == 0 or 1e-4 <= abs(value) < 1e7 else f"{value:.3e}"
+
+
+def sighted(up: Mapping[str, bool]) -> str:
+    """What turned in the spot market, by zone."""
+    found = (f"{zone} has some" if there else f"none in {zone}" for zone, there in up.items())
+    return f"spot capacity: {', '.join(found)}"
