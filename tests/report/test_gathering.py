@@ -189,3 +189,28 @@ def test_hostile_names_harm_no_page() -> None:
     page = render(story(process=process))
     assert "<script>alert" not in page
     assert "\x1b" not in page + "\n".join(summary(story(process=process)))
+
+
+def test_what_was_decided_and_seen_is_told_with_its_reasons() -> None:
+    given = story(
+        end(3, 50.0, Cause.MOVED),
+        (51.0, logged.Sighted({"b": True, "a": False}, {"b": 0.9})),
+        (52.0, logged.Sighted({}, {"b": 0.8})),
+        (53.0, Waiting(60.0, "nothing is up; slack 3h")),
+    )
+    told_so = [(one.what, one.why) for one in given.decisions]
+    assert told_so[0] == ("rent a spot", "cheapest")
+    assert told_so[-3:] == [
+        ("give up #3", "because"),
+        ("spot capacity: b has some, none in a", ""),
+        ("wait", "nothing is up; slack 3h"),
+    ]
+    page = render(given)
+    assert "Every decision, and why" in page
+    assert "nothing is up; slack 3h" in page
+
+
+def test_a_run_that_was_done_too_late_says_so() -> None:
+    late = story(end(3, 50.0, Cause.DONE), (51.0, logged.Ended(logged.Outcome.LATE, "5.0 s after its deadline")))
+    assert late.state is State.LATE
+    assert "Done, but after its deadline" in render(late)

@@ -132,7 +132,7 @@ def _parts(story: Story, known: Figures) -> list[Markup]:
         )
         parts.append(_part("Metrics", chart(story, curves[0]), rest if curves[1:] else None, note, _legend(keys)))
     if story.attempts:
-        parts.append(_part("Attempts", attempts_table(story), decisions_table(story)))
+        parts.append(_part("Attempts", attempts_table(story), decisions_table(story) if story.decisions else None))
     parts.append(_part("Checkpoints", checkpoints_part(story, known)))
     if known.totals:
         bars = [cost_bars(total, story.undisturbed) for total in known.totals]
