@@ -11,7 +11,7 @@ from tests.runs.samples import attempt_opened, opened
 
 from spotweld.runs.events import AttemptEnded, Cause, Entry, MachineStarted, Running
 from spotweld.runs.history import Progress
-from spotweld.runs.remaining import standing, working_since
+from spotweld.runs.remaining import REACTION, standing, working_since
 from spotweld.runs.states import RunState, fold
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def test_a_run_without_a_deadline_has_no_standing() -> None:
 def test_at_the_beginning_everything_is_left() -> None:
     found = standing(run(at=100.0), {}, 160.0)
     assert found is not None
-    assert (found.work, found.time, found.changeover) == (1000.0, 4940.0, 120.0)
+    assert (found.work, found.time, found.changeover) == (1000.0, 4940.0 - REACTION, 120.0)
 
 
 def test_what_was_lost_is_left_again() -> None:

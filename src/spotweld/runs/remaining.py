@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from spotweld.runs.history import Progress
     from spotweld.runs.states import Attempt, RunState
 
+REACTION = 1.0
+"""Seconds of the deadline that are kept for the controller: to notice that a machine is gone, to ask for the next one,
+and to see that the program has ended."""
 _TRUSTED = 0.1
 """The share of the work from which on the pace of the steps is trusted more than what the project file says."""
 _SOON = 2
@@ -46,10 +49,10 @@ def standing(state: RunState, history: Mapping[int, Progress], now: float) -> St
     if total and step and done >= _TRUSTED * job.work:
         left = done / step * max(0, total - step)
     return Standing(
-        max(left, _LAST * job.work),
-        deadline - now,
-        _changeover(state, history),
-        _cadence(state, history, job.work, now),
+        work=max(left, _LAST * job.work),
+        time=deadline - now - REACTION,
+        changeover=_changeover(state, history),
+        cadence=_cadence(state, history, job.work, now),
     )
 
 
