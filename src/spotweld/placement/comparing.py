@@ -139,15 +139,7 @@ def to_plain(comparison: Comparison) -> dict[str, Any]:
     ratios = {policy: comparison.ratios(policy).tolist() for policy in comparison.outcomes}
     names = list(Outcomes.__dataclass_fields__)
     return {
-        "market": {
-            "zones": list(market.zones),
-            "regions": list(market.regions),
-            "gap": market.gap,
-            "ticks": market.ticks,
-            "start": None if market.start is None else market.start.isoformat(),
-            "currency": market.currency,
-            "notes": list(market.notes),
-        },
+        "market": market_to_plain(market),
         "task": asdict(comparison.task),
         "optimum": {"exact": grid.exact, "cost": float(comparison.least.mean())},
         "policies": [msgspec.to_builtins(summary) for summary in summaries(comparison)],
@@ -166,6 +158,19 @@ def to_plain(comparison: Comparison) -> dict[str, Any]:
             }
             for job, (tick, least) in enumerate(zip(comparison.starts.tolist(), comparison.least.tolist(), strict=True))
         ],
+    }
+
+
+def market_to_plain(market: Market) -> dict[str, Any]:
+    """What a market is, without its values, as what JSON has."""
+    return {
+        "zones": list(market.zones),
+        "regions": list(market.regions),
+        "gap": market.gap,
+        "ticks": market.ticks,
+        "start": None if market.start is None else market.start.isoformat(),
+        "currency": market.currency,
+        "notes": list(market.notes),
     }
 
 

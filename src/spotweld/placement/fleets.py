@@ -15,7 +15,7 @@ class Site(msgspec.Struct, frozen=True):
     """None: spot is not sold there."""
     on_demand: float
     up: bool | None
-    """Whether another spot machine could be had; None: nobody knows without trying."""
+    """Whether there is spot capacity, be it taken by this fleet or not; None: nobody knows without trying."""
     age: float
     """Since ``up`` changed, as far back as is known."""
     losses: tuple[float, ...] = ()
