@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from spotweld.cli.main import VERBS, program
+from spotweld.placement.fleetpolicies import FLEET_POLICIES
 from spotweld.placement.policies import POLICIES
 
 if TYPE_CHECKING:
@@ -151,3 +152,59 @@ def test_no_verb_needs_numpy_to_be_imported() -> None:
         "assert 'numpy' not in sys.modules"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=120, capture_output=True)
+
+
+SERVICE = ("--replicas", 2, "--cold-start", "90s")
+
+
+def test_replicas_as_a_table(traces: Path) -> None:
+    result = call(traces, *SERVICE)
+    assert result.exit_code == 0, result.output
+    heading, *rows = result.stdout.splitlines()
+    assert heading.split()[:2] == ["policy", "enough"]
+    assert [row.split()[0] for row in rows] == list(FLEET_POLICIES)
+    assert "100.000 %" in rows[-1]
+    assert "all 3 replicas are taken to fit" in result.stderr
+    assert "2 replicas and 1 spare for 1.0 days in 2 zones" in result.stderr
+
+
+def test_replicas_as_json(traces: Path) -> None:
+    words = (traces, *SERVICE, "--policy", "ours,on-demand", "--spare", 2, "--per-zone", 1, "--json")
+    first = call(*words)
+    assert first.stdout == call(*words).stdout
+    found = json.loads(first.stdout)
+    assert found["service"] == {"target": 2, "spare": 2, "cold_start": 90.0}
+    ours, firm = found["policies"]
+    assert 0 < ours["cost"] < firm["cost"] == pytest.approx(2 * 3.0 * 24)
+    assert firm["availability"] == 1.0
+    assert "taken to fit" not in first.stderr
+
+
+@pytest.mark.parametrize("name", ["ready.svg", "ready.html"])
+def test_replicas_as_a_picture(traces: Path, tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    result = call(traces, *SERVICE, "--plot", path)
+    assert result.exit_code == 0, result.output
+    text = path.read_text()
+    for policy in FLEET_POLICIES:
+        assert f">{policy}</text>" in text
+    if path.suffix == ".svg":
+        kinds = [rect.get("class") for rect in ET.fromstring(text).iter("{http://www.w3.org/2000/svg}rect")]
+        assert {"spot", "firm", "short", "frame"} == set(kinds)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((*SERVICE, "--work", "4h"), "--work does not fit here"),
+        ((*SERVICE, "--seed", 3), "--seed does not fit here"),
+        ((*JOB, "--spare", 2), "--spare does not fit here"),
+        (("--work", "4h"), "--deadline is missing"),
+        ((), "--replicas 3"),
+        ((*SERVICE, "--policy", "greedy"), "for replicas"),
+    ],
+)
+def test_a_job_or_replicas(traces: Path, words: tuple[object, ...], said: str) -> None:
+    result = call(traces, *words)
+    assert result.exit_code == 2
+    assert said in result.stderr

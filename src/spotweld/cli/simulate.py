@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from spotweld.cli.output import print_json, print_table, say, say_changed
+from spotweld.cli.replicas import check_kind, replica_options, simulate_replicas
 from spotweld.cli.session import json_option, progress_option, seconds
 from spotweld.cli.stores import progress
 from spotweld.errors import UsageError
@@ -15,6 +16,8 @@ from spotweld.values.durations import format_duration
 from spotweld.values.sizes import parse_size
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from spotweld.placement.comparing import Comparison, Summary
 
 _GB = 10**9
@@ -46,8 +49,8 @@ _PRICE = click.FloatRange(min=0)
 
 @click.command
 @click.argument("traces", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
-@click.option("--work", required=True, callback=seconds, metavar="DURATION", help="Of one gang that is never lost.")
-@click.option("--deadline", required=True, callback=seconds, metavar="DURATION", help="After the start.")
+@click.option("--work", default="0s", callback=seconds, metavar="DURATION", help="Of one gang that is never lost.")
+@click.option("--deadline", default="0s", callback=seconds, metavar="DURATION", help="After the start.")
 @click.option(
     "--changeover",
     default="12m",
@@ -66,6 +69,7 @@ _PRICE = click.FloatRange(min=0)
 )
 @click.option("--size", default="0GB", callback=_gigabytes, metavar="SIZE", help="What moves to another region.")
 @click.option("--egress", default=0.0, type=_PRICE, metavar="PRICE", help="Of a GB that moves to another region.")
+@replica_options
 @click.option("--policy", "names", metavar="NAME,...", help="Some of all policies.")
 @click.option("--starts", default=20, show_default=True, type=click.IntRange(min=1), help="Jobs to simulate.")
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(min=0), help="Draws when they begin.")
@@ -76,7 +80,9 @@ _PRICE = click.FloatRange(min=0)
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Write a picture: FILE.html or FILE.svg.")
 @progress_option
 @json_option
+@click.pass_context
 def command(
+    context: click.Context,
     traces: tuple[Path, ...],
     *,
     work: float,
@@ -86,6 +92,10 @@ def command(
     cadence: float,
     size: float,
     egress: float,
+    replicas: int | None,
+    spare: int,
+    cold_start: float,
+    per_zone: int | None,
     names: str | None,
     starts: int,
     seed: int,
@@ -96,15 +106,15 @@ def command(
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    """Run a job through recorded markets under several policies, many times.
+    """Run a job through recorded markets under several policies, many times; or keep replicas ready in them.
 
     TRACES are files, or folders with one file a zone; all of them together are one market. Each may be in the form of
     skypilot-org/spot-traces, what aws ec2 describe-spot-price-history prints, or a .csv with the columns time, zone,
     capacity and price. Prices are per machine and hour. The optimum is the least that was possible, had the whole
-    recording been known.
+    recording been known. With --replicas a service takes the place of the job, for the whole length of the recordings.
 
-    The JSON: {"market": {...}, "task": {...}, "optimum": {...}, "policies": [...], "jobs": [...]}; durations are
-    seconds.
+    The JSON: {"market": {...}, "task": {...}, "optimum": {...}, "policies": [...], "jobs": [...]}, and of replicas
+    {"market": {...}, "service": {...}, "policies": [...]}; durations are seconds.
     """
     from spotweld.placement.comparing import (  # noqa: PLC0415 - NumPy, which --help has no need of
         compare,
@@ -117,16 +127,24 @@ def command(
     from spotweld.placement.reading import read_recordings  # noqa: PLC0415
     from spotweld.placement.seeing import Task  # noqa: PLC0415
 
+    check_kind(context)
     if plot is not None and plot.suffix.lower() not in {".html", ".svg"}:
         raise UsageError(f"a picture cannot be written as {plot.name}", "", "name it FILE.html or FILE.svg")
-    policies = [policy_of(name.strip()) for name in (names or ",".join(POLICIES)).split(",")]
-    task = Task(work, deadline, changeover, gang, cadence, size, egress)
     recordings = read_recordings(traces, inverted=inverted)
     market = market_of(recordings, spot_price=spot_price, on_demand_price=on_demand_price)
     for note in market.notes:
         say(f"note: {note}")
     if max_price is not None:
         market = market.capped(max_price)
+    if replicas is not None:
+        service, market, served = simulate_replicas(market, replicas, spare, cold_start, per_zone, names, as_json)
+        if plot is not None:
+            from spotweld.report import served as drawing  # noqa: PLC0415 - only when asked for
+
+            _write(plot, drawing.picture if _is_svg(plot) else drawing.page, market, service, served)
+        return
+    policies = [policy_of(name.strip()) for name in (names or ",".join(POLICIES)).split(",")]
+    task = Task(work, deadline, changeover, gang, cadence, size, egress)
     begins = draw_starts(market, task, starts, seed)
     if len(begins) < starts:
         say(f"note: only {len(begins)} different starts fit into the recording")
@@ -137,7 +155,9 @@ def command(
     else:
         _show(found, summaries(found))
     if plot is not None:
-        _draw(found, plot)
+        from spotweld.report.simulated import page, picture  # noqa: PLC0415 - only when asked for
+
+        _write(plot, picture if _is_svg(plot) else page, found)
 
 
 def _show(found: Comparison, rows: list[Summary]) -> None:
@@ -172,12 +192,13 @@ def _time(seconds: float) -> str:
     return format_duration(seconds) if seconds else "0"
 
 
-def _draw(found: Comparison, path: Path) -> None:
-    from spotweld.report.simulated import page, picture  # noqa: PLC0415 - only when asked for
+def _is_svg(path: Path) -> bool:
+    return path.suffix.lower() == ".svg"
 
-    text = picture(found) if path.suffix.lower() == ".svg" else page(found)
+
+def _write(path: Path, draw: Callable[..., str], *found: object) -> None:
     try:
-        path.write_text(text, encoding="utf-8")
+        path.write_text(draw(*found), encoding="utf-8")
     except OSError as error:
         raise UsageError(f"the picture cannot be written to {path}", str(error.strerror), "name another") from error
     say_changed(f"the picture is written: {path}", f"xdg-open {path}")
