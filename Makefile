@@ -44,7 +44,7 @@ format: setup  ## rewrite the source in the one format
 	$(BIN)/ruff check --quiet --fix $(SOURCES)
 
 bench: setup  ## every benchmark: a table on the screen and bench/results/NAME.json
-	failed=0; for script in $(filter-out bench/harness.py,$(wildcard bench/*.py)); do \
+	failed=0; for script in $(filter-out bench/harness.py bench/replicas.py,$(wildcard bench/*.py)); do \
 		echo "== $$script"; $(BIN)/python $$script || failed=1; echo; done; exit $$failed
 
 bench-%: setup  ## one benchmark: bench-startup, bench-overhead, bench-checkpoint (OPTIONS=--small)

@@ -2,7 +2,8 @@
 
 Jobs of 48 hours of work begin at random in recordings that are not part of this repository (see docs/benchmarks.md):
 ``--traces`` names the folder. Nine zones are taken one by one and together; a second set has gangs of several machines.
-The prior of our policy was fitted to the first twelve days of the first set, so its jobs begin later.
+The prior of our policy was fitted to the first twelve days of the first set, so its jobs begin later. Replicas are in
+``replicas.py``; ``--only replicas`` measures them alone and leaves the other rows as they are.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
-from harness import RATIO, Figure, report
+import replicas
+from harness import RATIO, RESULTS, Figure, report
 
 from spotweld.placement.comparing import compare
 from spotweld.placement.market import Market, market_of
@@ -98,27 +101,38 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--traces", type=Path, default=TRACES, help="the folder of the recordings")
     parser.add_argument("--jobs", type=int, default=1000, help="in each setting")
+    parser.add_argument("--only", choices=["replicas"], help="the other rows stay as they were measured last")
     options = parser.parse_args()
     if not options.traces.is_dir():
         sys.exit(f"There are no recordings in {options.traces}: name their folder with OPTIONS='--traces DIR'.")
-    todo = settings(options.traces, options.jobs)
+    if options.only:
+        before = msgspec.json.decode((RESULTS / "placement.json").read_bytes(), type=list[Figure])
+        kept = [one for one in before if one.command == COMMAND]
+    else:
+        kept = jobs(options.traces, options.jobs)
+    return report("placement", [*kept, *replicas.figures(options.traces)], "mean")
+
+
+def jobs(traces: Path, count: int) -> list[Figure]:
+    """All figures about jobs, of ``count`` of them in each setting."""
+    todo = settings(traces, count)
     pooled: dict[str, dict[str, list[float]]] = {}
     missed: dict[str, int] = dict.fromkeys(POLICIES, 0)
     limits = {setting.measure: limit_of(setting) for setting in todo}
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         for done, (setting, found) in enumerate(
-            zip(todo, pool.map(run, todo, itertools.repeat(options.traces)), strict=True), 1
+            zip(todo, pool.map(run, todo, itertools.repeat(traces)), strict=True), 1
         ):
             print(f"{done} of {len(todo)}: {setting.measure}", file=sys.stderr, flush=True)
             for name, (ratios, late) in found.items():
                 pooled.setdefault(setting.measure, {}).setdefault(name, []).extend(ratios)
                 missed[name] += late
     figures = [_figure(measure, by_policy, limits[measure]) for measure, by_policy in pooled.items()]
-    jobs = sum(len(by_policy["ours"]) for by_policy in pooled.values())
+    simulated = sum(len(by_policy["ours"]) for by_policy in pooled.values())
     peers = {name: float(missed[name]) for name in PEERS}
     goal = "every deadline is met"
-    figures.append(Figure(f"deadlines missed, of {jobs}", "", float(missed["ours"]), peers, 0.0, goal, COMMAND))
-    return report("placement", figures, "mean")
+    figures.append(Figure(f"deadlines missed, of {simulated}", "", float(missed["ours"]), peers, 0.0, goal, COMMAND))
+    return figures
 
 
 def _figure(measure: str, ratios: dict[str, list[float]], limit: float | None) -> Figure:
