@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner, Result
+from tests.runs.pasts import Past
 
 from spotweld.cli.main import VERBS, program
 from spotweld.placement.fleetpolicies import FLEET_POLICIES
 from spotweld.placement.policies import POLICIES
+from spotweld.runs.events import Cause
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,6 +103,30 @@ def test_what_was_mended_is_said(traces: Path) -> None:
     whole["data"][3] = None
     path.write_text(json.dumps(whole))
     assert "note: us-east-1a: data: 1 of 144 are null, the first at 3" in call(traces, *JOB).stderr
+
+
+def test_the_projects_own_past_is_a_market(tmp_path: Path) -> None:
+    def simulated(*words: str) -> Result:
+        return CliRunner().invoke(program, ["-C", str(tmp_path), "simulate", *words, *JOB, "--progress", "quiet"])
+
+    (tmp_path / "spotweld.yaml").write_text("name: own\njobs: {train: {command: 'true'}}\n")
+    empty = simulated("--past")
+    assert empty.exit_code == 2
+    assert "no runs yet" in empty.stderr
+    assert not (tmp_path / ".spotweld").exists()
+    past = Past(tmp_path / ".spotweld" / "events.db", time.time() - 40 * 3600)
+    for at in range(0, 40, 4):
+        past.attempt("r", at, at + 3, Cause.PREEMPTED, price="1.00")
+    found = simulated("--past", "--starts", "5", "--policy", "greedy", "--json")
+    assert found.exit_code == 0, found.output
+    assert "note: a: 100% of its time was observed, in 10 attempts" in found.stderr
+    market = json.loads(found.stdout)["market"]
+    assert market["zones"] == ["a"]
+    assert market["notes"][0] == "the past of cloud machine in USD, 1d 15h of it in 10 attempts"
+    assert "too short" in simulated("--past", "--since", "5h").stderr
+    assert "no past" in simulated("--past", "--since", "10m").stderr
+    for words in ((), ("--past", str(tmp_path))):
+        assert "say --past" in simulated(*words).stderr
 
 
 @pytest.mark.parametrize(

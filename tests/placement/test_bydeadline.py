@@ -37,7 +37,7 @@ def lively(seed: int, zones: int, ticks: int = 150) -> Market:
     return Market(tuple("abc"[:zones]), ("r",) * zones, 600.0, capacity, spot, np.full(zones, 3.0))
 
 
-@pytest.mark.parametrize("name", ["ours", "uniform-progress", "greedy", "on-demand"])
+@pytest.mark.parametrize("name", [str(name) for name in PolicyName])
 @pytest.mark.parametrize("zones", [1, 3])
 @settings(max_examples=8)
 @given(seed=st.integers(0, 10_000), slack=st.sampled_from([2400.0, 9000.0, 30000.0]))

@@ -32,6 +32,7 @@ VERBS = {
     "status": "List runs and how they stand.",
     "logs": "Print what a run's program wrote.",
     "simulate": "Say what policies would have paid on recorded markets.",
+    "cost": "Say what machines cost: what to commit to.",
     "preempt": "Take a run's machine away, as its provider would: a drill.",
     "rehearse": "Fire drills at a run, and follow it: does it survive?",
     "cancel": "Stop a run for good.",

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from spotweld.cli.output import print_json, print_table, say, say_changed
+from spotweld.cli.parts import open_log
 from spotweld.cli.replicas import check_kind, replica_options, simulate_replicas
-from spotweld.cli.session import json_option, progress_option, seconds
+from spotweld.cli.session import json_option, open_project, progress_option, seconds
 from spotweld.cli.stores import progress
 from spotweld.errors import UsageError
+from spotweld.runs.drive import log_path
+from spotweld.runs.markets import PastMarket, past_market
 from spotweld.values.durations import format_duration
 from spotweld.values.sizes import parse_size
 
@@ -48,7 +53,16 @@ _PRICE = click.FloatRange(min=0)
 
 
 @click.command
-@click.argument("traces", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.argument("traces", nargs=-1, type=click.Path(path_type=Path, exists=True))
+@click.option("--past", is_flag=True, help="What this project's own runs have seen, instead of recordings.")
+@click.option(
+    "--since",
+    default="30d",
+    show_default=True,
+    callback=seconds,
+    metavar="DURATION",
+    help="How much of the project's past counts.",
+)
 @click.option("--work", default="0s", callback=seconds, metavar="DURATION", help="Of one gang that is never lost.")
 @click.option("--deadline", default="0s", callback=seconds, metavar="DURATION", help="After the start.")
 @click.option(
@@ -85,6 +99,8 @@ def command(
     context: click.Context,
     traces: tuple[Path, ...],
     *,
+    past: bool,
+    since: float,
     work: float,
     deadline: float,
     changeover: float,
@@ -108,6 +124,9 @@ def command(
 ) -> None:
     """Run a job through recorded markets under several policies, many times; or keep replicas ready in them.
 
+    With --past the market is what the runs of this project have seen: a zone is up while a spot machine of theirs ran
+    there, and down from a refusal or an interruption until the next machine was had.
+
     TRACES are files, or folders with one file a zone; all of them together are one market. Each may be in the form of
     skypilot-org/spot-traces, what aws ec2 describe-spot-price-history prints, or a .csv with the columns time, zone,
     capacity and price. Prices are per machine and hour. The optimum is the least that was possible, had the whole
@@ -130,8 +149,12 @@ def command(
     check_kind(context)
     if plot is not None and plot.suffix.lower() not in {".html", ".svg"}:
         raise UsageError(f"a picture cannot be written as {plot.name}", "", "name it FILE.html or FILE.svg")
-    recordings = read_recordings(traces, inverted=inverted)
-    market = market_of(recordings, spot_price=spot_price, on_demand_price=on_demand_price)
+    if past == bool(traces):
+        todo = "name recordings, or say --past for what this project's runs have seen"
+        raise UsageError("one market is to be simulated", "recordings or the project's past, not both", todo)
+    seen = _past(since) if past else PastMarket(tuple(read_recordings(traces, inverted=inverted)), ())
+    market = market_of(seen.recordings, spot_price=spot_price, on_demand_price=on_demand_price)
+    market = replace(market, notes=(*seen.notes, *market.notes))
     for note in market.notes:
         say(f"note: {note}")
     if max_price is not None:
@@ -158,6 +181,19 @@ def command(
         from spotweld.report.simulated import page, picture  # noqa: PLC0415 - only when asked for
 
         _write(plot, picture if _is_svg(plot) else page, found)
+
+
+def _past(since: float) -> PastMarket:
+    """The market that the runs of this project have seen.
+
+    Raises:
+        UsageError: there are none, or they have seen too little.
+    """
+    project, _ = open_project()
+    if not log_path(project.state).exists():
+        raise UsageError("this project has no runs yet", "", "begin one with: spotweld launch")
+    log, now = open_log(project), time.time()
+    return past_market([log.state(run) for run in log.runs()], now - since, now)
 
 
 def _show(found: Comparison, rows: list[Summary]) -> None:

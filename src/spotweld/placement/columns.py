@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from spotweld.placement.pricehistory import ASSUMED, UNLIMITED
 from spotweld.project.words import nearest, quoted
+from spotweld.values.clocks import moment_of
 from spotweld.values.recordings import Recording, filled, region_of
 
 COLUMNS = ("time", "zone", "capacity", "price")
@@ -107,14 +108,9 @@ def _number(text: str, what: str, line: int) -> float | None:
 
 def _time(text: str, line: int) -> int:
     try:
-        return round(float(text) * 1000)
-    except (ValueError, OverflowError):
-        pass
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"line {line}: time is {quoted(text)}: seconds, or a date and time") from None
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+        return round(moment_of(text) * 1000)
+    except ValueError as error:
+        raise ValueError(f"line {line}: time is {quoted(text)}: {error}") from None
 
 
 def _recording(zone: str, rows: list[_Row], gap: int, last: int, heading: list[str]) -> Recording:

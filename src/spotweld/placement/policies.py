@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 from spotweld.errors import UsageError
 from spotweld.placement.baselines import Greedy, OnDemand, UniformProgress
 from spotweld.placement.ours import Ours
+from spotweld.placement.pricewindows import PriceWindows
 from spotweld.project.words import nearest, quoted
 
 if TYPE_CHECKING:
     from spotweld.placement.seeing import Policy
 
-POLICIES: dict[str, type[Policy]] = {kind.name: kind for kind in (Ours, UniformProgress, Greedy, OnDemand)}
+POLICIES: dict[str, type[Policy]] = {
+    kind.name: kind for kind in (Ours, PriceWindows, UniformProgress, Greedy, OnDemand)
+}
 
 
 def policy_of(name: str) -> Policy:

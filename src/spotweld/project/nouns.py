@@ -225,6 +225,7 @@ class PolicyName(StrEnum):
     """Who decides for jobs with a deadline (``spotweld.placement.policies``)."""
 
     OURS = "ours"
+    PRICE_WINDOWS = "price-windows"
     UNIFORM_PROGRESS = "uniform-progress"
     GREEDY = "greedy"
     ON_DEMAND = "on-demand"

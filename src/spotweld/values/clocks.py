@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from datetime import UTC, datetime
 from typing import Protocol
@@ -39,3 +40,22 @@ class SystemClock:
 def iso(seconds: float) -> str:
     """``1700000000.0`` as ``2023-11-14T22:13:20.000Z`` (RFC 3339, UTC, milliseconds)."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def moment_of(text: str) -> float:
+    """Seconds, or a date and time in ISO 8601 (without a zone: UTC), as seconds since 1970.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if math.isfinite(seconds):
+        return seconds
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError("seconds, or a date and time") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
