@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from spotweld.placement.cheapest import CheapestSpot
 from spotweld.project.nouns import CheckpointPolicy, EverySteps, Job, LocalProvider, LocalZone, PlacementRules, Retry
 from spotweld.providers.local.cloud import LocalCloud
 from spotweld.providers.provider import MachineState
@@ -27,12 +26,14 @@ from spotweld.runs.events import Opened, Outcome
 from spotweld.runs.following import Follower
 from spotweld.runs.history import progress
 from spotweld.runs.log import EventLog
+from spotweld.runs.placing import placer_of
 from spotweld.runs.source import freeze, scan
 from spotweld.store.opening import open_store
 from spotweld.values.clocks import SystemClock
 from spotweld.values.money import Money
 
 if TYPE_CHECKING:
+    from spotweld.placement.placer import Placer
     from spotweld.providers.provider import Boot, Machine
     from spotweld.store.objects import Objects
     from spotweld.values.offers import Offer
@@ -86,8 +87,8 @@ class Field(msgspec.Struct, frozen=True):
 LOCAL = LocalProvider((LocalZone("a", Money(Decimal("0.9")), Money(Decimal(3)), machines=2),), up=1e7, down=1.0)
 
 
-def prepare(folder: Path, prefix: str = "", store: str | None = None) -> Field:
-    """Open the run. ``prefix`` is put before the program's command in the first attempt."""
+def prepare(folder: Path, prefix: str = "", store: str | None = None, **fields: float) -> Field:
+    """Open the run of a job with these fields. ``prefix`` is put before the program's command in the first attempt."""
     work = folder / "work"
     work.mkdir(parents=True)
     (work / "program.py").write_text(PROGRAM)
@@ -103,6 +104,7 @@ def prepare(folder: Path, prefix: str = "", store: str | None = None) -> Field:
         workdir=work,
         checkpoint=CheckpointPolicy(EverySteps(EVERY), keep_last=2),
         retry=Retry(failures=2),
+        **fields,
     )
     rules = PlacementRules(interruptions=100, avoid=0.0, back_off=0.2)
     field.log().open_run(RUN, Opened("project", job, field.objects_url, source.key, LOCAL, rules))
@@ -134,9 +136,12 @@ def drive(field: Field, prefix: list[str], environ: dict[str, str]) -> subproces
 
 def finish(field: Field) -> None:
     """Drive the run to its end, in this process."""
-    opened = field.log().state(RUN)
-    placer = CheapestSpot.of(opened.placement)
-    Controller(RUN, field.log(), field.objects(), field.cloud(), placer, SystemClock(), lambda _: None).drive()
+    Controller(RUN, field.log(), field.objects(), field.cloud(), placer(field), SystemClock(), lambda _: None).drive()
+
+
+def placer(field: Field) -> Placer:
+    state = field.log().state(RUN)
+    return placer_of(state.job, state.placement, LOCAL)
 
 
 class PrefixedFirst(LocalCloud):
@@ -152,9 +157,9 @@ class PrefixedFirst(LocalCloud):
         return super().start(offer, boot, token=token, labels=labels)
 
 
-def kill_controller(folder: Path, point: Point) -> tuple[Field, bool]:
+def kill_controller(folder: Path, point: Point, **job: float) -> tuple[Field, bool]:
     """Kill the controller; whether it lived so long as to be killed."""
-    field = prepare(folder)
+    field = prepare(folder, **job)
     process = drive(field, strace(point), dict(os.environ))
     killed = process.wait(120) != 0
     finish(field)
@@ -165,8 +170,7 @@ def kill_agent(folder: Path, point: Point) -> tuple[Field, bool]:
     """Kill the first attempt's agent when one of its threads comes to the point. The program is not followed."""
     field = prepare(folder)
     cloud = PrefixedFirst(field.state / "cloud", ["/usr/bin/env", *strace(point, "-f", "-b", "execve")])
-    placer = CheapestSpot.of(field.log().state(RUN).placement)
-    Controller(RUN, field.log(), field.objects(), cloud, placer, SystemClock(), lambda _: None).drive()
+    Controller(RUN, field.log(), field.objects(), cloud, placer(field), SystemClock(), lambda _: None).drive()
     return field, len(field.log().state(RUN).attempts) > 1
 
 

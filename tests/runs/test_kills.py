@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,6 +36,10 @@ def _points(**calls: int) -> list[Point]:
 
 VICTIMS: dict[str, tuple[Kill, list[Point]]] = {
     "controller": (kill_controller, _points(fsync=26, fdatasync=9, pwrite64=16, write=14, rename=8, link=2)),
+    "controller of a run with a deadline": (
+        partial(kill_controller, work=30.0, deadline=3600.0),
+        _points(fsync=12, fdatasync=11, pwrite64=18, write=6),
+    ),
     "agent": (kill_agent, _points(fsync=30, write=12, link=10, rename=6)),
     "program": (kill_program, _points(fsync=24, write=60, link=5, rename=4)),
     "everything": (kill_everything, _points(time=80)),
