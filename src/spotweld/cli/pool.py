@@ -60,7 +60,7 @@ def up_verb(name: str | None, *, detach: bool, yes: bool) -> None:
     project, _ = open_project()
     pools = pools_meant(project, name)
     for pool in pools:
-        say(f"{pool.name}: {pool.machines} ready and {pool.spare} to spare for the job {pool.job}")
+        say(f"{pool.name}: {pool.machines} ready, and up to {pool.spare} more, for the job {pool.job}")
     if not confirmed("keep them ready? They cost while they wait", yes=yes):
         raise SystemExit(1)
     log = PoolLog(pools_path(project.state))

@@ -350,14 +350,14 @@ _POOL = Table(
     {
         "job": Key(NAME, "The job whose runs take machines from it.", required=True),
         "machines": Key(Whole(1, 1000), "How many should be ready at all times."),
-        "spare": Key(Whole(0, 1000), "How many more are had on spot, so that a loss leaves enough."),
+        "spare": Key(Whole(0, 1000), "How many more may be had, where losses are likely enough to pay for them."),
         "spot_policy": Key(
             Choice(SpotUse), "Which capacity it holds; auto: spot, and on-demand while spot is short of the number."
         ),
     },
     Pool,
     lambda given: (
-        ("spare", "it is had on spot, and spot_policy is on-demand", "raise machines instead, or remove it")
+        ("spare", "it is for losses, and on-demand machines are not taken", "raise machines instead, or remove it")
         if given.get("spare") and given.get("spot_policy") is SpotUse.ON_DEMAND
         else None
     ),

@@ -183,7 +183,7 @@ class Pool(msgspec.Struct, frozen=True):
     machines: int = 1
     """How many should be ready at all times."""
     spare: int = 0
-    """How many more are had on spot, so that a loss leaves enough."""
+    """How many more may be had, where losses are likely enough to pay for them."""
     spot_policy: SpotUse = SpotUse.AUTO
 
 

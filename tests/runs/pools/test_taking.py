@@ -9,7 +9,7 @@ import pytest
 from tests.runs.pools.hall import NAME, Hall
 from tests.runs.samples import offer
 
-from spotweld.placement.policy import Rent, Wait
+from spotweld.placement.placer import Rent, Wait
 from spotweld.project.nouns import Pool, SpotUse
 from spotweld.providers.provider import MachineEnd
 from spotweld.runs.pools.members import Claim, claim

@@ -228,7 +228,9 @@ def _site(state: PoolState, seen: Observed, zone: str) -> Site:
         if member.closed in {MemberEnd.REFUSED, MemberEnd.INTERRUPTED}
     ]
     room = seen.rooms.get(zone)
-    up = None if room is None else room > 0
+    # What is full of our own machines has capacity.
+    ours = any(m.spot and m.offer.zone == zone and m.machine and m.closed is None for m in state.live)
+    up = None if room is None else room > 0 or ours
     if spot is not None and _refused_until(state, spot) > seen.now:
         up = False
     return Site(

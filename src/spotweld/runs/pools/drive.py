@@ -25,6 +25,9 @@ from spotweld.values.clocks import SystemClock, iso
 if TYPE_CHECKING:
     from spotweld.placement.fleets import FleetPolicy
 
+if TYPE_CHECKING:
+    from spotweld.placement.fleets import FleetPolicy
+
 _LOCK = 3
 """The descriptor that a keeper inherits the pool's lock under."""
 
