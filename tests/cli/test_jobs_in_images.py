@@ -142,3 +142,33 @@ def test_a_machine_that_is_killed_at_once_leaves_nothing(boxed: Here, phase: str
     assert causes == [Cause.PREEMPTED_UNNOTICED, Cause.DONE]
     assert "counted to 20" in boxed.call("logs", "it").stdout
     nothing_is_left(boxed)
+
+
+def test_a_pool_has_image_and_set_up_ready(boxed: Here, server: str) -> None:
+    file = boxed.folder / "spotweld.yaml"
+    pools = "pools:\n  counting: {job: count}\n  keeping: {job: directory}\n"
+    text = file.read_text().replace("placement:", f"{pools}placement:")
+    # The registry writes into the project's folder, and other files are another preparation.
+    (boxed.folder / "files").mkdir()
+    (boxed.folder / "count.sh").rename(boxed.folder / "files/count.sh")
+    file.write_text(text.replace("command: sh count.sh", "command: sh count.sh, workdir: files"))
+    up = boxed.call("pool", "up", "-y")
+    assert up.exit_code == 0, up.output
+    launch(boxed, "count", "--env", "UNTIL=3")
+    watch(boxed)
+    assert boxed.run("it").attempts[0].drawn is None, "the set-up might have seen that variable"
+    assert boxed.call("launch", "count", "--name", "counted", "-y").exit_code == 0
+    (attempt,) = boxed.run("counted").attempts
+    assert attempt.drawn is not None
+    assert "attempt 1 in image yes" in boxed.call("logs", "counted").stdout
+    assert boxed.call("launch", "directory", "--name", "kept", "-y", "--detach").exit_code == 0
+    running = boxed.wait_for("kept", lambda state: state.attempts[0].running)
+    assert running.attempts[0].drawn is not None
+    assert boxed.call("preempt", "kept", "--notice", "1s").exit_code == 0
+    assert boxed.call("watch", "kept").exit_code == 0
+    assert [attempt.cause for attempt in boxed.run("kept").attempts] == [Cause.PREEMPTED, Cause.DONE]
+    build(server, "second")
+    assert "pool " not in boxed.call("plan", "count").stdout, "another image, another preparation"
+    for pool in ("counting", "keeping"):
+        assert boxed.call("pool", "down", pool).exit_code == 0
+    nothing_is_left(boxed)

@@ -17,6 +17,8 @@ from spotweld.cli.session import open_project, progress_option
 from spotweld.runs.drive import ensure_driven
 from spotweld.runs.events import Outcome
 from spotweld.runs.opening import open_run
+from spotweld.runs.pools.drive import ensure_kept
+from spotweld.runs.uses import pools_up
 from spotweld.store.opening import open_store
 
 if TYPE_CHECKING:
@@ -67,6 +69,8 @@ def command(
             say(f"somebody else has just launched {plan.run}; nothing of it is changed")
         known = Known(project, log, log.state(plan.run))
     ensure_driven(project.state, known.run)
+    for pool in pools_up(project.state):
+        ensure_kept(project.state, pool)
     if detach:
         say_changed(f"the run {known.run} is on its way", f"spotweld watch {known.run}")
         click.echo(known.run)

@@ -226,7 +226,7 @@ def _style(happening: Happening) -> str:
             | logged.Ended(outcome=logged.Outcome.DONE | logged.Outcome.LATE)
         ):
             return "green"
-        case logged.AttemptEnded(cause=logged.Cause.NO_CAPACITY | logged.Cause.MOVED):
+        case logged.AttemptEnded(cause=logged.Cause.NO_CAPACITY | logged.Cause.MOVED | logged.Cause.PASSED):
             return "yellow"
         case logged.AttemptEnded() | logged.Ended() | told.SaveFailed() | told.Fenced():
             return "red"

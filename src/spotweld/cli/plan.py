@@ -22,6 +22,9 @@ from spotweld.runs.controller import RECENT
 from spotweld.runs.drive import log_path
 from spotweld.runs.opening import Plan, make_plan
 from spotweld.runs.placing import placer_of
+from spotweld.runs.pools.drive import pools_path
+from spotweld.runs.pools.taking import find, fitting
+from spotweld.store.opening import open_store
 from spotweld.values.durations import format_duration
 from spotweld.values.money import format_money
 from spotweld.values.sizes import format_size
@@ -65,7 +68,13 @@ def plan_of(
         log = open_log(project)
         earlier = [log.state(run) for run in log.runs()[:RECENT]]
     placer = placer_of(job, project.placement, project.local, earlier)
-    return make_plan(project, job, name, provider=provider, placer=placer)
+    plan = make_plan(project, job, name, provider=provider, placer=placer)
+    if not pools_path(project.state).exists():
+        return plan
+    # Only here: whoever never had a pool need not open the store to make a plan.
+    objects = open_store(project.store, verify=False)
+    warm = find(objects, provider, project.name, job, plan.source.key, plan.image, project.store)
+    return replace(plan, warm=fitting(warm, plan.first, job.spot_policy))
 
 
 def images_of(project: Project, job_name: str | None) -> list[str]:
@@ -78,12 +87,14 @@ def describe(plan: Plan) -> str:
     """The plan in words."""
     source = f"{count(len(plan.source.files), 'file')}, {format_size(plan.source.size)}"
     first = plan.first
+    warm = plan.warm
     lines = [
         f"run       {plan.run} (job {plan.job.name} of {plan.project})",
         f"command   {plan.job.command}",
         *([f"image     {plan.image.name}: {plan.image.digest}"] if plan.image is not None else []),
         f"files     {plan.folder}: {source}, frozen for all attempts",
         f"store     {plan.store}",
+        *([f"pool      {warm.pool}: takes {warm.machine}, {warm.offer.place}, which is ready"] if warm else []),
         f"machine   {first.offer.zone} {first.offer.capacity_type} at {format_money(first.offer.hourly)}/h "
         f"(price: {first.offer.price_source})"
         if isinstance(first, Rent)
@@ -110,7 +121,7 @@ def command(
 
     \b
     With --json: {"would_change": true, "plan": {project, run, job, store,
-    folder, source, local, placement, first, image, hosts}} or
+    folder, source, local, placement, first, image, hosts, warm}} or
     {"would_change": false, "run", "phase"}; while an image that the job
     needs has to be built first, {"would_change": true, "images": [{image,
     does, why, layers, expected, ...}], "prices": [...]}.

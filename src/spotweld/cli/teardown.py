@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import click
+from msgspec.structs import replace
 
 from spotweld.cli.caching import described
 from spotweld.cli.forgetting import forget_registry, told
@@ -18,7 +19,7 @@ from spotweld.images.lifetimes.deciding import plan
 from spotweld.project.words import quoted
 from spotweld.providers.opening import open_provider
 from spotweld.runs.drive import log_path
-from spotweld.runs.teardown import Found, Outcome, Places, Scope, look, refuse_active, tear_down
+from spotweld.runs.teardown import Found, Outcome, Places, Scope, empty_pools, look, refuse_active, tear_down
 from spotweld.runs.uses import cancel_all
 from spotweld.store.opening import open_store
 from spotweld.values.clocks import SystemClock
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from spotweld.images.lifetimes.deciding import Plan, Staying, Unseen
+    from spotweld.values.clocks import Clock
 
 _PATIENCE = 120.0
 """Seconds that cancelled runs may take to save their state and end."""
@@ -67,9 +69,9 @@ def command(
 ) -> None:
     """Remove what the project has in the cloud and in registries, but for what is persistent.
 
-    Machines of runs that have ended, ephemeral images and their caches go, and what machines of this host have fetched
-    of images. Persistent images, checkpoints and the
-    records of runs stay, and are listed. With IMAGE: nothing but these images.
+    Pools, machines of runs that have ended, ephemeral images and their caches go, and what machines of this host have
+    fetched of images. Persistent images, checkpoints and the records of runs stay, and are listed. With IMAGE: nothing
+    but these images.
 
     A registry that will never answer again makes every teardown exit with 6. With --forget REGISTRY, and its URL typed,
     nothing is looked for there any more, and what it protected is off the record; nothing else is done.
@@ -77,8 +79,8 @@ def command(
     Exit status 0 when a second look finds nothing left, 6 when it does; 2 when runs are active.
 
     \b
-    With --json: {"dry_run", "active", "going": {"machines", "images", "host"},
-    "staying": [{"what", "where", "why", "size", "command"}],
+    With --json: {"dry_run", "active", "going": {"pools", "machines", "images",
+    "host"}, "staying": [{"what", "where", "why", "size", "command"}],
     "left": [{"where", "why", "todo"}], "freed", "forgotten": [{"registry",
     "when", "images"}]}; sizes in bytes. With --forget: {"dry_run", "registry",
     "images": [{"image", "repository", "protected", "builds"}]}.
@@ -107,13 +109,31 @@ def command(
     if not cancel_runs:
         refuse_active(found)
     # Space that a killed teardown has left is given back without a question.
-    if (found.machines or agreed.going or found.active or found.host) and not confirmed("remove all that?", yes=yes):
+    if (found.machines or agreed.going or found.active or found.host or found.pools) and not confirmed(
+        "remove all that?", yes=yes
+    ):
         sys.exit(1)
     if found.active and places.log is not None:
         cancel_all(places.log, places.project.state, clock, _PATIENCE)
         found = look(places, scope, clock.now())
+    if found.pools:
+        found = _without_pools(places, scope, found, clock, cancelled=cancel_runs)
     outcome = tear_down(places, scope, found, agreed, clock, lambda one: say(f"removing {one.image}"))
     _finish(found, agreed, staying, outcome, as_json=as_json)
+
+
+def _without_pools(places: Places, scope: Scope, found: Found, clock: Clock, *, cancelled: bool) -> Found:
+    """What is found once the pools are down.
+
+    Raises:
+        TeardownRefused: a run has begun meanwhile, or has taken one of their machines.
+    """
+    say(f"taking down: {', '.join(found.pools)}")
+    empty_pools(places, clock, _PATIENCE)
+    again = look(places, scope, clock.now())
+    if not cancelled:
+        refuse_active(again)
+    return replace(again, pools=found.pools)
 
 
 def _check(images: Sequence[str], names: Sequence[str], *, skip_images: bool, persistent: bool) -> None:
@@ -165,7 +185,9 @@ def _typed(name: str) -> str:
 
 
 def _described(found: Found, agreed: Plan, staying: Sequence[Staying]) -> Iterator[str]:
-    yield "goes:" if found.machines or agreed.going or found.host else "goes: nothing"
+    yield "goes:" if found.machines or agreed.going or found.host or found.pools else "goes: nothing"
+    for pool in found.pools:
+        yield f"  pool {pool} (back with: spotweld pool up {pool})"
     for machine in found.machines:
         offer = machine.offer
         price = f"{offer.zone} {offer.capacity_type}, {format_money(offer.hourly)}/h"
@@ -210,13 +232,13 @@ def _finish(found: Found, agreed: Plan, staying: Sequence[Staying], outcome: Out
         todo = " ".join(todos) or "Tear down again; it takes up where this one ended."
         raise LeftBehind(f"{len(left)} thing(s) are left", why, todo)
     if not as_json:
-        changed = found.machines or found.active or agreed.going or found.host
+        changed = found.machines or found.active or agreed.going or found.host or found.pools
         say("looked again: nothing of this project is left, but for what stays" if changed else "nothing to do")
 
 
 def _fields(found: Found, agreed: Plan, staying: Sequence[Staying], *, dry_run: bool) -> dict[str, object]:
     machines = [one.id for one in found.machines]
-    going = {"machines": machines, "images": agreed.going, "host": found.host}
+    going = {"pools": found.pools, "machines": machines, "images": agreed.going, "host": found.host}
     return {
         "dry_run": dry_run,
         "active": found.active,

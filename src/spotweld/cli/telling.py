@@ -64,14 +64,17 @@ class Teller:
         line = " ".join(clean(text).splitlines())
         return f"{since:7.1f} s  {f'#{number}' if number else '':<3} {line}"
 
-    def _controller(self, event: logged.Event) -> str | None:
+    def _controller(self, event: logged.Event) -> str | None:  # noqa: C901 - one case for each kind
         match event:
             case logged.Opened(job=job):
                 return f"run opened: {job.command}"
+            case logged.AttemptOpened(offer=offer, drawn=logged.Drawn(pool=pool)):
+                return f"from pool {pool}: {offer.zone} {offer.capacity_type}, ready and waiting"
             case logged.AttemptOpened(offer=offer, why=why):
                 return f"renting {offer.zone} {offer.capacity_type}: {why}"
             case logged.MachineStarted(machine=machine):
-                return f"machine {machine} is starting"
+                drawn = self.state is not None and self.state.current is not None and self.state.current.drawn
+                return f"machine {machine} is {'taken' if drawn else 'starting'}"
             case logged.Running():
                 return "the machine is up"
             case logged.AttemptEnded(cause=cause, detail=detail):

@@ -25,6 +25,7 @@ from spotweld.project.nouns import (
     LocalZone,
     PlacementRules,
     PolicyName,
+    Pool,
     Retry,
     RetryOn,
     SpotUse,
@@ -344,6 +345,24 @@ _PLACEMENT = Table(
     PlacementRules,
 )
 
+_POOL = Table(
+    "a pool",
+    {
+        "job": Key(NAME, "The job whose runs take machines from it.", required=True),
+        "machines": Key(Whole(1, 1000), "How many should be ready at all times."),
+        "spare": Key(Whole(0, 1000), "How many more may be had, where losses are likely enough to pay for them."),
+        "spot_policy": Key(
+            Choice(SpotUse), "Which capacity it holds; auto: spot, and on-demand while spot is short of the number."
+        ),
+    },
+    Pool,
+    lambda given: (
+        ("spare", "it is for losses, and on-demand machines are not taken", "raise machines instead, or remove it")
+        if given.get("spare") and given.get("spot_policy") is SpotUse.ON_DEMAND
+        else None
+    ),
+)
+
 PROJECT = Table(
     "a project file",
     {
@@ -357,6 +376,7 @@ PROJECT = Table(
         "images": Key(IMAGES, "Container images, built before the jobs that run in them."),
         "registries": Key(REGISTRIES, "Where images live; relative oci: folders start here."),
         "jobs": Key(Named(NAME, _JOB, least=1), "What to run.", required=True),
+        "pools": Key(Named(NAME, _POOL), "Machines that are kept ready, so that a run begins at once."),
     },
     dict,
 )

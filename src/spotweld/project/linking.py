@@ -1,4 +1,4 @@
-"""What the project file says of images in one place has to fit what it says in another."""
+"""What the project file says in one place has to fit what it says in another."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from msgspec.structs import replace
 from spotweld.project.checking import MOVE, OUTSIDE
 from spotweld.project.graph import find_cycle
 from spotweld.project.imagekeys import BARE
+from spotweld.project.nouns import SpotUse
 from spotweld.project.words import listed, nearest, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from spotweld.project.checking import Sheet
-    from spotweld.project.nouns import Image, Job
+    from spotweld.project.nouns import Image, Job, Pool
 
 
 def linked_images(images: Mapping[str, Image], sheet: Sheet) -> dict[str, Image]:
@@ -63,6 +64,25 @@ def check_job_image(job: Job, images: Mapping[str, Image], sheet: Sheet) -> None
         what = f"jobs.{job.name}.image: {shown} could be two images"
         why = f"this file has an image {repository}, and Docker Hub may have one"
         sheet.refuse(at, what, why, f"write {repository}, or docker.io/library/{job.image}")
+
+
+def check_pool(pool: Pool, jobs: Mapping[str, Job], sheet: Sheet) -> None:
+    """Refuse a pool for no job of the file, or of another kind of capacity than the job may use.
+
+    Raises:
+        ProjectError: the pool is such a one.
+    """
+    at = f"pools.{pool.name}"
+    job = jobs.get(pool.job)
+    if job is None:
+        near = nearest(pool.job, jobs)
+        todo = f"did you mean {near}?" if near else f"the jobs are {listed(jobs)}"
+        what = f"{at}.job: there is no job {quoted(pool.job)}"
+        sheet.refuse(sheet.node("pools", pool.name, "job"), what, "a pool is for one job of this file", todo)
+    if SpotUse.AUTO not in {pool.spot_policy, job.spot_policy} and pool.spot_policy is not job.spot_policy:
+        what = f"{at}.spot_policy does not fit the job {job.name}"
+        why = f"the job may use {job.spot_policy} only, so its runs would take no machine of the pool"
+        sheet.refuse(sheet.node("pools", pool.name, "spot_policy"), what, why, f"write {job.spot_policy}, or remove it")
 
 
 def _with_files(image: Image, sheet: Sheet) -> Image:

@@ -174,6 +174,19 @@ class Job(msgspec.Struct, frozen=True):
     labels: dict[str, str] = {}
 
 
+class Pool(msgspec.Struct, frozen=True):
+    """Machines that are kept ready for one job's runs."""
+
+    name: str
+    job: str
+    """A job of the project by its name."""
+    machines: int = 1
+    """How many should be ready at all times."""
+    spare: int = 0
+    """How many more may be had, where losses are likely enough to pay for them."""
+    spot_policy: SpotUse = SpotUse.AUTO
+
+
 class LocalZone(msgspec.Struct, frozen=True):
     """One zone of the local provider."""
 
@@ -277,6 +290,7 @@ class Project(msgspec.Struct, frozen=True):
     images: dict[str, Image] = {}
     """In the order of the file; their bases are there, and none needs itself."""
     registries: Registries = Registries()
+    pools: dict[str, Pool] = {}
 
     @property
     def state(self) -> Path:

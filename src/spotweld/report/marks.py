@@ -18,6 +18,7 @@ _SHAPES = {
     Cause.BUDGET: "M-2 -2H2V2H-2Z",
     Cause.TIMED_OUT: "M-2 -2H2V2H-2Z",
     Cause.MOVED: "M-3 0H2.6M.4 -2.4 3 0 .4 2.4",
+    Cause.PASSED: "M-2.6 0H2.6",
 }
 _TONES = {
     Cause.DONE: "good",
@@ -27,6 +28,7 @@ _TONES = {
     Cause.BUDGET: "quiet",
     Cause.TIMED_OUT: "quiet",
     Cause.MOVED: "quiet",
+    Cause.PASSED: "quiet",
 }
 
 

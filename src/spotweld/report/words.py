@@ -28,6 +28,7 @@ CAUSES = {
     Cause.BUDGET: "budget spent",
     Cause.TIMED_OUT: "timed out",
     Cause.MOVED: "moved to a cheaper machine",
+    Cause.PASSED: "the pool's machine was gone",
 }
 OUTCOMES = {
     Outcome.SAVED: "saved",

@@ -64,7 +64,7 @@ _CATCH_UP = 2.0
 _GLANCE = 0.01
 _STOPPING = 10.0
 """Seconds that a program is given to end when a later attempt owns its run."""
-_PATIENCE = 900.0
+PATIENCE = 900.0
 """Seconds that a silent store is waited for where nothing can be done without it: the files, the result."""
 _FAREWELL = 60.0
 """The same for the last output, which can be done without."""
@@ -96,31 +96,60 @@ class Agent:
         self._beat = 0
         self._term_heard = False
         self._began = time.time()
-        shippers = (
-            Shipper(self._console, objects, spec.run, spec.attempt, "log"),
-            Shipper(self._events, objects, spec.run, spec.attempt, "events", whole_lines=True),
-        )
-        self._courier = Courier(self._say_alive, shippers, objects.url)
+        self._laid_out = ""
+        self._prepared = False
+        self._courier = self._new_courier()
+
+    @property
+    def stage(self) -> Stage:
+        """How far it is."""
+        return self._stage
+
+    @property
+    def noticed(self) -> bool:
+        """Whether the machine has been told that it ends: by a notice, or by TERM."""
+        return self._term_heard or self._heard() is not None
 
     def work(self) -> Result:
         """Do what the spec says and report it. Never raises for what the job does."""
         with Watcher(sources_here(self._environ)) as watcher:
-            self._hear_term()
-            self._courier.start()
-            try:
-                result = self._attempt(watcher)
-            except Exception as error:  # noqa: BLE001  without a result the job would be tried again for ever
-                result = self._result(1, f"{type(error).__name__}: {error}")
-            # What is left to do takes a moment, and nobody is left to whom TERM could be forwarded.
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            self._courier.finish(_FAREWELL)
-            persist(lambda: self._report(result), _PATIENCE)
+            self.listen()
+            return self.attempt(watcher)
+
+    def listen(self) -> None:
+        """Note TERM beside the watcher, to whom it is a notice like any other: the process has to get it as well."""
+        watchers = signal.getsignal(signal.SIGTERM)
+
+        def note(signum: int, frame: FrameType | None) -> None:
+            self._term_heard = True
+            if callable(watchers):
+                watchers(signum, frame)
+
+        signal.signal(signal.SIGTERM, note)
+
+    def attempt(self, watcher: Watcher) -> Result:
+        """``work``, with whom notices come from."""
+        self._courier.start()
+        try:
+            result = self._attempt(watcher)
+        except Exception as error:  # noqa: BLE001  without a result the job would be tried again for ever
+            result = self._result(1, f"{type(error).__name__}: {error}")
+        # What is left to do takes a moment, and nobody is left to whom TERM could be forwarded.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        self._courier.finish(_FAREWELL)
+        persist(lambda: self._report(result), PATIENCE)
         return result
 
-    def _attempt(self, watcher: Watcher) -> Result:
-        # A machine that was only restarted still has the directory, and what it has need not be fetched.
-        self._work.mkdir(parents=True, exist_ok=bool(self._spec.checkpoint.directory))
-        persist(lambda: lay_out(self._spec.source, self._objects, self._work), _PATIENCE)
+    def prepare(self, watcher: Watcher) -> Result | None:
+        """Do all that comes before the program, once; how it failed, if it did."""
+        if not self._prepared:
+            # A machine that was only restarted still has the directory, and what it has need not be fetched.
+            self._work.mkdir(parents=True, exist_ok=bool(self._spec.checkpoint.directory))
+        if self._spec.source != self._laid_out:
+            persist(lambda: lay_out(self._spec.source, self._objects, self._work), PATIENCE)
+            self._laid_out = self._spec.source
+        if self._prepared:
+            return None
         if self._spec.image is not None:
             self._stage = Stage.ENTERING
             self._container = enter(self._spec.image, self._spec, self._folder, self._environ, self._events)
@@ -129,6 +158,34 @@ class Agent:
             code = self._run(self._spec.setup, watcher)
             if code != 0:
                 return self._result(code, f"`{self._spec.setup}` ended with exit status {code}")
+        self._prepared = True
+        return None
+
+    def assign(self, spec: Spec) -> None:
+        """Go on as the attempt of this spec, whose preparation has been done under another one."""
+        self._spec = spec
+        ours = {environment.RUN_ID: spec.run, environment.ATTEMPT: str(spec.attempt)}
+        self._environ = {name: value for name, value in self._environ.items() if name != environment.POOL_MEMBER} | ours
+        # What was told of the preparation is no part of the run; what was written is its set-up's output.
+        self._events.unlink(missing_ok=True)
+        self._courier = self._new_courier()
+
+    def hear(self, watcher: Watcher) -> None:
+        """Take in the standing notice."""
+        self._forward(watcher.current())
+
+    def _new_courier(self) -> Courier:
+        run, attempt = self._spec.run, self._spec.attempt
+        shippers = (
+            Shipper(self._console, self._objects, run, attempt, "log"),
+            Shipper(self._events, self._objects, run, attempt, "events", whole_lines=True),
+        )
+        return Courier(self._say_alive, shippers, self._objects.url)
+
+    def _attempt(self, watcher: Watcher) -> Result:
+        failed = self.prepare(watcher)
+        if failed is not None:
+            return failed
         if self._spec.checkpoint.directory:
             return self._attempt_with_directory(watcher)
         self._stage = Stage.RUNNING
@@ -202,17 +259,6 @@ class Agent:
             self._last_heard = Heard(notice.source, notice.deadline, notice.received)
         self._courier.hurry()
 
-    def _hear_term(self) -> None:
-        """Note TERM beside the watcher, to whom it is a notice like any other: the process has to get it as well."""
-        watchers = signal.getsignal(signal.SIGTERM)
-
-        def note(signum: int, frame: FrameType | None) -> None:
-            self._term_heard = True
-            if callable(watchers):
-                watchers(signum, frame)
-
-        signal.signal(signal.SIGTERM, note)
-
     def _say_alive(self) -> None:
         self._beat += 1
         status = Status(self._beat, self._stage, self._heard())
@@ -265,7 +311,8 @@ def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> N
         os.killpg(process.pid, number)
 
 
-def _is_over(objects: Objects, run: str, attempt: int) -> bool:
+def is_over(objects: Objects, run: str, attempt: int) -> bool:
+    """Whether the controller has given the attempt up."""
     try:
         objects.get(over_key(run, attempt))
     except NotFound:
@@ -278,11 +325,11 @@ def main() -> None:
     environ = dict(os.environ)
     run, attempt = environ[environment.RUN_ID], int(environ[environment.ATTEMPT])
     objects = open_store(environ[environment.STORE], verify=False)
-    if persist(lambda: _is_over(objects, run, attempt), _PATIENCE):
+    if persist(lambda: is_over(objects, run, attempt), PATIENCE):
         # The controller gave this machine up before it came up.
         say(f"attempt {attempt} of {run} is over; nothing to do")
         return
-    spec = persist(lambda: msgspec.json.decode(objects.get(spec_key(run, attempt)), type=Spec), _PATIENCE)
+    spec = persist(lambda: msgspec.json.decode(objects.get(spec_key(run, attempt)), type=Spec), PATIENCE)
     Agent(spec, objects, Path.cwd(), environ).work()
 
 

@@ -17,6 +17,7 @@ from spotweld.values import environment
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from spotweld.images.containers.pinning import Pinned
     from spotweld.runs.states import Attempt, RunState
 
 _CREDENTIALS = ("AWS_", "GOOGLE_", "AZURE_")
@@ -32,17 +33,37 @@ def boot(state: RunState, attempt: Attempt, environ: Mapping[str, str] = os.envi
         environ: the controller's environment. Of it a machine gets what the run's store needs, unless the store is a
             folder.
     """
-    env = {
-        environment.RUN_ID: state.run,
-        environment.ATTEMPT: str(attempt.number),
-        environment.STORE: state.store,
-    }
-    if not state.store.startswith("file:"):
+    ours = {environment.RUN_ID: state.run, environment.ATTEMPT: str(attempt.number)}
+    return _boot("spotweld.runs.agent", ours, state.store, state.image, state.hosts, environ)
+
+
+def standby(member: str, store: str, image: Pinned | None, environ: Mapping[str, str] = os.environ) -> Boot:
+    """The boot command of a machine that waits in a pool until it becomes an attempt's.
+
+    Args:
+        member: its prefix in the store (``pools.members``).
+        store: the URL of the pool's store.
+        image: what the job runs in.
+        environ: the keeper's environment.
+    """
+    return _boot("spotweld.runs.pools.standby", {environment.POOL_MEMBER: member}, store, image, (), environ)
+
+
+def _boot(
+    module: str,
+    ours: dict[str, str],
+    store: str,
+    image: Pinned | None,
+    hosts: Sequence[str],
+    environ: Mapping[str, str],
+) -> Boot:
+    env = ours | {environment.STORE: store}
+    if not store.startswith("file:"):
         env |= {name: value for name, value in environ.items() if name.startswith(_CREDENTIALS)}
-    hosts = {*state.hosts, *([state.image.host] if state.image is not None and state.image.host else [])}
-    env |= _credentials(sorted(hosts), environ)
-    agent = (sys.executable, "-m", "spotweld.runs.agent")
-    return Boot(agent if state.image is None else (*ALONE, *agent), env)
+    needed = {*hosts, *([image.host] if image is not None and image.host else [])}
+    env |= _credentials(sorted(needed), environ)
+    agent = (sys.executable, "-m", module)
+    return Boot(agent if image is None else (*ALONE, *agent), env)
 
 
 def _credentials(hosts: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:

@@ -45,6 +45,7 @@ from spotweld.runs.events import (
 )
 from spotweld.runs.following import Follower
 from spotweld.runs.history import progress
+from spotweld.runs.pools import taking
 from spotweld.runs.remaining import standing, working_since
 from spotweld.runs.reports import Result, Spec, Status, over_key, result_key, spec_key, status_key
 from spotweld.values.offers import CapacityType
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 
     from spotweld.placement.placer import Placer
     from spotweld.providers.provider import Provider
-    from spotweld.runs.events import Event
+    from spotweld.runs.events import Drawn, Event
     from spotweld.runs.following import Happening
     from spotweld.runs.log import EventLog
     from spotweld.runs.states import Attempt, RunState
@@ -132,7 +133,7 @@ class Controller:
         attempt = state.current
         now = self._clock.now()
         if attempt is None:
-            return self._look_around(state, Observed(now, spent=spent(state, now)))
+            return self._look_around(state, Observed(now, spent=spent(state, now), warm=self._warm(state)))
         if attempt.machine is None:
             return Observed(now, spent=spent(state, now))
         # The machine is looked at before the result: an agent that ends writes its result first, so a machine that has
@@ -193,8 +194,11 @@ class Controller:
 
     def _open_attempt(self, action: OpenAttempt, state: RunState) -> None:
         number = len(state.attempts) + 1
-        token = f"{self._run}-{number}-{secrets.token_hex(4)}"
-        self._append(AttemptOpened(number, action.offer, action.on_demand_hourly, token, action.why))
+        if action.warm is not None:
+            token, drawn = action.warm.token, action.warm.drawn
+        else:
+            token, drawn = f"{self._run}-{number}-{secrets.token_hex(4)}", None
+        self._append(AttemptOpened(number, action.offer, action.on_demand_hourly, token, action.why, drawn))
 
     def _start_machine(self, state: RunState) -> None:
         attempt = _current(state)
@@ -211,8 +215,11 @@ class Controller:
             hosts=state.hosts,
         )
         self._objects.put(spec_key(self._run, attempt.number), msgspec.json.encode(spec))
-        boot: Boot = boots.boot(state, attempt)
         self._heard = self._clock.monotonic()
+        if attempt.drawn is not None:
+            self._take(attempt, attempt.drawn, state)
+            return
+        boot: Boot = boots.boot(state, attempt)
         try:
             machine = self._provider.start(attempt.offer, boot, token=attempt.token, labels=_labels(state))
         except NoCapacity as error:
@@ -220,10 +227,27 @@ class Controller:
             return
         self._append(MachineStarted(attempt.number, machine.id, machine.started))
 
+    def _take(self, attempt: Attempt, drawn: Drawn, state: RunState) -> None:
+        found = taking.take(self._objects, state, attempt, self._clock.now())
+        if taking.is_mine(found, state, attempt):
+            self._append(MachineStarted(attempt.number, drawn.machine, found.time))
+            return
+        why = f"the run {found.run} was quicker" if found.run else found.why
+        self._close(AttemptEnded(attempt.number, Cause.PASSED, why, self._clock.now()))
+
+    def _warm(self, state: RunState) -> tuple[taking.Warm, ...]:
+        wanted = state.job, state.source, state.image, state.store
+        return taking.find(self._objects, self._provider, state.project, *wanted)
+
     def _end_attempt(self, action: EndAttempt, state: RunState) -> None:
         attempt = _current(state)
         ended = self._clock.now()
-        if attempt.machine is None:
+        if attempt.machine is None and attempt.drawn is not None:
+            mine = taking.taken(self._objects, state, attempt)
+            if mine is not None:
+                self._append(MachineStarted(attempt.number, attempt.drawn.machine, mine.time))
+                return
+        elif attempt.machine is None:
             lost = next((m for m in self._provider.machines(_labels(state)) if m.token == attempt.token), None)
             if lost is not None:
                 # It was started and the answer was lost: it costs, so it is written down before it is ended.
@@ -252,7 +276,8 @@ class Controller:
         return [self._log.state(run) for run in {self._run, *self._log.runs()[:RECENT]}]
 
     def _find(self, attempt: Attempt, state: RunState) -> Machine | None:
-        return next((m for m in self._provider.machines(_labels(state)) if m.id == attempt.machine), None)
+        labels = taking.attempt_labels(state, attempt)
+        return next((m for m in self._provider.machines(labels) if m.id == attempt.machine), None)
 
     def _append(self, event: Event) -> None:
         self._log.append(self._run, self._generation, event)

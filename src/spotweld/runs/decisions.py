@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
-from spotweld.placement.bounds import permitted
+from spotweld.placement.bounds import permitted, share_holds
 from spotweld.placement.facts import facts, fresh
 from spotweld.placement.placer import Ending, Held, Observation, Placement, Rent, Sighting, Standing
 from spotweld.project.nouns import RetryOn
 from spotweld.providers.provider import Machine, MachineEnd, MachineState
 from spotweld.runs.events import Cause, Outcome
+from spotweld.runs.pools.taking import Warm, fitting
 from spotweld.runs.reports import EX_TEMPFAIL, Result, Stage, Status
 from spotweld.values.durations import format_duration
 from spotweld.values.money import Money, format_money
@@ -64,6 +65,8 @@ class Observed(msgspec.Struct, frozen=True):
     """How far the run is; None: it has no deadline, or the market was not looked at."""
     working: float | None = None
     """When the program on the present machine had what it needed to go on, as far as is known."""
+    warm: tuple[Warm, ...] = ()
+    """Machines of pools that the run could have, the best first."""
 
 
 class OpenAttempt(msgspec.Struct, frozen=True):
@@ -73,6 +76,8 @@ class OpenAttempt(msgspec.Struct, frozen=True):
     on_demand_hourly: Money
     """What the same machine costs on demand in the same zone."""
     why: str
+    warm: Warm | None = None
+    """The machine of a pool that is to be taken instead."""
 
 
 class StartMachine(msgspec.Struct, frozen=True):
@@ -260,11 +265,23 @@ def _between_attempts(state: RunState, seen: Observed, placer: Placer) -> Action
     if news is not None:
         return NoteSighting(news)
     decision = placer.decide(observation)
+    warm = fitting(_usable(state, seen, observation), decision, state.job.spot_policy)
+    if warm is not None:
+        why = f"a machine of the pool {warm.pool} is ready"
+        return OpenAttempt(warm.offer, on_demand_price(warm.offer, seen.offers), why, warm)
     if isinstance(decision, Rent):
-        return OpenAttempt(decision.offer, _on_demand_price(decision.offer, seen.offers), decision.why)
+        return OpenAttempt(decision.offer, on_demand_price(decision.offer, seen.offers), decision.why)
     if RetryOn.NO_CAPACITY not in state.job.retry.on_events:
         return Finish(Outcome.NO_CAPACITY, decision.why)
     return _pause(state, seen.now, seen.now + decision.seconds, decision.why, min(placer.every, LONGEST_LOOK_AGAIN))
+
+
+def _usable(state: RunState, seen: Observed, observation: Observation) -> list[Warm]:
+    """The machines of pools that the rules for rented ones allow as well."""
+    rules = state.placement
+    may = permitted((*seen.offers, *(one.offer for one in seen.warm)), rules, observation.past)
+    firm = share_holds(observation.past, rules.min_spot_share)
+    return [one for one in seen.warm if one.offer in may and (firm or one.offer.capacity_type is CapacityType.SPOT)]
 
 
 def _pause(state: RunState, now: float, until: float, why: str, longest: float = LONGEST_LOOK_AGAIN) -> Action:
@@ -332,8 +349,8 @@ def _placement(attempt: Attempt, now: float) -> Placement:
     )
 
 
-def _on_demand_price(offer: Offer, offers: Sequence[Offer]) -> Money:
-    """Its own price if the machine is not sold on demand there."""
+def on_demand_price(offer: Offer, offers: Sequence[Offer]) -> Money:
+    """What the same machine costs on demand in the same zone; its own price if it is not sold on demand there."""
     same = (CapacityType.ON_DEMAND, offer.zone, offer.machine_type)
     prices = (o.hourly for o in offers if (o.capacity_type, o.zone, o.machine_type) == same)
     return next(prices, offer.hourly)

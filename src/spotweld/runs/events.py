@@ -31,6 +31,8 @@ class Cause(StrEnum):
     TIMED_OUT = "timed-out"
     MOVED = "moved"
     """Ended by us, with time for a checkpoint, to go on where it is cheaper."""
+    PASSED = "pool-machine-gone"
+    """The machine of a pool that it was to have went to somebody else, or was about to end; none was had."""
 
     @property
     def interruption(self) -> bool:
@@ -87,6 +89,13 @@ class Opened(msgspec.Struct, frozen=True, tag="opened"):
     """Registries for which its program gets the credentials that the controller finds; a user's program gets none."""
 
 
+class Drawn(msgspec.Struct, frozen=True):
+    """A machine that is not rented anew but comes from a pool."""
+
+    pool: str
+    machine: str
+
+
 class AttemptOpened(msgspec.Struct, frozen=True, tag="attempt-opened"):
     """The intention to rent. Logged before the provider is called; the token makes the call repeatable."""
 
@@ -95,6 +104,8 @@ class AttemptOpened(msgspec.Struct, frozen=True, tag="attempt-opened"):
     on_demand_hourly: Money
     token: str
     why: str
+    drawn: Drawn | None = None
+    """The machine to be taken from a pool; the token is that machine's."""
 
 
 class MachineStarted(msgspec.Struct, frozen=True, tag="machine-started"):
@@ -181,7 +192,7 @@ class Entry(msgspec.Struct, frozen=True):
 
 def encode(event: Event) -> bytes:
     """An event as JSON."""
-    return msgspec.json.encode(event, enc_hook=str)
+    return msgspec.json.encode(event, enc_hook=encoding)
 
 
 def decode(data: bytes) -> Event:
@@ -190,11 +201,17 @@ def decode(data: bytes) -> Event:
     Raises:
         msgspec.DecodeError: it is no event.
     """
-    event: Event = msgspec.json.decode(data, type=Event, dec_hook=_path)
+    event: Event = msgspec.json.decode(data, type=Event, dec_hook=decoding)
     return event
 
 
-def _path(kind: type, text: str) -> Path:
+def encoding(path: object) -> str:
+    """How msgspec is to write a path."""
+    return str(path)
+
+
+def decoding(kind: type, text: str) -> Path:
+    """How msgspec is to read one."""
     if kind is not Path:
         raise NotImplementedError(kind)
     return Path(text)

@@ -20,6 +20,7 @@ from spotweld.project.nouns import Job, LocalProvider, PlacementRules
 from spotweld.project.words import quoted
 from spotweld.providers.local.zones import PROVIDER
 from spotweld.runs.events import Opened
+from spotweld.runs.pools.taking import Warm
 from spotweld.runs.source import Source, freeze, scan
 from spotweld.store.heads import read_head
 from spotweld.values.offers import CapacityType
@@ -53,6 +54,8 @@ class Plan(msgspec.Struct, frozen=True):
     """What the job's image is now."""
     hosts: tuple[str, ...] = ()
     """Registries for which the run's program gets credentials."""
+    warm: Warm | None = None
+    """The machine of a pool that the run would take instead of renting one."""
 
 
 def make_plan(project: Project, job: Job, run: str | None, *, provider: Provider, placer: Placer) -> Plan:
@@ -80,7 +83,7 @@ def make_plan(project: Project, job: Job, run: str | None, *, provider: Provider
         )
     name = run or f"{job.name}-{''.join(secrets.choice(LETTERS) for _ in range(6))}"
     first = first_placement(job, project.placement, provider, placer)
-    source = scan(job.workdir, _kept_out(project))
+    source = scan(job.workdir, kept_out(project))
     folder = str(job.workdir)
     return Plan(project.name, name, job, project.store, folder, source, project.local, project.placement, first, image)
 
@@ -117,7 +120,7 @@ def open_run(plan: Plan, log: EventLog, objects: Objects, folder: Path, progress
     return log.open_run(plan.run, opened)
 
 
-def _kept_out(project: Project) -> tuple[Path, ...]:
+def kept_out(project: Project) -> tuple[Path, ...]:
     """Folders of Spotweld's own, which grow while they are frozen."""
     store = project.store.partition("?")[0]
     registries = (project.registries.persistent, project.registries.ephemeral)

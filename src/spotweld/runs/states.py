@@ -17,6 +17,7 @@ from spotweld.runs.events import (
     AttemptOpened,
     CancelRequested,
     Cause,
+    Drawn,
     Ended,
     Entry,
     MachineStarted,
@@ -53,6 +54,7 @@ class Attempt(msgspec.Struct, frozen=True):
     cause: Cause | None = None
     detail: str = ""
     exit_code: int | None = None
+    drawn: Drawn | None = None
 
     @property
     def open(self) -> bool:
@@ -149,6 +151,7 @@ def apply(state: RunState, entry: Entry) -> RunState:
             return replace(state, outcome=event.outcome, why=event.why, ended=entry.time, waiting=None)
         case AttemptOpened() if state.current is None and event.attempt == len(state.attempts) + 1:
             attempt = Attempt(event.attempt, event.offer, event.on_demand_hourly, event.token, event.why, entry.time)
+            attempt = replace(attempt, drawn=event.drawn)
             return replace(state, attempts=(*state.attempts, attempt), waiting=None)
         case MachineStarted() | Running() | Noticed() | AttemptEnded() if (
             state.current is not None and event.attempt == state.current.number

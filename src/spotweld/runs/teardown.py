@@ -18,7 +18,10 @@ from spotweld.images.registries.opening import open_registry
 from spotweld.project.words import nearest, quoted
 from spotweld.providers.opening import host_images
 from spotweld.providers.provider import Machine
-from spotweld.runs.uses import active, machines, states, strangers, uses
+from spotweld.runs.pools.drive import pools_path
+from spotweld.runs.pools.log import PoolLog
+from spotweld.runs.pools.opening import take_down
+from spotweld.runs.uses import active, all_pools, machines, owner, pools_up, states, strangers, uses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -67,6 +70,8 @@ class Found(msgspec.Struct, frozen=True):
     """Those that nobody needs any more."""
     active: tuple[str, ...]
     """What stands against it, in words."""
+    pools: tuple[str, ...] = ()
+    """Those that are up."""
     host: HostCache | None = None
     """What machines of this host have fetched; it is there again when one fetches it."""
 
@@ -104,10 +109,13 @@ def look(places: Places, scope: Scope, now: float) -> Found:
         wanted = {name: repository_of(project.name, name) for name in scope.only}
         against = [use.by for use in uses(runs, alive, others) if any(uses_image(use, *one) for one in wanted.items())]
         return Found(found, (), tuple(dict.fromkeys(against)))
-    against = active(runs, alive, others)
-    ended = [one for one in alive if (run := runs.get(one.labels.get("run", ""))) is None or run.outcome is not None]
+    against = active(runs, alive, others, all_pools(project.state))
+    up = pools_up(project.state)
+    ended = [one for one in alive if (run := runs.get(owner(one, runs))) is None or run.outcome is not None]
+    # Its keeper ends what waits in a pool.
+    ended = [one for one in ended if one.labels.get("pool") not in up or owner(one, runs)]
     host = look_at(host_images(project.state)) if scope.images else None
-    return Found(found, tuple(ended), tuple(against), host)
+    return Found(found, tuple(ended), tuple(against), tuple(up), host)
 
 
 def refuse_active(found: Found) -> None:
@@ -119,6 +127,19 @@ def refuse_active(found: Found) -> None:
     if found.active:
         todo = "Wait for them, or have them stopped: spotweld teardown --cancel-runs. Their checkpoints stay."
         raise TeardownRefused("Nothing was removed, since something is active", ", ".join(found.active), todo)
+
+
+def empty_pools(places: Places, clock: Clock, patience: float) -> list[str]:
+    """Take all pools down; those that are not after ``patience`` seconds."""
+    state = places.project.state
+    up = pools_up(state)
+    if not up:
+        return []
+    log = PoolLog(pools_path(state))
+    try:
+        return take_down(log, state, up, clock, patience)
+    finally:
+        log.close()
 
 
 def tear_down(
@@ -150,6 +171,7 @@ def tear_down(
         for going in plan(again.survey, named, scope.only).going
     ]
     left += [Unseen(f"machine {one.id}", "it has not ended") for one in again.machines]
+    left += [Unseen(f"pool {name}", "it is not down yet") for name in again.pools]
     left += [*again.survey.unseen, *kept]
     # What failed and is gone all the same, by somebody else's hand, is no matter any more.
     reasons = {one.where: one for one in (*failed, *removed.failed)}

@@ -13,6 +13,8 @@ from spotweld.providers.opening import open_provider
 from spotweld.providers.provider import Machine, MachineState
 from spotweld.runs.drive import ensure_driven, log_path
 from spotweld.runs.log import EventLog
+from spotweld.runs.pools.drive import pools_path
+from spotweld.runs.pools.log import PoolLog
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -78,10 +80,33 @@ def strangers(objects: Objects, known: Collection[str], since: float) -> list[St
     return [_stranger(objects, run, metas) for run, metas in sorted(recent.items()) if run not in known]
 
 
-def active(runs: Mapping[str, RunState], alive: Iterable[Machine], others: Iterable[Stranger]) -> list[str]:
-    """What keeps a teardown from taking machines and images: runs, and machines of runs that nobody here knows."""
+def owner(machine: Machine, runs: Mapping[str, RunState]) -> str:
+    """The run that a machine belongs to; empty: none, it waits in a pool, or nobody knows.
+
+    A machine from a pool keeps the pool's labels, so what a run has taken is looked up in the runs.
+    """
+    drawn = (
+        run
+        for run, state in runs.items()
+        for attempt in state.attempts
+        if attempt.drawn is not None and attempt.drawn.machine == machine.id and attempt.machine is not None
+    )
+    return machine.labels.get("run") or next(drawn, "")
+
+
+def active(
+    runs: Mapping[str, RunState], alive: Iterable[Machine], others: Iterable[Stranger], pools: Collection[str] = ()
+) -> list[str]:
+    """What keeps a teardown from taking machines and images: runs, and machines of runs that nobody here knows.
+
+    Args:
+        runs: those of this log.
+        alive: the project's machines.
+        others: runs that somebody else drives.
+        pools: those of this project: their machines wait for runs, and go with them.
+    """
     going = [f"the run {run} ({state.phase})" for run, state in sorted(runs.items()) if state.outcome is None]
-    strange = [machine for machine in alive if machine.labels.get("run", "") not in runs]
+    strange = [one for one in alive if owner(one, runs) not in runs and one.labels.get("pool", "") not in pools]
     left = [f"the machine {one.id} of {_owner(one)}" for one in strange]
     return [*going, *left, *(f"the run {one.run}, which {_STRANGE}" for one in others if one.is_placed)]
 
@@ -92,8 +117,8 @@ def uses(runs: Mapping[str, RunState], alive: Iterable[Machine], others: Iterabl
     known = {one.run: one.image for one in others}
     found += [Use(image, f"the run {run}") for run, image in known.items()]
     known |= {run: _image(state) for run, state in runs.items()}
-    # What a machine of an unknown run needs is unknown, so it may be any image.
-    found += [Use(known.get(one.labels.get("run", ""), ANY), f"the machine {one.id}") for one in alive]
+    # What a machine of an unknown run needs is unknown, so it may be any image; so is what one that waits needs.
+    found += [Use(known.get(owner(one, runs), ANY), f"the machine {one.id}") for one in alive]
     return [use for use in found if use.image]
 
 
@@ -117,6 +142,32 @@ def uses_now(project: Project, objects: Objects, now: float) -> list[Use]:
             log.close()
     alive = machines(open_provider(project.state, project.local), project.name)
     return uses(runs, alive, strangers(objects, runs, now - _DAY))
+
+
+def pools_up(state: Path) -> list[str]:
+    """The pools of a project that are not down.
+
+    Args:
+        state: the project's state folder.
+    """
+    if not pools_path(state).exists():
+        return []
+    log = PoolLog(pools_path(state))
+    try:
+        return [name for name in log.pools() if not log.state(name).down]
+    finally:
+        log.close()
+
+
+def all_pools(state: Path) -> list[str]:
+    """The pools that a project has ever had up."""
+    if not pools_path(state).exists():
+        return []
+    log = PoolLog(pools_path(state))
+    try:
+        return log.pools()
+    finally:
+        log.close()
 
 
 def cancel_all(log: EventLog, state: Path, clock: Clock, patience: float) -> None:
@@ -149,8 +200,9 @@ def _image(state: RunState) -> str:
 
 
 def _owner(machine: Machine) -> str:
-    run = machine.labels.get("run")
-    return f"{f'the run {run}, which' if run else 'a run that'} {_STRANGE}"
+    run, pool = machine.labels.get("run"), machine.labels.get("pool")
+    whose = f"the run {run}, which" if run else f"the pool {pool}, which" if pool else "a run that"
+    return f"{whose} {_STRANGE}"
 
 
 def _stranger(objects: Objects, run: str, metas: list[Meta]) -> Stranger:
