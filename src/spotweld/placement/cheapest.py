@@ -47,7 +47,7 @@ class CheapestSpot(Placer):
     """The share of machine time that has to be spot's; None: none has to."""
 
     name = "cheapest-spot"
-    every = 1.0
+    every = 2.0
 
     @classmethod
     def of(cls, rules: PlacementRules) -> CheapestSpot:
