@@ -204,9 +204,9 @@ def test_the_days_to_come_are_those_that_were_at_todays_level() -> None:
     market = market_from([[2] * 10, [1, 0] * 5], [[1.0] * 4 + [2.0] * 6, [0.0] * 10], gap=6 * HOUR)
     days = days_of(market, 1)
     assert days is not None
-    # The last day costs twice as much as the one before it, of which half was as dear already.
-    np.testing.assert_allclose(days.spot[:, :, 0], [[2.0] * 4, [4 / 3, 4 / 3, 8 / 3, 8 / 3]])
-    np.testing.assert_array_equal(days.spot[:, :, 1], np.zeros((2, 4)))
+    # The last day cost 2 throughout; the one before it 1 and then 2, which at the last one's level is 4/3 and 8/3.
+    np.testing.assert_allclose(days.spot[:, 0], [5 / 3, 5 / 3, 7 / 3, 7 / 3])
+    np.testing.assert_array_equal(days.spot[:, 1], np.zeros(4))
     np.testing.assert_array_equal(days.up[0, :, 1], [True, False, True, False])
     assert days.lost.tolist() == [0.0, 1.0]
     assert days_of(market.between(0, 3), 1) is None

@@ -92,7 +92,7 @@ def _learn(seen: Seen, moments: list[_Drawn], places: dict[_Drawn, _Place | None
         if known is None:
             places[one] = None
         else:
-            groups.setdefault((one.ticks, len(known.spot)), []).append((one, known))
+            groups.setdefault((one.ticks, len(known.up)), []).append((one, known))
     firm, starts = _prices(seen)
     for (ticks, ways), group in groups.items():
         each = max(1, _MOST // (ways * seen.up.shape[1] * min(ticks, STEPS)))

@@ -1,12 +1,13 @@
 """What the rest of a job will cost if the days to come are like the days that were: dynamic programming over prices.
 
-Each whole day of the past, as far back as a week, is one way in which the days to come may go: the same prices at the
-same time of day, raised or lowered as the last day was dearer or cheaper than that one. In each of them the cheapest
-plan is known: which hours to run in, where, and which to let pass, with a changeover at each start. So the worth of an
-hour of work is known as well, and a machine is worth holding while it costs no more than that.
+The prices to come are expected to be the mean of the last days at the same time of day, as far back as a week, each
+day raised or lowered as the last one was dearer or cheaper. For those the cheapest plan is known: which hours to run
+in, where, and which to let pass, with a changeover at each start. So the worth of an hour of work is known as well, and
+a machine is worth holding while it costs no more than that. (To plan for each of those days apart, and take the mean of
+what that costs, would count on luck: such a plan knows the day's chance lows beforehand.)
 
-Spot can be started in a zone when it could be had at that time of that day. How long it is kept, prices do not say: it
-is lost at the rate at which the past lost it.
+Spot can be started in a zone when it could be had at that time of the day, each day being one way in which the next may
+go. How long it is kept, prices do not say: it is lost at the rate at which the past lost it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 DAY = 86_400.0
 DAYS = 7
-"""At most so many days of the past are ways in which the days to come may go."""
+"""At most so many days of the past count."""
 STEPS = 120
 """Steps until the deadline, at most; else a step is a tick."""
 SHORTFALL = 30.0
@@ -37,10 +38,10 @@ SHORTFALL = 30.0
 
 @dataclass(frozen=True, eq=False)
 class Days:
-    """K ways in which the next day may go, tick by tick, in Z zones. After it, the same day comes again."""
+    """The next day, tick by tick, in Z zones; it may go in K ways. After it, the same day comes again."""
 
     spot: Costs
-    """(K, D, Z): prices per machine and hour."""
+    """(D, Z): prices that are expected, per machine and hour."""
     up: npt.NDArray[np.bool_]
     """(K, D, Z): whether the gang could be had."""
     lost: Floats
@@ -70,7 +71,7 @@ def days_of(past: Market, gang: int) -> Days | None:
     level = np.divide(mean[:1], mean, out=np.ones_like(mean), where=mean > 0)
     held = np.maximum(up[:-1].sum(axis=0), 1)
     return Days(
-        spot=(prices * level).astype(np.float32),
+        spot=(prices * level).mean(axis=0).astype(np.float32),
         up=np.stack([up[begin : begin + each] for begin in begins]),
         lost=(up[:-1] & ~up[1:]).sum(axis=0) / held,
     )
@@ -152,15 +153,15 @@ def look(days: list[Days], task: Task, gap: float, left: float, kept: float, pri
 
 
 class _Model:
-    """K ways for the prices to go, and one step back in time. Costs are (R, K, S), of spot (R, K, Z, S)."""
+    """K ways for capacity to come and go, and one step back in time. Costs are (R, K, S), of spot (R, K, Z, S)."""
 
     def __init__(
         self, days: list[Days], task: Task, gap: float, step: float, count: int, prices: tuple[Floats, Floats]
     ) -> None:
         firm, starts = prices
         hours, gang = step / 3600.0, task.gang
-        ticks = _ticks(count, step / gap, days[0].spot.shape[1])
-        self._spot = np.stack([one.spot[:, ticks].mean(axis=2) for one in days]) * np.float32(hours * gang)
+        ticks = _ticks(count, step / gap, len(days[0].spot))
+        self._spot = np.stack([one.spot[ticks].mean(axis=1) for one in days]) * np.float32(hours * gang)
         self._up = np.stack([one.up[:, ticks[:, 0]] for one in days])
         lost = 1.0 - (1.0 - np.stack([one.lost for one in days])) ** (step / gap)
         self._lost = lost.astype(np.float32)[:, None, :, None]
@@ -176,7 +177,7 @@ class _Model:
 
     def end(self) -> tuple[Costs, Costs, Costs]:
         """No time is left, and all work is done but for an instant of it: who holds nothing has to start once more."""
-        rows, ways, _, zones = self._spot.shape
+        rows, ways, _, zones = self._up.shape
         none = np.zeros((rows, ways, len(self._slack)), dtype=np.float32)
         spot = np.zeros((rows, ways, zones, len(self._slack)), dtype=np.float32)
         return none + self._firm * np.float32(self._changeover), none, spot
@@ -188,7 +189,7 @@ class _Model:
         working = np.clip(left - self._slack, 0.0, 1.0).astype(np.float32)
         firm = firm + self._firm * working
         gone = self._less(none, self._rollback)[:, :, None]
-        spot = spot + self._lost * (gone - spot) + self._spot[:, :, at, :, None] * working
+        spot = spot + self._lost * (gone - spot) + self._spot[:, None, at, :, None] * working
         # With less slack the guard starts on-demand instead.
         refuge = self._less(firm, self._changeover) + self._to_firm
         spot = np.where(self._unsafe, refuge[:, :, None], spot)
