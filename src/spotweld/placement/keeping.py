@@ -29,6 +29,8 @@ LASTS = 1.0
 MIXES = 10_000
 """The most that are compared. With more members fewer zones are looked at, the best ones."""
 ENDLESS = 1 << 30
+MISSING = 1e6
+"""How many times dearer than anything else it is to have none."""
 
 
 class Ours(FleetPolicy):
@@ -61,11 +63,18 @@ class Ours(FleetPolicy):
         warming = [column for column, member in zip(columns, staying, strict=True) if hurry and not member.ready]
         least = [warming.count(column) for column in range(len(sites) + 1)]
         mix, short = _best(seen, sites, np.array(held), np.array(least), np.array([risks[site.zone] for site in sites]))
-        firm = min(seen.sites, key=lambda site: (site.on_demand, site.zone)).zone
-        names = [(site.zone, True) for site in sites] + [(firm, False)]
-        start = tuple(name for name, want, have in zip(names, mix, held, strict=True) for _ in range(want - have))
+        firm = min(seen.sites, key=lambda site: (site.on_demand, site.zone))
+        names = [(site.zone, True) for site in sites] + [(firm.zone, False)]
+        start = tuple(
+            name
+            for name, want, have in zip(names, mix, held, strict=True)
+            for _ in range(want - have)
+            if name[1] or firm.on_demand < math.inf
+        )
         stop = _superfluous(staying, place, mix, held)
-        return FleetWant(start, stop, _why(names, mix, short))
+        return FleetWant(
+            start, stop, _why(names, mix, short, "on-demand" if firm.on_demand < math.inf else "not to be had")
+        )
 
 
 class _Mixes(NamedTuple):
@@ -90,7 +99,9 @@ def _best(seen: FleetSeen, sites: Sequence[Site], held: Ints, least: Ints, rate:
     regions = [site.region for site in sites]
     groups = tuple(np.unique(regions, return_inverse=True)[1].tolist())
     mixes = _mixes(groups, seen.target, seen.target + seen.spare)
-    firm = min(site.on_demand for site in seen.sites)
+    unit = _unit(seen)
+    # Where no on-demand is to be had, it stands for what is missing: anything else is better.
+    firm = unit if min(site.on_demand for site in seen.sites) < math.inf else (unit or 1.0) * MISSING
     price = np.array([0.0 if site.spot is None else site.spot for site in sites] + [firm])
     room = np.array([have + _more(site) for site, have in zip(sites, held.tolist(), strict=False)] + [ENDLESS])
     whole = np.array([_weaker(rate, groups, region) for region in range(max(groups) + 1)])
@@ -98,7 +109,7 @@ def _best(seen: FleetSeen, sites: Sequence[Site], held: Ints, least: Ints, rate:
     losses: Floats = mixes.single @ rate + mixes.pair @ both + mixes.region @ (WHOLE_REGION * whole)
     short = losses * seen.cold_start / HOUR
     starts = np.maximum(mixes.counts - held, 0) @ price * seen.cold_start / HOUR / LASTS
-    value = mixes.counts @ price + starts + short * WORTH * firm
+    value = mixes.counts @ price + starts + short * WORTH * unit
     fits = (mixes.counts <= room).all(axis=1)
     keeps = fits & (mixes.counts >= least).all(axis=1)
     value = np.where(keeps if keeps.any() else fits, value, math.inf)
@@ -136,10 +147,8 @@ def _promising(seen: FleetSeen, risks: dict[str, float]) -> list[Site]:
     """The zones in which spot is, or is worth trying; if they are too many, the best, of different regions first."""
     here = {member.zone for member in seen.members if member.spot}
     sites = [site for site in seen.sites if worth_trying(site) or (site.zone in here and site.spot is not None)]
-    worth = {
-        site.zone: (site.spot or 0.0) + WORTH * site.on_demand * risks[site.zone] * seen.cold_start / HOUR
-        for site in sites
-    }
+    risk = WORTH * _unit(seen) * seen.cold_start / HOUR
+    worth = {site.zone: (site.spot or 0.0) + risk * risks[site.zone] for site in sites}
     ranked = sorted(sites, key=lambda site: (worth[site.zone], site.zone))
     before = Counter[str]()
     turns = {}
@@ -152,6 +161,12 @@ def _promising(seen: FleetSeen, risks: dict[str, float]) -> list[Site]:
     while count > 1 and sum(math.comb(size + count, size) for size in sizes) > MIXES:
         count -= 1
     return sorted(ranked[:count], key=lambda site: site.zone) or list(seen.sites[:1])
+
+
+def _unit(seen: FleetSeen) -> float:
+    """The price of an on-demand machine; if there is none, of the dearest spot machine."""
+    firm = min(site.on_demand for site in seen.sites)
+    return firm if firm < math.inf else max(site.spot or 0.0 for site in seen.sites)
 
 
 def _superfluous(
@@ -189,9 +204,8 @@ def _weaker(rate: Floats, groups: Sequence[int], region: int) -> float:
     return here[:3][-1]
 
 
-def _why(names: Sequence[tuple[str, bool]], mix: Sequence[int], short: float) -> str:
-    spot = ", ".join(
-        f"{count} in {zone}" for (zone, is_spot), count in zip(names, mix, strict=True) if is_spot and count
-    )
-    parts = [f"spot: {spot}" if spot else "no spot", f"{mix[-1]} on-demand" if mix[-1] else ""]
+def _why(names: Sequence[tuple[str, bool]], mix: Sequence[int], short: float, firm: str) -> str:
+    counts = [(count, name) for (name, spot), count in zip(names, mix, strict=True) if spot and count]
+    held = ", ".join(f"{count} in {name}" for count, name in counts)
+    parts = [f"spot: {held}" if held else "no spot", f"{mix[-1]} {firm}" if mix[-1] else ""]
     return "; ".join(part for part in (*parts, f"short for {short:.0f} s a day is expected") if part)
