@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,7 @@ def sights(draw: st.DrawFn) -> FleetSeen:
         Site(
             zone,
             draw(st.none() | st.floats(0, 5)),
-            draw(st.floats(0, 5)),
+            draw(st.floats(0, 5) | st.just(math.inf)),
             draw(st.sampled_from([True, False, None])),
             draw(seconds),
             tuple(sorted(draw(st.lists(seconds, max_size=16)))),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,7 @@ def test_whatever_is_seen_there_is_an_answer(sight: FleetSeen, name: str) -> Non
     assert want == FLEET_POLICIES[name]().decide(sight)
     sites = {site.zone: site for site in sight.sites}
     for place, spot in want.start:
-        assert not spot or worth_trying(sites[place])
+        assert worth_trying(sites[place]) if spot else sites[place].on_demand < math.inf
     for place, count in Counter(place for place, spot in want.start if spot).items():
         room = sites[place].room
         assert room is None or count <= room
@@ -58,7 +59,7 @@ def test_ours_asks_for_enough_and_never_stops_what_is_needed(sight: FleetSeen) -
     ready = sum(member.ready for member in staying)
     left = sum(member.ready for member in staying if member.id not in want.stop)
     assert left >= min(ready, sight.target)
-    if sight.sites:
+    if any(site.on_demand < math.inf for site in sight.sites):
         assert len(staying) + len(want.start) - len(want.stop) >= sight.target
 
 
@@ -67,6 +68,15 @@ def test_nothing_up_means_on_demand(name: str) -> None:
     want = fleet_policy_of(name).decide(seen(zone("a", up=False), zone("b", up=False)))
     assert kinds(want)[False] == 3
     assert not kinds(want)[True]
+
+
+def test_where_no_on_demand_is_to_be_had_spot_is_all_there_is() -> None:
+    sites = [replace(zone(name, age=0.0), on_demand=math.inf, room=room) for name, room in (("a", 1), ("b", 9))]
+    assert kinds(Ours().decide(seen(*sites)))[True] >= 3
+    scarce = [replace(site, room=1) for site in sites]
+    want = Ours().decide(seen(*scarce))
+    assert Counter(want.start) == Counter({("a", True): 1, ("b", True): 1})
+    assert want.why.startswith("spot: 1 in a, 1 in b; 1 not to be had; short for ")
 
 
 def test_old_capacity_needs_less_backing_than_fresh() -> None:

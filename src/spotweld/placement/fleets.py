@@ -14,6 +14,7 @@ class Site(msgspec.Struct, frozen=True):
     spot: float | None
     """None: spot is not sold there."""
     on_demand: float
+    """Infinite: it is not to be had there."""
     up: bool | None
     """Whether there is spot capacity, be it taken by this fleet or not; None: nobody knows without trying."""
     age: float
@@ -48,7 +49,7 @@ class FleetSeen(msgspec.Struct, frozen=True):
     members: tuple[Member, ...]
     sites: tuple[Site, ...]
     cold_start: float = 0.0
-    """Seconds from a member's start until it is ready, as far as is known."""
+    """Seconds from a member's start until it is ready. At 0 a loss harms nobody: give a guess, if nothing is known."""
 
 
 class FleetWant(msgspec.Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -87,6 +88,8 @@ def fill_firm(
     if not seen.sites:
         return (), tuple(member.id for member in extra)
     cheapest = min(seen.sites, key=lambda site: (site.on_demand, site.zone))
+    if cheapest.on_demand == math.inf:
+        count = 0
     return ((cheapest.zone, False),) * (count - len(firm)), tuple(member.id for member in extra)
 
 
