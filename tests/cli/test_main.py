@@ -266,5 +266,5 @@ def test_completion_scripts_are_printed() -> None:
 def test_completion_knows_the_verbs_without_importing_them() -> None:
     environ = os.environ | {"_SPOTWELD_COMPLETE": "bash_complete", "COMP_WORDS": "spotweld p", "COMP_CWORD": "1"}
     told = start(RUN, env=environ)
-    assert told.stdout.split() == ["plain,plan", "plain,preempt"]
+    assert told.stdout.split() == ["plain,plan", "plain,pool", "plain,preempt"]
     assert told.stderr == ""

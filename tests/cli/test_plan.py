@@ -33,7 +33,7 @@ def test_json_has_a_stable_shape(small: Here, lived: Here) -> None:
     told = json.loads(small.call("plan", "say", "--json").stdout)
     assert set(told) == {"plan", "would_change"}
     assert set(told["plan"]) == {
-        "project", "run", "job", "store", "folder", "source", "local", "placement", "first", "image", "hosts",
+        "project", "run", "job", "store", "folder", "source", "local", "placement", "first", "image", "hosts", "warm",
     }  # fmt: skip
     result = lived.call("plan", "train", "--name", "calm", "--json")
     assert result.exit_code == 0

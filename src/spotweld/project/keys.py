@@ -349,8 +349,8 @@ _POOL = Table(
     "a pool",
     {
         "job": Key(NAME, "The job whose runs take machines from it.", required=True),
-        "machines": Key(Whole(1, 1000), "How many should be ready at all times."),
-        "spare": Key(Whole(0, 1000), "How many more may be had, where losses are likely enough to pay for them."),
+        "machines": Key(Whole(1, 100), "How many should be ready at all times."),
+        "spare": Key(Whole(0, 100), "How many more may be had, where losses are likely enough to pay for them."),
         "spot_policy": Key(
             Choice(SpotUse), "Which capacity it holds; auto: spot, and on-demand while spot is short of the number."
         ),

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _MOST_DOUBLINGS = 5
 """A zone that goes on refusing is asked again after at most 32 times the back-off."""
+_NOT_SOLD = 1e9
+"""The hourly price of an on-demand machine where there is none: policies reckon with it, so it is finite."""
 
 
 class Observed(msgspec.Struct, frozen=True):
@@ -236,7 +238,7 @@ def _site(state: PoolState, seen: Observed, zone: str) -> Site:
     return Site(
         zone=zone,
         spot=float(spot.hourly.amount) if spot is not None else None,
-        on_demand=float(firm.hourly.amount) if firm is not None else float("inf"),
+        on_demand=float(firm.hourly.amount) if firm is not None else _NOT_SOLD,
         up=up,
         age=min(lost, default=max(0.0, seen.now - state.since)),
         losses=tuple(sorted(lost)),
