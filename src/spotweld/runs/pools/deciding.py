@@ -216,7 +216,7 @@ def fleet_seen(state: PoolState, seen: Observed) -> FleetSeen:
         spare=pool.spare,
         members=members,
         sites=tuple(_site(state, seen, zone) for zone in sorted({offer.zone for offer in seen.offers})),
-        cold_start=max(0.0, median(warming)) if warming else 0.0,
+        cold_start=max(0.0, median(warming)) if warming else state.wanted.placement.changeover,
     )
 
 
