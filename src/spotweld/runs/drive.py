@@ -6,7 +6,6 @@ dies says whether one is at work; the event log's generations, not this lock, ke
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sys
 import time
@@ -16,12 +15,10 @@ from spotweld.errors import SpotweldError
 from spotweld.providers.opening import open_provider
 from spotweld.runs.controller import RECENT, Controller
 from spotweld.runs.log import EventLog
+from spotweld.runs.outliving import ensure_at_work, is_at_work, say, settle, try_lock
 from spotweld.runs.placing import placer_of
 from spotweld.store.opening import open_store
-from spotweld.values.clocks import SystemClock, iso
-
-_LOCK = 3
-"""The descriptor that a controller inherits the run's lock under."""
+from spotweld.values.clocks import SystemClock
 
 
 def log_path(state: Path) -> Path:
@@ -36,32 +33,13 @@ def controller_log(state: Path, run: str) -> Path:
 
 def is_driven(state: Path, run: str) -> bool:
     """Whether a controller is at work on the run."""
-    with (_folder(state, run) / "lock").open("a") as lock:
-        # Shared, so that two who ask at once do not take each other for a controller.
-        return not _try_lock(lock.fileno(), fcntl.LOCK_SH)
+    return is_at_work(_folder(state, run))
 
 
 def ensure_driven(state: Path, run: str) -> bool:
     """Start a controller for the run unless one is at work; whether one was started. Returns at once."""
-    with (_folder(state, run) / "lock").open("a") as lock, controller_log(state, run).open("ab") as output:
-        if not _try_lock(lock.fileno(), fcntl.LOCK_EX):
-            return False
-        # The controller inherits the lock itself: there is no instant at which nobody holds it.
-        arguments = [sys.executable, "-P", "-m", "spotweld.runs.drive", str(state), run, str(_LOCK)]
-        # Not subprocess: that wants its children waited for, and this one outlives us.
-        os.posix_spawn(
-            sys.executable,
-            arguments,
-            os.environ,
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, output.fileno(), 1),
-                (os.POSIX_SPAWN_DUP2, output.fileno(), 2),
-                (os.POSIX_SPAWN_DUP2, lock.fileno(), _LOCK),
-            ],
-            setsid=True,
-        )
-    return True
+    folder = _folder(state, run)
+    return ensure_at_work(folder, "spotweld.runs.drive", (str(state), run), controller_log(state, run))
 
 
 def main(state: Path, run: str, lock: int) -> None:
@@ -72,10 +50,8 @@ def main(state: Path, run: str, lock: int) -> None:
         run: which run.
         lock: descriptor of the run's lock, which is ours as long as this process lives.
     """
-    os.set_inheritable(lock, False)
-    # The folder that it was started in may vanish.
-    os.chdir(state)
-    _say(f"controller {os.getpid()} drives {run}")
+    settle(state, lock)
+    say(f"controller {os.getpid()} drives {run}")
     try:
         log = EventLog(log_path(state))
         opened = log.state(run)
@@ -84,24 +60,16 @@ def main(state: Path, run: str, lock: int) -> None:
         objects = open_store(opened.store, verify=False)
         earlier = (log.state(other) for other in log.runs()[:RECENT] if other != run)
         placer = placer_of(opened.job, opened.placement, opened.local, earlier)
-        controller = Controller(run, log, objects, provider, placer, SystemClock(), _say)
-        _say(f"ended: {controller.drive().outcome}")
+        controller = Controller(run, log, objects, provider, placer, SystemClock(), say)
+        say(f"ended: {controller.drive().outcome}")
     except SpotweldError as error:
-        _say(str(error))
+        say(str(error))
 
 
 def _folder(state: Path, run: str) -> Path:
     folder = state / "runs" / run
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def _try_lock(descriptor: int, kind: int) -> bool:
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _lock_soon(state: Path, run: str) -> int:
@@ -113,14 +81,10 @@ def _lock_soon(state: Path, run: str) -> int:
     descriptor = os.open(_folder(state, run) / "lock", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
     for _ in range(40):
         # Whoever asks `is_driven` holds it for an instant; a controller holds it for long.
-        if _try_lock(descriptor, fcntl.LOCK_EX):
+        if try_lock(descriptor):
             return descriptor
         time.sleep(0.05)
     raise SystemExit(0)
-
-
-def _say(text: str) -> None:
-    print(f"{iso(SystemClock().now())} {text}", flush=True)
 
 
 if __name__ == "__main__":
