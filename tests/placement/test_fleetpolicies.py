@@ -16,7 +16,7 @@ from spotweld.errors import UsageError
 from spotweld.placement.fleetpolicies import FLEET_POLICIES, fleet_policy_of
 from spotweld.placement.fleets import FleetSeen, Member, Site
 from spotweld.placement.hedging import worth_trying
-from spotweld.placement.keeping import Ours
+from spotweld.placement.keeping import FleetOurs
 from spotweld.placement.risk import rates
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def test_whatever_is_seen_there_is_an_answer(sight: FleetSeen, name: str) -> Non
 
 @given(sights())
 def test_ours_asks_for_enough_and_never_stops_what_is_needed(sight: FleetSeen) -> None:
-    want = Ours().decide(sight)
+    want = FleetOurs().decide(sight)
     staying = [member for member in sight.members if not member.going]
     ready = sum(member.ready for member in staying)
     left = sum(member.ready for member in staying if member.id not in want.stop)
@@ -72,16 +72,16 @@ def test_nothing_up_means_on_demand(name: str) -> None:
 
 def test_where_no_on_demand_is_to_be_had_spot_is_all_there_is() -> None:
     sites = [replace(zone(name, age=0.0), on_demand=math.inf, room=room) for name, room in (("a", 1), ("b", 9))]
-    assert kinds(Ours().decide(seen(*sites)))[True] >= 3
+    assert kinds(FleetOurs().decide(seen(*sites)))[True] >= 3
     scarce = [replace(site, room=1) for site in sites]
-    want = Ours().decide(seen(*scarce))
+    want = FleetOurs().decide(seen(*scarce))
     assert Counter(want.start) == Counter({("a", True): 1, ("b", True): 1})
     assert want.why.startswith("spot: 1 in a, 1 in b; 1 not to be had; short for ")
 
 
 def test_old_capacity_needs_less_backing_than_fresh() -> None:
-    old = Ours().decide(seen(*(zone(name) for name in "abcd")))
-    fresh = Ours().decide(seen(*(zone(name, age=0.0) for name in "abcd")))
+    old = FleetOurs().decide(seen(*(zone(name) for name in "abcd")))
+    fresh = FleetOurs().decide(seen(*(zone(name, age=0.0) for name in "abcd")))
     assert kinds(old)[False] == 0
     assert kinds(fresh)[False] > 0
 
@@ -89,28 +89,28 @@ def test_old_capacity_needs_less_backing_than_fresh() -> None:
 def test_on_demand_stays_until_the_spot_machine_is_ready() -> None:
     sites = tuple(zone(name) for name in "abcd")
     firm = tuple(Member(f"f{number}", "a", False, True, DAY) for number in range(3))
-    want = Ours().decide(seen(*sites, members=firm))
+    want = FleetOurs().decide(seen(*sites, members=firm))
     assert kinds(want)[True] >= 3
     assert not want.stop
     cold = tuple(Member(f"s{number}", place, True, False, 60.0) for number, (place, _) in enumerate(want.start))
-    assert Ours().decide(seen(*sites, members=firm + cold)).stop == ()
+    assert FleetOurs().decide(seen(*sites, members=firm + cold)).stop == ()
     warm = tuple(replace(member, ready=True, age=120.0) for member in cold)
-    assert set(Ours().decide(seen(*sites, members=firm + warm)).stop) == {"f0", "f1", "f2"}
+    assert set(FleetOurs().decide(seen(*sites, members=firm + warm)).stop) == {"f0", "f1", "f2"}
 
 
 def test_what_is_about_to_be_ready_is_kept_when_there_are_too_few() -> None:
     cold = Member("m1", "a", True, False, 60.0)
     cheaper = zone("b", spot=0.01)
-    assert Ours().decide(seen(zone("a"), cheaper, members=(cold,), target=1, spare=0)).start == ()
+    assert FleetOurs().decide(seen(zone("a"), cheaper, members=(cold,), target=1, spare=0)).start == ()
 
 
 def test_who_has_a_notice_is_replaced_at_once_and_left_to_go() -> None:
     sites = tuple(zone(name) for name in "abcd")
     held = tuple(Member(f"m{number}", name, True, True, DAY) for number, name in enumerate("abcd"))
-    settled = Ours().decide(seen(*sites, members=held, spare=1))
+    settled = FleetOurs().decide(seen(*sites, members=held, spare=1))
     kept = tuple(member for member in held if member.id not in settled.stop)
     going = (replace(kept[0], going=True), *kept[1:])
-    want = Ours().decide(seen(*sites, members=going, spare=1))
+    want = FleetOurs().decide(seen(*sites, members=going, spare=1))
     assert len(want.start) >= 1
     assert kept[0].id not in want.stop
 
@@ -124,7 +124,7 @@ def test_a_zone_that_nobody_knows_is_tried_and_left_alone_after_a_refusal() -> N
     assert not worth_trying(replace(unknown, losses=(100.0, 170.0)))
     assert worth_trying(replace(unknown, losses=(121.0, 170.0)))
     assert worth_trying(replace(unknown, losses=(3601.0,) * 16))
-    refused = Ours().decide(seen(replace(unknown, losses=(5.0,))))
+    refused = FleetOurs().decide(seen(replace(unknown, losses=(5.0,))))
     assert kinds(refused) == Counter({False: 3})
 
 
@@ -152,7 +152,7 @@ def test_spot_hedge_as_published() -> None:
 
 def test_many_replicas_are_decided_as_well() -> None:
     sites = [zone(f"z{number}", region=f"r{number % 3}") for number in range(13)]
-    want = Ours().decide(seen(*sites, target=40, spare=3))
+    want = FleetOurs().decide(seen(*sites, target=40, spare=3))
     assert 40 <= len(want.start) <= 43
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from spotweld.errors import UsageError
-from spotweld.placement.hedging import OnDemand, SpotHedge, SpotOnly
-from spotweld.placement.keeping import Ours
+from spotweld.placement.hedging import FleetOnDemand, SpotHedge, SpotOnly
+from spotweld.placement.keeping import FleetOurs
 from spotweld.project.words import nearest, quoted
 
 if TYPE_CHECKING:
     from spotweld.placement.fleets import FleetPolicy
 
-FLEET_POLICIES: dict[str, type[FleetPolicy]] = {kind.name: kind for kind in (Ours, SpotHedge, SpotOnly, OnDemand)}
+FLEET_POLICIES: dict[str, type[FleetPolicy]] = {
+    kind.name: kind for kind in (FleetOurs, SpotHedge, SpotOnly, FleetOnDemand)
+}
 
 
 def fleet_policy_of(name: str) -> FleetPolicy:

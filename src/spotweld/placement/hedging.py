@@ -20,7 +20,7 @@ LONGEST = 3600.0
 """Seconds."""
 
 
-class OnDemand(FleetPolicy):
+class FleetOnDemand(FleetPolicy):
     """As many on-demand machines as should be ready, where they are cheapest."""
 
     name = "on-demand"

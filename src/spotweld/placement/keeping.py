@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from spotweld.placement.fleets import FleetSeen, Member
 
 
-class Ours(FleetPolicy):
+class FleetOurs(FleetPolicy):
     """Holds the mix of spot and on-demand machines that is cheapest when its expected shortage is priced in.
 
     A mix is how many spot machines are in each zone and how many on-demand machines there are: as many as the target,

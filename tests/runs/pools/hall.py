@@ -21,13 +21,13 @@ from spotweld.runs.pools.keeper import AFTER_A_FAULT, Keeper
 from spotweld.runs.pools.log import PoolLog
 from spotweld.runs.pools.members import (
     Claim,
-    Standing,
+    Readiness,
     claim,
     member_prefix,
     read_claim,
     read_orders,
+    readiness_key,
     recipe_of,
-    standing_key,
 )
 from spotweld.runs.reports import Result, Stage, Status, over_key, result_key, status_key
 from spotweld.store.opening import open_store
@@ -163,8 +163,8 @@ class Hall:
             elif self.failing and since >= self.warm_up:
                 found = claim(self.objects, at, Claim(why="exit status 4", failed=True))
             else:
-                standing = Standing(next(self._beats), ready, "ready")
-                self.objects.put(standing_key(at), msgspec.json.encode(standing))
+                readiness = Readiness(next(self._beats), ready, "ready")
+                self.objects.put(readiness_key(at), msgspec.json.encode(readiness))
                 return
         if not found.run:
             self.provider.end(machine.id, MachineEnd.EXITED)

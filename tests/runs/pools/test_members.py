@@ -17,9 +17,9 @@ from spotweld.runs.pools.members import (
     orders_key,
     read_claim,
     read_orders,
-    read_standing,
+    read_readiness,
+    readiness_key,
     recipe_of,
-    standing_key,
 )
 from spotweld.store.opening import open_store
 
@@ -67,10 +67,10 @@ def test_an_answer_that_was_lost_is_found_again(monkeypatch: pytest.MonkeyPatch)
 
 def test_what_is_not_there_or_cannot_be_read() -> None:
     objects = open_store("memory:")
-    assert (read_claim(objects, "m"), read_orders(objects, "m"), read_standing(objects, "m")) == (None, None, None)
+    assert (read_claim(objects, "m"), read_orders(objects, "m"), read_readiness(objects, "m")) == (None, None, None)
     objects.put(orders_key("m"), b'{"recipe": "of a newer Spotweld"}')
-    objects.put(standing_key("m"), b"half")
-    assert (read_orders(objects, "m"), read_standing(objects, "m")) == (None, None)
+    objects.put(readiness_key("m"), b"half")
+    assert (read_orders(objects, "m"), read_readiness(objects, "m")) == (None, None)
     # A claim that cannot be read is no free machine.
     objects.put(claim_key("m"), b"{")
     with pytest.raises(msgspec.DecodeError):

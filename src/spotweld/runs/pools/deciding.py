@@ -18,7 +18,7 @@ from spotweld.runs.decisions import (
     UNLISTED,
 )
 from spotweld.runs.pools.events import MemberEnd
-from spotweld.runs.pools.members import Claim, Standing
+from spotweld.runs.pools.members import Claim, Readiness
 from spotweld.runs.pools.states import Member, allowed
 from spotweld.values.durations import format_duration
 from spotweld.values.offers import CapacityType, Offer
@@ -39,7 +39,7 @@ class Observed(msgspec.Struct, frozen=True):
     now: float
     offers: tuple[Offer, ...] = ()
     machines: dict[str, Machine] = {}
-    standings: dict[str, Standing] = {}
+    readinesses: dict[str, Readiness] = {}
     claims: dict[str, Claim] = {}
     silent: dict[str, float] = {}
     """Seconds since the last new sign of life, by the keeper's monotonic clock."""
@@ -148,8 +148,8 @@ def _care(state: PoolState, member: Member, seen: Observed) -> Action | None:
             return Close(member, *leaving)
     if member.machine is None:
         return Start(member)
-    standing = seen.standings.get(member.token)
-    return NoteReady(member) if member.ready is None and standing is not None and standing.ready else None
+    readiness = seen.readinesses.get(member.token)
+    return NoteReady(member) if member.ready is None and readiness is not None and readiness.ready else None
 
 
 def _leave(member: Member, machine: Machine | None, seen: Observed) -> Action | None:
@@ -178,7 +178,7 @@ def _reason_to_close(state: PoolState, member: Member, seen: Observed) -> tuple[
     if member.machine is not None:
         if machine is None and silent > UNLISTED:
             return MemberEnd.INTERRUPTED, "the provider does not know the machine any more"
-        if silent > (SILENCE if seen.standings.get(member.token) else SILENCE_BEFORE_FIRST_SIGN):
+        if silent > (SILENCE if seen.readinesses.get(member.token) else SILENCE_BEFORE_FIRST_SIGN):
             return MemberEnd.INTERRUPTED, f"it has not given a sign of life for {format_duration(silent)}"
     return None
 

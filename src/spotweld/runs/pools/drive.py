@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spotweld.errors import SpotweldError
-from spotweld.placement.hedging import OnDemand, SpotOnly
-from spotweld.placement.keeping import Ours
+from spotweld.placement.hedging import FleetOnDemand, SpotOnly
+from spotweld.placement.keeping import FleetOurs
 from spotweld.project.nouns import SpotUse
 from spotweld.providers.opening import open_provider
 from spotweld.runs.outliving import ensure_at_work, is_at_work, say, settle, try_lock
@@ -74,7 +74,7 @@ def main(state: Path, pool: str, lock: int) -> None:
 
 def policy_of(use: SpotUse) -> FleetPolicy:
     """What decides which machines a pool holds."""
-    return {SpotUse.SPOT: SpotOnly, SpotUse.ON_DEMAND: OnDemand}.get(use, Ours)()
+    return {SpotUse.SPOT: SpotOnly, SpotUse.ON_DEMAND: FleetOnDemand}.get(use, FleetOurs)()
 
 
 def _keep(state: Path, pool: str, log: PoolLog) -> None:

@@ -137,16 +137,16 @@ class Keeper:
             for machine in self._provider.machines(pool_labels(self._state.wanted.project, self._name))
         }
         # The machine is looked at before its claim: one that has ended and left no claim never will.
-        claims, standings, silent, now = {}, {}, {}, self._clock.monotonic()
+        claims, readinesses, silent, now = {}, {}, {}, self._clock.monotonic()
         for member in live:
             at = member_prefix(self._state.wanted.project, member.token)
             found = told.read_claim(self._objects, at) if member.closed is None else None
             if found is not None:
                 claims[member.token] = found
-            standing = told.read_standing(self._objects, at) if member.machine is not None else None
-            if standing is not None:
-                standings[member.token] = standing
-            beat = standing.beat if standing is not None else 0
+            readiness = told.read_readiness(self._objects, at) if member.machine is not None else None
+            if readiness is not None:
+                readinesses[member.token] = readiness
+            beat = readiness.beat if readiness is not None else 0
             known = self._heard.get(member.token)
             if known is None or known[0] != beat or member.machine is None:
                 self._heard[member.token] = known = (beat, now)
@@ -155,7 +155,7 @@ class Keeper:
         offers = permitted(self._provider.offers(), self._state.wanted.placement, ())
         rooms = {offer.zone: self._provider.room(offer) for offer in offers if offer.capacity_type is CapacityType.SPOT}
         known_rooms = {zone: room for zone, room in rooms.items() if room is not None}
-        return Observed(self._clock.now(), offers, machines, standings, claims, silent, known_rooms)
+        return Observed(self._clock.now(), offers, machines, readinesses, claims, silent, known_rooms)
 
     def _do(self, action: Action) -> None:  # noqa: C901 - one case for each kind
         match action:
@@ -179,7 +179,7 @@ class Keeper:
                 at = member_prefix(self._state.wanted.project, member.token)
                 # The claim stays: whoever is late has to find it.
                 self._objects.delete(told.orders_key(at))
-                self._objects.delete(told.standing_key(at))
+                self._objects.delete(told.readiness_key(at))
                 self._append(MemberEnded(member.token, ended))
             case Empty():
                 self._sweep()

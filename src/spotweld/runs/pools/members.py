@@ -36,7 +36,7 @@ class Recipe(msgspec.Struct, frozen=True):
     """What the set-up sees; empty without one."""
 
 
-class Standing(msgspec.Struct, frozen=True):
+class Readiness(msgspec.Struct, frozen=True):
     """A sign of life of a machine that waits, overwritten every second."""
 
     beat: int
@@ -89,9 +89,9 @@ def orders_key(member: str) -> str:
     return f"{member}/orders.json"
 
 
-def standing_key(member: str) -> str:
+def readiness_key(member: str) -> str:
     """Where the member leaves its signs of life."""
-    return f"{member}/standing.json"
+    return f"{member}/readiness.json"
 
 
 def claim_key(member: str) -> str:
@@ -125,9 +125,9 @@ def read_orders(objects: Objects, member: str) -> Orders | None:
     return _read(objects, orders_key(member), Orders)
 
 
-def read_standing(objects: Objects, member: str) -> Standing | None:
+def read_readiness(objects: Objects, member: str) -> Readiness | None:
     """The member's last sign of life; None: it has not come up yet."""
-    return _read(objects, standing_key(member), Standing)
+    return _read(objects, readiness_key(member), Readiness)
 
 
 def _read(objects: Objects, key: str, kind: type[T]) -> T | None:

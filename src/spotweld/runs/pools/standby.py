@@ -18,7 +18,7 @@ from spotweld.preemption.detect import sources_here
 from spotweld.preemption.watcher import Watcher
 from spotweld.runs.agent import PATIENCE, Agent, is_over
 from spotweld.runs.courier import Courier, persist, say
-from spotweld.runs.pools.members import Claim, Standing, claim, read_claim, read_orders, standing_key
+from spotweld.runs.pools.members import Claim, Readiness, claim, read_claim, read_orders, readiness_key
 from spotweld.runs.reports import Spec, spec_key
 from spotweld.store.opening import open_store
 from spotweld.values import environment
@@ -126,8 +126,8 @@ class Standby:
 
     def _say_alive(self) -> None:
         self._beat += 1
-        standing = Standing(self._beat, self._ready, "ready" if self._ready else self._agent.stage)
-        self._objects.put(standing_key(self._member), msgspec.json.encode(standing))
+        readiness = Readiness(self._beat, self._ready, "ready" if self._ready else self._agent.stage)
+        self._objects.put(readiness_key(self._member), msgspec.json.encode(readiness))
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from spotweld.runs.pools.members import (
     member_prefix,
     read_claim,
     read_orders,
-    read_standing,
+    read_readiness,
     recipe_of,
 )
 from spotweld.runs.pools.states import allowed
@@ -74,8 +74,8 @@ def find(
         if not allowed(job.spot_policy, machine.offer.capacity_type):
             continue
         at = member_prefix(project, machine.token)
-        orders, standing = read_orders(objects, at), read_standing(objects, at)
-        is_ready = orders is not None and orders.recipe == wanted and standing is not None and standing.ready
+        orders, readiness = read_orders(objects, at), read_readiness(objects, at)
+        is_ready = orders is not None and orders.recipe == wanted and readiness is not None and readiness.ready
         if is_ready and read_claim(objects, at) is None:
             found.append(Warm(pool, machine.token, machine.id, machine.offer, machine.started))
     return tuple(sorted(found, key=lambda warm: (warm.offer.hourly.amount, warm.started, warm.token)))
