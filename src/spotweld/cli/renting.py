@@ -19,11 +19,12 @@ from spotweld.images.builds.planning import plan_images
 from spotweld.images.builds.predicting import total
 from spotweld.images.builds.pricing import rented
 from spotweld.placement.cheapest import CheapestSpot
+from spotweld.project.nouns import SpotUse
 from spotweld.providers.opening import open_provider
-from spotweld.runs.building import first_machine, patience, plan_build
+from spotweld.runs.building import patience, plan_build
 from spotweld.runs.drive import ensure_driven
 from spotweld.runs.events import Outcome
-from spotweld.runs.opening import open_run
+from spotweld.runs.opening import first_placement, open_run
 from spotweld.store.opening import open_store
 from spotweld.values.durations import format_duration
 
@@ -77,7 +78,8 @@ def rent(
 def price_if_rented(project: Project, plans: Sequence[Planned]) -> Price:
     """What the builds would cost on the machine that ``rent`` would begin with."""
     provider = open_provider(project.state, project.local)
-    return rented(_expected(plans), first_machine(provider, CheapestSpot.of(project.placement)))
+    first = first_placement(SpotUse.AUTO, project.placement, provider, CheapestSpot.of(project.placement))
+    return rented(_expected(plans), first)
 
 
 def _expected(plans: Sequence[Planned]) -> Estimate:

@@ -9,22 +9,20 @@ from __future__ import annotations
 import secrets
 import shlex
 import sys
-import time
 from typing import TYPE_CHECKING
 
 from spotweld.errors import UsageError
 from spotweld.images.builds.travelling import pack
-from spotweld.placement.placer import Observation
 from spotweld.project.nouns import Job, Retry, RetryOn, SpotUse
 from spotweld.providers.local.zones import PROVIDER
-from spotweld.runs.opening import LETTERS, Plan
+from spotweld.runs.opening import LETTERS, Plan, first_placement
 from spotweld.runs.source import scan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from spotweld.placement.placer import Placer, Rent, Wait
+    from spotweld.placement.placer import Placer
     from spotweld.project.nouns import Project
     from spotweld.providers.provider import Provider
 
@@ -81,18 +79,13 @@ def plan_build(
         max_duration=timeout,
         labels={"images": "-".join(names)[:63]},
     )
-    first = first_machine(provider, placer)
+    first = first_placement(SpotUse.AUTO, project.placement, provider, placer)
     name = f"build-{''.join(secrets.choice(LETTERS) for _ in range(6))}"
     hosts = tuple(sorted(url.rpartition("://")[2].rstrip("/") for url in urls if not url.startswith("oci:")))
     return Plan(
         project.name, name, job, project.store, str(folder), scan(folder), project.local, project.placement, first,
         hosts=hosts,
     )  # fmt: skip
-
-
-def first_machine(provider: Provider, placer: Placer) -> Rent | Wait:
-    """What would be rented first to build images."""
-    return placer.decide(Observation(time.time(), SpotUse.AUTO, tuple(provider.offers()), ()))
 
 
 def patience(high: float, unknown: int) -> float | None:

@@ -16,7 +16,7 @@ from spotweld.images.containers.pinning import Pinned, resolve_image
 from spotweld.images.containers.preparing import check_here
 from spotweld.placement.bounds import permitted
 from spotweld.placement.placer import Observation, Rent, Wait
-from spotweld.project.nouns import Job, LocalProvider, PlacementRules
+from spotweld.project.nouns import Job, LocalProvider, PlacementRules, SpotUse
 from spotweld.project.words import quoted
 from spotweld.providers.local.zones import PROVIDER
 from spotweld.runs.events import Opened
@@ -82,18 +82,18 @@ def make_plan(project: Project, job: Job, run: str | None, *, provider: Provider
             "names are letters, digits, dots, dashes and underscores, at most 128, and begin with a letter or a digit",
         )
     name = run or f"{job.name}-{''.join(secrets.choice(LETTERS) for _ in range(6))}"
-    first = first_placement(job, project.placement, provider, placer)
+    first = first_placement(job.spot_policy, project.placement, provider, placer)
     source = scan(job.workdir, kept_out(project))
     folder = str(job.workdir)
     return Plan(project.name, name, job, project.store, folder, source, project.local, project.placement, first, image)
 
 
-def first_placement(job: Job, rules: PlacementRules, provider: Provider, placer: Placer) -> Rent | Wait:
-    """What would be rented first to run ``job``."""
+def first_placement(use: SpotUse, rules: PlacementRules, provider: Provider, placer: Placer) -> Rent | Wait:
+    """What would be rented first for a run that may use this capacity."""
     offers = permitted(provider.offers(), rules, ())
     rooms = {offer.zone: provider.room(offer) for offer in offers if offer.capacity_type is CapacityType.SPOT}
     known = {zone: room for zone, room in rooms.items() if room is not None}
-    return placer.decide(Observation(time.time(), job.spot_policy, offers, (), known))
+    return placer.decide(Observation(time.time(), use, offers, (), known))
 
 
 def open_run(plan: Plan, log: EventLog, objects: Objects, folder: Path, progress: Callable[[int], None]) -> bool:
