@@ -42,7 +42,7 @@ def lively(seed: int, zones: int, ticks: int = 150) -> Market:
 @settings(max_examples=8)
 @given(seed=st.integers(0, 10_000), slack=st.sampled_from([2400.0, 9000.0, 30000.0]))
 def test_a_live_market_and_its_recording_cost_the_same(name: str, zones: int, seed: int, slack: float) -> None:
-    market, task = lively(seed, zones), Task(36000.0, 36000.0 + slack, 1.25**28)
+    market, task = lively(seed, zones), Task(36000.0, 36000.0 + slack, 1.05**128)
     live = Live(market, task, pace=1200.0)
     took = live.run(ByDeadline(live.job, live.rules, policy_of(name), live.pace))
     outcome = simulate(market, np.array([0]), task, policy_of(name))
@@ -68,7 +68,7 @@ class Restarted(Placer):
 @settings(max_examples=3)
 @given(seed=st.integers(0, 10_000))
 def test_a_controller_that_restarts_all_the_time_decides_the_same(seed: int) -> None:
-    market, task = lively(seed, 2), Task(18000.0, 27000.0, 1.25**28)
+    market, task = lively(seed, 2), Task(18000.0, 27000.0, 1.05**128)
     once, again = (Live(market, task, pace=1200.0) for _ in range(2))
     once.run(ByDeadline(once.job, once.rules, policy_of("ours"), once.pace))
     again.run(Restarted(again))

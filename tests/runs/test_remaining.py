@@ -83,7 +83,7 @@ def test_something_is_left_until_the_program_has_ended() -> None:
     assert left(run(*began(1, 0.0)), {}, 4000.0) == 10.0
 
 
-def test_the_slowest_of_the_latest_starts_counts() -> None:
+def test_plans_are_made_for_the_usual_start_and_the_deadline_kept_for_the_slowest() -> None:
     events: list[Event] = []
     history = {}
     for number, took in enumerate([500.0, 30.0, 40.0, 20.0, 10.0, 15.0], 1):
@@ -91,7 +91,8 @@ def test_the_slowest_of_the_latest_starts_counts() -> None:
         history[number] = steps(number, 0, number * 1000.0 + took, 0)
     found = standing(run(*events), history, 9000.0)
     assert found is not None
-    assert found.changeover == 40.0
+    assert found.changeover == 20.0
+    assert found.time == 5000.0 - 9000.0 - REACTION - 20.0
     last = run(*events).attempts[-1]
     assert working_since(last, history[6]) == 6015.0
     assert working_since(last, None) == last.running

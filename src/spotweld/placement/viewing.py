@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 NEVER = 1e6
 """The price of what cannot be had; finite, so that it can be reckoned with."""
-_GRID = 1.25
+_GRID = 1.05
 """What is measured is rounded up to a power of this, so that a policy's plans hold for a while."""
 
 

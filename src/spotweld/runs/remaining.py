@@ -7,6 +7,7 @@ done between the step from which an attempt went on and its last one is added to
 from __future__ import annotations
 
 from bisect import bisect_right
+from statistics import median
 from typing import TYPE_CHECKING
 
 from spotweld.placement.placer import Standing
@@ -27,7 +28,7 @@ _SOON = 2
 _LAST = 0.01
 """The share of the work that is taken to be left as long as the program has not ended."""
 _RECENT = 5
-"""Machines of which the slowest start counts."""
+"""Machines whose starts count."""
 _SAVES = 60.0
 """Seconds between two saves, where the program has not told how often it saves."""
 
@@ -48,10 +49,13 @@ def standing(state: RunState, history: Mapping[int, Progress], now: float) -> St
     left = job.work - done
     if total and step and done >= _TRUSTED * job.work:
         left = done / step * max(0, total - step)
+    starts = _starts(state, history)
+    usual = median(starts)
+    # Plans are made for the usual start; what the slowest took longer is kept from the deadline.
     return Standing(
         work=max(left, _LAST * job.work),
-        time=deadline - now - REACTION,
-        changeover=_changeover(state, history),
+        time=deadline - now - REACTION - (max(starts) - usual),
+        changeover=usual,
         cadence=_cadence(state, history, job.work, now),
     )
 
@@ -117,11 +121,11 @@ def _ran(attempt: Attempt, now: float) -> float:
     return max(0.0, (attempt.ended if attempt.ended is not None else now) - attempt.running)
 
 
-def _changeover(state: RunState, history: Mapping[int, Progress]) -> float:
-    """Of the latest machines the slowest; before any has come up, what the project file says."""
-    starts = []
+def _starts(state: RunState, history: Mapping[int, Progress]) -> list[float]:
+    """Seconds that the latest machines took; before any has come up, what the project file says."""
+    taken = []
     for attempt in state.attempts:
         since = working_since(attempt, history.get(attempt.number))
         if attempt.started is not None and since is not None:
-            starts.append(max(0.0, since - attempt.started))
-    return max(starts[-_RECENT:], default=state.placement.changeover)
+            taken.append(max(0.0, since - attempt.started))
+    return taken[-_RECENT:] or [state.placement.changeover]
