@@ -82,6 +82,14 @@ def test_what_was_seen_last_stands_at_the_last_tick() -> None:
     assert recorded([stretch], "a", "r", [3.0], gap=60.0, pace=1.0).up(1)[:, 0].tolist() == [False, True]
 
 
+def test_a_clock_that_was_set_back_puts_nothing_before_the_beginning() -> None:
+    turns = [(0.0, True), (-150.0, False), (-100.0, True), (-90.0, False)]
+    stretch = Stretch(tuple(Sighting(EPOCH + at, {"a": up}, {"a": 2.0}) for at, up in turns), EPOCH + 240)
+    market = recorded([stretch], "a", "r", [3.0], gap=60.0, pace=1.0)
+    assert market.up(1)[:, 0].tolist() == [False] * 5
+    assert market.spot[:, 0].tolist() == [2.0] * 5
+
+
 def test_stretches_follow_each_other_and_unseen_zones_count_as_up() -> None:
     first = Stretch((Sighting(EPOCH, {"a": False}, {"a": 1.0}),), EPOCH + 60)
     second = Stretch((Sighting(EPOCH + 9e6, {"a": True}, {"a": 2.0}),), EPOCH + 9e6)

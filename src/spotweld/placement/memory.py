@@ -74,4 +74,5 @@ def _ticks(stretch: Stretch, zones: Sequence[str], gap: float) -> tuple[Bools, F
 def _hold(column: Bools | Floats, known: Sequence[tuple[int, float]]) -> None:
     """Every value holds on until the next, and the first one before it as well; the last stands at the last tick."""
     for place, (at, value) in enumerate(known):
-        column[min(at, len(column) - 1) if place else 0 :] = value
+        # A clock that was set back must not put a sighting before the first one.
+        column[max(0, min(at, len(column) - 1)) if place else 0 :] = value
