@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from spotweld.values.offers import Offer
+from spotweld.values.offers import CapacityType, Offer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 class MachineState(StrEnum):
@@ -111,3 +111,10 @@ class Provider(ABC):
     @abstractmethod
     def health(self) -> Sequence[Finding]:
         """What is there, what is missing, how to get it."""
+
+
+def rooms(provider: Provider, offers: Iterable[Offer]) -> dict[str, int]:
+    """How many more spot machines could be had, by zone, as far as the provider tells."""
+    spot = (offer for offer in offers if offer.capacity_type is CapacityType.SPOT)
+    told = ((offer.zone, provider.room(offer)) for offer in spot)
+    return {zone: room for zone, room in told if room is not None}

@@ -15,7 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from spotweld.errors import NoCapacity, NotFound, ProviderError, SpotweldError, Unavailable
-from spotweld.providers.provider import Boot, Machine, MachineState
+from spotweld.providers.provider import Boot, Machine, MachineState, rooms
 from spotweld.runs import boots
 from spotweld.runs.accounts import hazard, spent
 from spotweld.runs.decisions import (
@@ -157,12 +157,11 @@ class Controller:
         seen = replace(seen, offers=offers)
         if state.deadline is None:
             return seen
-        rooms = {offer.zone: self._provider.room(offer) for offer in offers if offer.capacity_type is CapacityType.SPOT}
         self._told += self._follower.poll()
         history, attempt = progress(self._told), state.current
         return replace(
             seen,
-            rooms={zone: room for zone, room in rooms.items() if room is not None},
+            rooms=rooms(self._provider, offers),
             standing=standing(state, history, seen.now),
             working=None if attempt is None else working_since(attempt, history.get(attempt.number)),
         )

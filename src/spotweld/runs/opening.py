@@ -19,11 +19,11 @@ from spotweld.placement.placer import Observation, Rent, Wait
 from spotweld.project.nouns import Job, LocalProvider, PlacementRules, SpotUse
 from spotweld.project.words import quoted
 from spotweld.providers.local.zones import PROVIDER
+from spotweld.providers.provider import rooms
 from spotweld.runs.events import Opened
 from spotweld.runs.pools.taking import Warm
 from spotweld.runs.source import Source, freeze, scan
 from spotweld.store.heads import read_head
-from spotweld.values.offers import CapacityType
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,9 +91,7 @@ def make_plan(project: Project, job: Job, run: str | None, *, provider: Provider
 def first_placement(use: SpotUse, rules: PlacementRules, provider: Provider, placer: Placer) -> Rent | Wait:
     """What would be rented first for a run that may use this capacity."""
     offers = permitted(provider.offers(), rules, ())
-    rooms = {offer.zone: provider.room(offer) for offer in offers if offer.capacity_type is CapacityType.SPOT}
-    known = {zone: room for zone, room in rooms.items() if room is not None}
-    return placer.decide(Observation(time.time(), use, offers, (), known))
+    return placer.decide(Observation(time.time(), use, offers, (), rooms(provider, offers)))
 
 
 def open_run(plan: Plan, log: EventLog, objects: Objects, folder: Path, progress: Callable[[int], None]) -> bool:

@@ -12,7 +12,7 @@ import msgspec
 
 from spotweld.errors import IllegalTransition, NoCapacity, ProviderError, Unavailable
 from spotweld.placement.bounds import permitted
-from spotweld.providers.provider import MachineState
+from spotweld.providers.provider import MachineState, rooms
 from spotweld.runs import boots
 from spotweld.runs.accounts import hazard
 from spotweld.runs.decisions import on_demand_price
@@ -42,7 +42,6 @@ from spotweld.runs.pools.events import (
     MemberTaken,
 )
 from spotweld.runs.pools.members import Claim, Orders, claim, member_prefix
-from spotweld.values.offers import CapacityType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -153,9 +152,8 @@ class Keeper:
             silent[member.token] = now - known[1]
         self._heard = {token: self._heard[token] for token in silent}
         offers = permitted(self._provider.offers(), self._state.wanted.placement, ())
-        rooms = {offer.zone: self._provider.room(offer) for offer in offers if offer.capacity_type is CapacityType.SPOT}
-        known_rooms = {zone: room for zone, room in rooms.items() if room is not None}
-        return Observed(self._clock.now(), offers, machines, readinesses, claims, silent, known_rooms)
+        room = rooms(self._provider, offers)
+        return Observed(self._clock.now(), offers, machines, readinesses, claims, silent, room)
 
     def _do(self, action: Action) -> None:  # noqa: C901 - one case for each kind
         match action:
