@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from spotweld.images.registries.registry import Expected
 
+_T = TypeVar("_T")
 _STREAMS = 3
 _ATTEMPTS = 3
 """How often a blob is begun; within one try, a broken connection is taken up where it broke."""
@@ -169,14 +170,9 @@ class _Copy:
                 self._failed.set()
                 pool.shutdown(cancel_futures=True)
                 raise
-        registry, repository = self._target.registry, self._target.repository
         for manifest in manifests[:-1]:
-            self._manifest(manifest)
-        if registry.resolve(repository, self._target.name) == top.digest:
-            self._tell(Phase.THERE, top.digest, len(top.data), len(top.data))
-        else:
-            registry.put_manifest(repository, top, self._target.name, expected=expected)
-            self._tell(Phase.MOVED, top.digest, len(top.data), len(top.data))
+            self._manifest(manifest, None, None)
+        self._manifest(top, self._target.name, expected)
         return Copied(top.digest, sum(self._moved.values()), sum(self._there.values()))
 
     def _manifests(self, top: Manifest) -> list[Manifest]:
@@ -191,11 +187,11 @@ class _Copy:
             found |= {manifest.digest: manifest for manifest in self._manifests(child)}
         return [*found.values(), top]
 
-    def _manifest(self, manifest: Manifest) -> None:
+    def _manifest(self, manifest: Manifest, tag: str | None, expected: Expected) -> None:
         registry, repository, size = self._target.registry, self._target.repository, len(manifest.data)
-        there = registry.resolve(repository, manifest.digest) is not None
+        there = _known(lambda: registry.resolve(repository, tag or manifest.digest)) == manifest.digest
         if not there:
-            registry.put_manifest(repository, manifest)
+            registry.put_manifest(repository, manifest, tag, expected=expected)
         self._tell(Phase.THERE if there else Phase.MOVED, manifest.digest, size, size)
 
     def _blob(self, part: Descriptor) -> None:
@@ -211,13 +207,17 @@ class _Copy:
 
     def _try(self, part: Descriptor) -> None:
         target, repository = self._target.registry, self._target.repository
-        found = target.blob_size(repository, part.digest)
-        if found is not None and found in {part.size, -1}:
+        whole = {part.size, -1}
+        found = _known(lambda: target.blob_size(repository, part.digest))
+        if found in whole:
             self._note(Phase.THERE, part)
         elif found is None and self._mount(part):
             self._note(Phase.MOUNTED, part)
         else:
             target.write_blob(repository, part.digest, part.size, self._read(part))
+            # A server may keep what it has, whatever is sent: what was damaged stays so.
+            if found is not None and (now := target.blob_size(repository, part.digest)) not in whole:
+                raise damaged(part.digest, str(self._target), f"it has {now} bytes instead of {part.size}")
             self._note(Phase.MOVED, part)
 
     def _mount(self, part: Descriptor) -> bool:
@@ -250,3 +250,15 @@ class _Copy:
     def _tell(self, phase: Phase, digest: Digest, done: int, size: int) -> None:
         with self._lock:
             self._hear(Progress(phase, digest, done, size))
+
+
+def _known(look: Callable[[], _T | None]) -> _T | None:
+    """What ``look`` finds, and nothing if the server cannot tell.
+
+    A server whose disk was full can leave empty files behind: docker-registry (2.8) fails to look at what they were to
+    name, until that is sent anew.
+    """
+    try:
+        return look()
+    except RegistryUnavailable:
+        return None
