@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import ctypes
 import math
+import re
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -154,6 +157,31 @@ def test_memory_is_aligned(size: int) -> None:
     assert memory.nbytes == size
     if size:
         assert ctypes.addressof(ctypes.c_char.from_buffer(memory)) % ALIGNMENT == 0
+
+
+@pytest.mark.parametrize("size", [9 * 2**20, 2**22 + 5])
+@pytest.mark.parametrize("library", ["torch", "numpy"])
+def test_large_memory_is_in_huge_pages_where_the_kernel_has_them(
+    library: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if library == "numpy":
+        monkeypatch.delitem(sys.modules, "torch")
+    memory = allocate(size)
+    memory[0] = memory[-1] = 1
+    first = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    flags = [_flags_of_area(at) for at in (first, first + size - 1)]
+    assert all("hg" in found for found in flags) or not Path("/sys/kernel/mm/transparent_hugepage").exists()
+
+
+def _flags_of_area(address: int) -> list[str]:
+    """What the kernel knows of the area of memory that the address lies in (proc(5), smaps)."""
+    inside = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if bounds := re.match("([0-9a-f]+)-([0-9a-f]+) ", line):
+            inside = int(bounds[1], 16) <= address < int(bounds[2], 16)
+        elif inside and line.startswith("VmFlags:"):
+            return line.split()[1:]
+    raise AssertionError(hex(address))
 
 
 def test_plain_values_are_no_leaves() -> None:
