@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import TextIO
 
-_OURS = ("run", "attempt", "work_kept", "work_lost", "price_source", "estimated")
+_OURS = ("run", "attempt", "work_kept", "work_lost", "price_source", "estimated", "machine_type")
 
 
 def _column(field: str) -> str:
@@ -22,7 +22,7 @@ def _column(field: str) -> str:
 
 
 class Row(msgspec.Struct, frozen=True, rename=_column):
-    """A stretch of one machine's time that was either kept or lost.
+    """A charge period: a stretch of one machine's time, in one hour, at one price, that was either kept or lost.
 
     Encoded (JSON, CSV), each field has its FOCUS name: ``billed_cost`` is ``BilledCost``. ``list_*`` is the on-demand
     price of the same machine, which is how the clouds fill it for spot; ``billed``, ``contracted`` and ``effective``
@@ -72,6 +72,12 @@ class Row(msgspec.Struct, frozen=True, rename=_column):
     price_source: str
     estimated: bool
     """True while the machine still runs."""
+    machine_type: str
+
+    @property
+    def key(self) -> tuple[str, str, int, str, datetime]:
+        """What no other row of a ledger has: whose it is, of which machine, and from when."""
+        return self.billing_account_id, self.run, self.attempt, self.resource_id, self.charge_period_start
 
     @property
     def lost(self) -> bool:

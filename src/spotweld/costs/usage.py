@@ -8,6 +8,17 @@ from spotweld.values.money import Money
 from spotweld.values.offers import Offer
 
 
+class Since(msgspec.Struct, frozen=True, order=True):
+    """What a machine costs from a moment on."""
+
+    at: float
+    """Seconds since 1970 UTC."""
+    hourly: Money
+    on_demand_hourly: Money
+    source: str
+    """Where the price comes from, as in an offer."""
+
+
 class Usage(msgspec.Struct, frozen=True):
     """The time of one attempt on one machine. Times are seconds since 1970 UTC."""
 
@@ -25,3 +36,5 @@ class Usage(msgspec.Struct, frozen=True):
     lost_seconds: float
     """The part of the time whose result was thrown away: since the last state that a later attempt resumed from."""
     labels: dict[str, str]
+    prices: tuple[Since, ...] = ()
+    """What it cost after the offer's price had changed. Order does not matter."""
