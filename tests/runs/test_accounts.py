@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 from msgspec.structs import replace
 from tests.runs.samples import ON_DEMAND_PRICE, offer, opened
 
 from spotweld.checkpoint.hazard import STEADY, USUAL, Hazard, hourly
-from spotweld.runs.accounts import hazard
-from spotweld.runs.events import AttemptEnded, AttemptOpened, Cause, Entry, Event, MachineStarted
-from spotweld.runs.states import RunState, fold
+from spotweld.costs.ledger import ledger
+from spotweld.costs.totals import total
+from spotweld.providers.provider import Machine, MachineEnd, MachineState
+from spotweld.runs.accounts import corrections, hazard, spent
+from spotweld.runs.events import AttemptEnded, AttemptOpened, Cause, Drawn, Entry, Event, MachineStarted, Recorded
+from spotweld.runs.history import Loss, usages
+from spotweld.runs.states import RunState, apply, fold
+from spotweld.values.money import Money
 from spotweld.values.offers import CapacityType, Offer
 
 A, B, FIRM = offer("a"), offer("b"), offer("a", CapacityType.ON_DEMAND)
@@ -61,3 +68,51 @@ def test_all_runs_are_learned_from_and_a_clock_set_back_is_no_life() -> None:
     assert hourly(hazard([one, other], A, 0.0), 0.0) > hourly(hazard([one], A, 0.0), 0.0)
     future = run((replace(A, machine_type="other"), 0.0, None))
     assert rates(hazard([future], A, 0.0)) == pytest.approx(rates(USUAL))
+
+
+def record(
+    number: int, started: float, ended: float | None, end: MachineEnd | None = MachineEnd.INTERRUPTED
+) -> Machine:
+    state = MachineState.RUNNING if ended is None else MachineState.ENDED
+    return Machine(f"m-{number}", f"t-{number}", A, {}, state, started, ended, end)
+
+
+TWO = run((A, 60.0, Cause.PREEMPTED), (A, 90.0, None))
+
+
+def test_where_the_provider_s_record_differs_its_word_counts_and_the_difference_stays() -> None:
+    records = [record(1, 1000.0, 1050.0), record(2, 1060.0, None), record(9, 0.0, 1.0)]
+    (correction,) = corrections(TWO, records)
+    assert correction == Recorded(1, 1000.0, 1050.0, MachineEnd.INTERRUPTED)
+    ended = apply(TWO, Entry("r", 8, 0.0, AttemptEnded(2, Cause.DONE, "", 1150.0, end=MachineEnd.STOPPED)))
+    corrected = apply(ended, Entry("r", 9, 0.0, correction))
+    assert [usage.ended - usage.started for usage in usages(corrected, {}, 0.0)] == [50.0, 90.0]
+    assert corrected.attempts[0].logged == (1000.0, 1060.0)
+    # Once is enough.
+    assert corrections(corrected, [*records, record(2, 1060.0, 1150.0, MachineEnd.STOPPED)]) == []
+
+
+def test_a_machine_that_still_runs_for_us_or_for_the_provider_is_not_corrected() -> None:
+    assert corrections(TWO, [record(1, 1000.0, None), record(2, 1060.0, 1070.0)]) == []
+
+
+def test_what_a_pool_handed_on_began_before_the_run_had_it() -> None:
+    drawn = replace(TWO.attempts[0], drawn=Drawn("p", "m-1"))
+    assert corrections(replace(TWO, attempts=(drawn,)), [record(1, 900.0, 1050.0)]) == []
+
+
+def test_a_record_that_ends_before_it_begins_is_corrected_once() -> None:
+    (correction,) = corrections(TWO, [record(1, 1000.0, 990.0)])
+    corrected = apply(replace(TWO, attempts=TWO.attempts[:1]), Entry("r", 9, 0.0, correction))
+    assert corrections(corrected, [record(1, 1000.0, 990.0)]) == []
+
+
+def test_what_is_spent_is_what_the_ledger_s_rows_come_to() -> None:
+    free = replace(A, provider="aws")
+    state = run((A, 60.0, Cause.PREEMPTED), (free, 7.0, Cause.DONE), (A, 5000.0, None))
+    (sums,) = total(ledger(usages(state, {1: Loss(3, 20.0)}, 9000.0)))
+    assert spent(state, 9000.0) == sums.billed
+    # The machine of AWS is charged for a minute.
+    assert sums.billed.amount * 3600 / Decimal("0.90") == pytest.approx(60 + 60 + 9000 - 1067)
+    assert spent(run(), 9000.0) is None
+    assert spent(run((A, 0.0, None)), 0.0) == Money(Decimal(0))

@@ -6,14 +6,17 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.runs.samples import attempt_opened
+from msgspec.structs import replace
+from tests.runs.samples import OFFERS, ON_DEMAND_PRICE, SPOT_PRICE, attempt_opened
 from tests.runs.world import RUN, Life, World
 
+from spotweld.costs.ledger import cost, ledger
 from spotweld.errors import StaleWriter, Unavailable
 from spotweld.project.nouns import Retry, SpotUse
 from spotweld.providers.provider import Boot, MachineEnd, MachineState
 from spotweld.runs import decisions
 from spotweld.runs.events import Cause, Outcome
+from spotweld.runs.history import usages
 from spotweld.runs.reports import Stage, over_key, status_key
 from spotweld.testing.providers import Answer, Fail, Live, Refuse
 from spotweld.testing.stores import Call, Fault, FaultyObjects
@@ -377,3 +380,67 @@ def test_an_answer_that_cannot_be_read_is_told_and_ignored(tmp_path: Path) -> No
     world.objects.get = lambda key, **more: b"{" if key == status_key(RUN, 1) else get(key, **more)  # type: ignore[method-assign]
     assert controller.drive().outcome is Outcome.DONE
     assert any("cannot be read" in complaint for complaint in world.complaints)
+
+
+def test_the_ledger_follows_a_machine_s_price(tmp_path: Path) -> None:
+    world = World(tmp_path, [], [Life(ends=200.0)], spot_policy=SpotUse.SPOT)
+    dearer = tuple(
+        replace(offer, hourly=offer.hourly * 2, price_source="market") if offer.zone == "a" else offer
+        for offer in OFFERS
+    )
+    world.at.append((70.0, lambda: setattr(world.provider, "_offers", dearer)))
+    state = world.drive()
+    (price,) = state.attempts[0].prices
+    begun = state.attempts[0].started or 0.0
+    assert 70 < price.at - begun <= 70 + 60 + 1
+    assert (price.hourly, price.on_demand_hourly, price.source) == (SPOT_PRICE * 2, ON_DEMAND_PRICE * 2, "market")
+    first, second = ledger(usages(state, {}, 0.0))
+    assert (first.contracted_unit_price, second.contracted_unit_price) == (Decimal("0.90"), Decimal("1.80"))
+    assert second.price_source == "market"
+    check_nothing_is_left(world)
+
+
+def on_aws(world: World) -> World:
+    world.provider._offers = tuple(replace(offer, provider="aws") for offer in OFFERS)
+    return world
+
+
+@pytest.mark.parametrize("cloud", ["aws", "local"])
+def test_a_machine_of_aws_that_is_about_to_be_taken_in_its_first_hour_is_left_to_it(cloud: str, tmp_path: Path) -> None:
+    # The agent has saved after 7 seconds; the machine goes after 15.
+    lives = [Life(code=75, ends=7.0, notice=5.0, deadline=15.0), Life()]
+    world = World(tmp_path, [Live(seconds=15.0, notice=10.0)], lives)
+    state = (on_aws(world) if cloud == "aws" else world).drive()
+    assert causes(world) == [Cause.PREEMPTED, Cause.DONE]
+    first, second = usages(state, {}, 0.0)
+    if cloud == "aws":
+        assert first.ended - first.started == 15.0
+        assert (first.taken, cost(first).amount) == (True, 0)
+        assert cost(second).amount == pytest.approx(Decimal("0.90") / 60), "a minute at least"
+    else:
+        assert first.ended - first.started < 10.0
+        assert not first.taken
+        assert cost(first).amount > 0
+    check_nothing_is_left(world)
+
+
+def test_a_machine_of_aws_that_is_not_taken_after_all_is_ended_and_paid_for(tmp_path: Path) -> None:
+    lives = [Life(code=75, ends=7.0, notice=5.0, deadline=15.0), Life()]
+    world = on_aws(World(tmp_path, [], lives))
+    state = world.drive()
+    first = usages(state, {}, 0.0)[0]
+    assert 15 + decisions.TAKING <= first.ended - first.started < 20 + decisions.TAKING
+    assert not first.taken
+    assert cost(first).amount > 0
+    check_nothing_is_left(world)
+
+
+def test_the_provider_s_word_on_a_machine_s_end_counts_once_it_is_told(tmp_path: Path) -> None:
+    # For 40 seconds the machine that was taken is listed as if it ran; its silence is what ends the attempt.
+    world = World(tmp_path, [Live(seconds=8.0, stale=decisions.SILENCE + 10)], [NEVER, Life(ends=60.0)])
+    state = world.drive()
+    first = state.attempts[0]
+    assert (first.started, first.ended, first.end) == (1_000_000.0, 1_000_008.0, MachineEnd.INTERRUPTED)
+    assert first.logged is not None
+    assert first.logged[1] - 1_000_000.0 > decisions.SILENCE
+    assert usages(state, {}, 0.0)[0].taken

@@ -5,6 +5,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tests.runs.samples import OFFER, OFFERS, ON_DEMAND_PRICE, attempt_opened, opened
 
 from spotweld.placement.placer import Observation, Placer, Rent, Wait
@@ -15,7 +16,9 @@ from spotweld.runs.decisions import (
     EndAttempt,
     Finish,
     NoteNotice,
+    NotePrice,
     NoteRunning,
+    NoteSighting,
     Observed,
     OpenAttempt,
     Pause,
@@ -27,11 +30,14 @@ from spotweld.runs.events import (
     AttemptEnded,
     CancelRequested,
     Cause,
+    Drawn,
     Entry,
     Event,
     MachineStarted,
     Outcome,
+    Priced,
     Running,
+    Sighted,
     Waiting,
 )
 from spotweld.runs.reports import Heard, Result, Stage, Status
@@ -273,9 +279,86 @@ def test_failures_end_a_run_exactly_when_the_retries_are_used_up(history: list[C
     assert isinstance(action, Finish) == (last_failed and failed > failures)
 
 
-@pytest.mark.parametrize(("offers", "moves"), [(OFFERS, True), ((), False)])
-def test_a_run_moves_when_its_placer_says_so_and_only_after_a_look_at_the_market(
-    offers: tuple[Offer, ...], moves: bool
+@pytest.mark.parametrize(
+    ("offers", "deadline", "moves"), [(OFFERS, 3600.0, True), ((), 3600.0, False), (OFFERS, None, False)]
+)
+def test_a_run_with_a_deadline_moves_when_its_placer_says_so_and_only_after_a_look_at_the_market(
+    offers: tuple[Offer, ...], deadline: float | None, moves: bool
 ) -> None:
-    action = decide(state_after(*RUNNING), Observed(9.0, offers, UP, ALIVE), Restless())
+    state = state_after(*RUNNING, deadline=deadline)
+    while isinstance(action := decide(state, Observed(9.0, offers, UP, ALIVE), Restless()), NoteSighting):
+        state = apply(state, Entry("r", 9, 9.0, Sighted(action.sighting.up, action.sighting.prices)))
     assert action == (EndAttempt(Cause.MOVED, "better than a spot") if moves else Watch())
+
+
+def dearer(offer: Offer, amount: str = "0.95") -> Offer:
+    return replace(offer, hourly=Money(Decimal(amount)), price_source="market")
+
+
+def test_a_new_price_of_the_machine_is_noted_once() -> None:
+    state = state_after(*RUNNING)
+    offers = (dearer(OFFER), *OFFERS[1:])
+    seen = Observed(9.0, offers, UP, ALIVE)
+    assert decide(state, seen, First()) == NotePrice(offers[0], ON_DEMAND_PRICE)
+    state = apply(state, Entry("r", 9, 9.0, Priced(1, offers[0].hourly, ON_DEMAND_PRICE, "market")))
+    assert decide(state, seen, First()) == Watch()
+    # The first price again is news again.
+    assert decide(state, Observed(9.5, OFFERS, UP, ALIVE), First()) == NotePrice(OFFER, ON_DEMAND_PRICE)
+
+
+def test_what_other_machines_cost_is_no_news_but_on_demand_beside_ours_is() -> None:
+    state = state_after(*RUNNING)
+    elsewhere = tuple(dearer(offer) if offer.zone != "a" else offer for offer in OFFERS)
+    assert decide(state, Observed(9.0, elsewhere, UP, ALIVE), First()) == Watch()
+    assert decide(state, Observed(9.0, OFFERS[2:], UP, ALIVE), First()) == Watch(), "not offered: nobody knows"
+    firm = (OFFERS[0], dearer(OFFERS[1], "4.00"), *OFFERS[2:])
+    assert decide(state, Observed(9.0, firm, UP, ALIVE), First()) == NotePrice(OFFER, Money(Decimal("4.00")))
+
+
+SAVED = Result(Stage.RUNNING, 75, Heard("aws", 1000.0, 880.0), 890.0)
+BUDGET = {"budget": Money(Decimal(1))}
+
+
+def on(provider: str, *, drawn: bool = False, **job: object) -> RunState:
+    begun = attempt_opened(1)
+    begun = replace(begun, offer=replace(OFFER, provider=provider), drawn=Drawn("p", "m-1") if drawn else None)
+    return state_after(begun, *RUNNING[1:], **job)
+
+
+def ends(state: RunState, seen: Observed) -> bool:
+    return isinstance(decide(state, seen, First()), EndAttempt)
+
+
+def test_a_machine_that_is_free_if_the_provider_takes_it_is_left_to_the_provider() -> None:
+    seen = Observed(900.0, (), UP, None, SAVED)
+    assert ends(on("local"), seen)
+    assert ends(on("gcp"), seen)
+    assert not ends(on("aws"), seen)
+    # Not even for a budget: waiting costs nothing, and ending it would.
+    broke = replace(seen, spent=Money(Decimal(9)))
+    assert not ends(on("aws", **BUDGET), broke)
+    assert ends(on("local", **BUDGET), broke)
+    # Neither before the agent is through.
+    saving = Observed(900.0, (), UP, replace(ALIVE, notice=SAVED.notice), spent=Money(Decimal(9)))
+    assert not ends(on("aws", **BUDGET), saving)
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        Observed(900.0, (), machine(MachineState.ENDED, MachineEnd.INTERRUPTED), None, SAVED),
+        Observed(900.0, (), None, None, SAVED),
+        Observed(1000.0 + decisions.TAKING, (), UP, None, SAVED),
+        Observed(900.0, (), UP, None, replace(SAVED, notice=Heard("aws", None, 880.0))),
+        Observed(900.0, (), UP, None, replace(SAVED, notice=Heard("aws", 3601.0, 880.0))),
+        Observed(900.0, (), UP, None, replace(SAVED, notice=None)),
+        Observed(900.0, (), UP, None, replace(SAVED, exit_code=0)),
+    ],
+    ids=["taken", "gone", "not taken after all", "nobody knows when", "after its first hour", "no notice", "done"],
+)
+def test_it_is_ended_once_nothing_is_to_be_had_by_waiting(seen: Observed) -> None:
+    assert ends(on("aws"), seen)
+
+
+def test_the_free_hour_of_a_machine_that_a_pool_has_had_is_nobody_knows_when() -> None:
+    assert ends(on("aws", drawn=True), Observed(900.0, (), UP, None, SAVED))

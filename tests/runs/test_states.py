@@ -1,7 +1,11 @@
-import pytest
-from tests.runs.samples import attempt_opened, opened
+from decimal import Decimal
 
+import pytest
+from tests.runs.samples import ON_DEMAND_PRICE, attempt_opened, opened
+
+from spotweld.costs.usage import Since
 from spotweld.errors import IllegalTransition
+from spotweld.providers.provider import MachineEnd
 from spotweld.runs.events import (
     AttemptEnded,
     CancelRequested,
@@ -12,12 +16,15 @@ from spotweld.runs.events import (
     MachineStarted,
     Noticed,
     Outcome,
+    Priced,
+    Recorded,
     Running,
     Waiting,
     decode,
     encode,
 )
 from spotweld.runs.states import RunState, fold
+from spotweld.values.money import Money
 
 
 def run(*events: Event) -> RunState:
@@ -30,7 +37,9 @@ LIFE: tuple[Event, ...] = (
     MachineStarted(1, "m-1", 1.5),
     Running(1),
     Noticed(1, "aws", 9.0),
-    AttemptEnded(1, Cause.PREEMPTED, "taken", 8.0, 75),
+    Priced(1, Money(Decimal("0.95")), ON_DEMAND_PRICE, "market"),
+    AttemptEnded(1, Cause.PREEMPTED, "taken", 8.0, 75, MachineEnd.STOPPED),
+    Recorded(1, 1.4, 7.5, MachineEnd.INTERRUPTED),
     Waiting(12.0, "no capacity"),
     attempt_opened(2),
     AttemptEnded(2, Cause.NO_CAPACITY, "refused", 9.0),
@@ -45,7 +54,7 @@ LIFE: tuple[Event, ...] = (
 def test_phases_of_a_life() -> None:
     phases = [run(*LIFE[: n + 1]).phase for n in range(len(LIFE))]
     assert phases == [
-        "placing", "starting", "starting", "running", "running", "placing", "waiting",
+        "placing", "starting", "starting", "running", "running", "running", "placing", "placing", "waiting",
         "starting", "placing", "starting", "starting", "cancelling", "cancelling", "cancelled",
     ]  # fmt: skip
 
@@ -53,8 +62,10 @@ def test_phases_of_a_life() -> None:
 def test_an_attempt_keeps_what_happened_to_it() -> None:
     first, second, third = run(*LIFE).attempts
     assert (first.machine, first.started, first.ended, first.cause, first.exit_code) == (
-        "m-1", 1.5, 8.0, Cause.PREEMPTED, 75,
+        "m-1", 1.4, 7.5, Cause.PREEMPTED, 75,
     )  # fmt: skip
+    assert (first.logged, first.end) == ((1.5, 8.0), MachineEnd.INTERRUPTED)
+    assert first.prices == (Since(5.0, Money(Decimal("0.95")), ON_DEMAND_PRICE, "market"),)
     assert first.noticed == Noticed(1, "aws", 9.0)
     assert (second.machine, second.started, second.cause) == (None, None, Cause.NO_CAPACITY)
     assert not third.open
@@ -78,6 +89,10 @@ def test_nothing_follows_the_end(event: Event) -> None:
         (opened(), attempt_opened(1), Ended(Outcome.DONE, "")),
         (opened(), attempt_opened(1), Waiting(1.0, "")),
         (opened(), *LIFE[1:3], MachineStarted(1, "other", 0.0)),
+        (opened(), attempt_opened(1), LIFE[5]),
+        (opened(), *LIFE[1:3], Recorded(1, 0.0, 1.0, None)),
+        (opened(), *LIFE[1:3], LIFE[6], Recorded(2, 0.0, 1.0, None)),
+        (opened(), attempt_opened(1), LIFE[10], Recorded(1, 0.0, 1.0, None)),
         (opened(), opened()),
     ],
 )
@@ -94,3 +109,18 @@ def test_a_clock_that_was_set_back_makes_no_negative_machine_time() -> None:
 @pytest.mark.parametrize("event", LIFE, ids=lambda event: type(event).__name__)
 def test_events_survive_encoding(event: Event) -> None:
     assert decode(encode(event)) == event
+
+
+def test_a_record_that_is_corrected_again_still_tells_what_was_logged_first() -> None:
+    (attempt,) = run(*LIFE[:8], Recorded(1, 1.4, 7.9, None)).attempts
+    assert (attempt.logged, attempt.started, attempt.ended) == ((1.5, 8.0), 1.4, 7.9)
+
+
+def test_a_record_that_ends_before_it_begins_is_no_time() -> None:
+    (attempt,) = run(*LIFE[:7], Recorded(1, 5.0, 3.0, None)).attempts
+    assert (attempt.started, attempt.ended) == (5.0, 5.0)
+
+
+def test_an_end_that_an_older_spotweld_logged_can_be_read() -> None:
+    old = b'{"type":"attempt-ended","attempt":1,"cause":"done","detail":"","ended":8.0,"exit_code":0}'
+    assert decode(old) == AttemptEnded(1, Cause.DONE, "", 8.0, 0)

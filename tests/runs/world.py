@@ -68,6 +68,8 @@ class Life(msgspec.Struct, frozen=True):
     stage: Stage = Stage.RUNNING
     notice: float | None = None
     """When a notice comes, if one does."""
+    deadline: float | None = None
+    """When the machine is to go by it, after its machine came up; None: the notice does not say."""
     silent: float | None = None
     """From when on it says nothing."""
 
@@ -134,7 +136,8 @@ class World:
         life = self.lives[min(attempt, len(self.lives)) - 1]
         if life.silent is not None and since >= life.silent:
             return
-        heard = Heard("aws", None, 0.0) if life.notice is not None and since >= life.notice else None
+        deadline = None if life.deadline is None else self.clock.now() - since + life.deadline
+        heard = Heard("aws", deadline, 0.0) if life.notice is not None and since >= life.notice else None
         over = life.ends is not None and since >= life.ends
         stage = life.stage if over else Stage.RUNNING
         self.store.put(status_key(RUN, attempt), msgspec.json.encode(Status(int(since * 2) + 1, stage, heard)))

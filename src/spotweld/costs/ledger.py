@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
 from typing import TYPE_CHECKING
 
+from spotweld.costs.billing import charged, is_free
 from spotweld.costs.focus import Row
 from spotweld.costs.periods import periods
 from spotweld.values.offers import CapacityType
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from spotweld.costs.periods import Period
     from spotweld.costs.usage import Since, Usage
+    from spotweld.values.money import Money
 
 UNIT = Decimal("1e-11")
 """Hours: what machine time is counted in."""
@@ -47,25 +49,49 @@ def ledger(usages: Iterable[Usage]) -> list[Row]:
         key = (usage.project, usage.run, usage.attempt, usage.machine)
         if key not in last or _finality(usage) > _finality(last[key]):
             last[key] = usage
-    rows = [_row(usage, period) for usage in last.values() for period in periods(usage)]
+    rows = [row for usage in last.values() for row in _rows(usage)]
     return sorted(rows, key=lambda row: (row.charge_period_start, *row.key))
+
+
+def cost(usage: Usage) -> Money:
+    """What the rows of a machine's time come to, as billed. Exact.
+
+    Raises:
+        ValueError: its price changed its currency.
+    """
+    total = usage.offer.hourly * 0
+    if is_free(usage):
+        return total
+    cut = periods(usage)
+    with localcontext(EXACT):
+        for period, units in zip(cut, charged(usage, cut), strict=True):
+            total += period.price.hourly * (units * UNIT)
+    return total
 
 
 def _finality(usage: Usage) -> tuple[bool, float, float, tuple[Since, ...]]:
     return usage.closed, usage.ended, usage.lost_seconds, tuple(sorted(usage.prices))
 
 
-def _row(usage: Usage, period: Period) -> Row:
+def _rows(usage: Usage) -> list[Row]:
+    cut, free = periods(usage), is_free(usage)
+    return [_row(usage, *one, free=free) for one in zip(cut, charged(usage, cut), strict=True)]
+
+
+def _row(usage: Usage, period: Period, units: int, *, free: bool) -> Row:
     offer, price, lost = usage.offer, period.price, period.lost
     spot = offer.capacity_type is CapacityType.SPOT
     # Subtracting is how two amounts of money are checked to be in one currency.
-    unit_price, list_price = price.hourly.amount, (price.on_demand_hourly - price.hourly * 0).amount
+    list_price = (price.on_demand_hourly - price.hourly * 0).amount
+    unit_price = Decimal(0) if free else price.hourly.amount
     with localcontext(EXACT):
-        quantity = period.units * UNIT
-        cost, list_cost, seconds = unit_price * quantity, list_price * quantity, quantity * 3600
+        quantity, seconds = units * UNIT, period.units * UNIT * 3600
+        cost, list_cost = unit_price * quantity, list_price * quantity
     start = _moment(period.start)
     month = start.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     what = "work that was lost and done again" if lost else "work that was kept"
+    if free:
+        what += "; free, as the provider took the machine so early"
     return Row(
         billed_cost=cost,
         billing_account_id=usage.project,

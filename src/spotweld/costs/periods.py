@@ -49,8 +49,8 @@ def periods(usage: Usage) -> list[Period]:
     price = prices.pop(start)
     for begin, until in pairwise(sorted(cuts) if end > start else (start, end)):
         price = prices.get(begin, price)
-        units = _units(until - start) - _units(begin - start)
-        found.append(Period(begin, until, units, price, lost=border <= begin < until))
+        length = units(until - start) - units(begin - start)
+        found.append(Period(begin, until, length, price, lost=border <= begin < until))
     return found
 
 
@@ -59,8 +59,8 @@ def microseconds(seconds: float) -> int:
     return round(seconds * 1_000_000)
 
 
-def _units(length: int) -> int:
-    """Microseconds in units of 1e-11 hours, to the nearest: a microsecond is 250/9 of them."""
+def units(length: int) -> int:
+    """Microseconds in 1e-11 hours, to the nearest: a microsecond is 250/9 of them."""
     return (length * 250 + 4) // 9
 
 

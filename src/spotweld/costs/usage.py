@@ -38,3 +38,7 @@ class Usage(msgspec.Struct, frozen=True):
     labels: dict[str, str]
     prices: tuple[Since, ...] = ()
     """What it cost after the offer's price had changed. Order does not matter."""
+    taken: bool = False
+    """The provider's own record says that it took the machine."""
+    whole: bool = True
+    """False: a part of the machine's time only, because it went from a pool to a run."""

@@ -2,30 +2,52 @@
 
 from __future__ import annotations
 
+from decimal import localcontext
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING
 
 from spotweld.checkpoint.hazard import STEADY, USUAL, Life, informed
-from spotweld.values.money import Money, per_second
+from spotweld.costs.ledger import EXACT, cost
+from spotweld.runs.events import Recorded
+from spotweld.runs.history import usages
 from spotweld.values.offers import CapacityType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from spotweld.checkpoint.hazard import Hazard
+    from spotweld.providers.provider import Machine
     from spotweld.runs.states import RunState
+    from spotweld.values.money import Money
     from spotweld.values.offers import Offer
 
 
 def spent(state: RunState, now: float) -> Money | None:
-    """The price of all machine time so far, the running machine's until ``now`` included; None: no machine yet."""
-    total: Money | None = None
+    """The price of all machine time so far, the running machine's until ``now`` included; None: no machine yet.
+
+    It is what the ledger's rows come to.
+    """
+    costs = [cost(usage) for usage in usages(state, {}, now)]
+    with localcontext(EXACT):
+        return reduce(add, costs) if costs else None
+
+
+def corrections(state: RunState, machines: Iterable[Machine]) -> list[Recorded]:
+    """Where the provider's record of the run's machines that have ended differs from what was logged.
+
+    A machine that a pool handed on is left out: its record begins before the run had it.
+    """
+    records = {machine.id: machine for machine in machines if machine.ended is not None}
+    found = []
     for attempt in state.attempts:
-        if attempt.started is None:
+        record = records.get(attempt.machine or "")
+        if record is None or record.ended is None or attempt.ended is None or attempt.drawn is not None:
             continue
-        ended = attempt.ended if attempt.ended is not None else now
-        cost = per_second(attempt.offer.hourly, max(0.0, ended - attempt.started))
-        total = cost if total is None else total + cost
-    return total
+        theirs = record.started, max(record.started, record.ended), record.end
+        if theirs != (attempt.started, attempt.ended, attempt.end):
+            found.append(Recorded(attempt.number, *theirs))
+    return found
 
 
 def hazard(states: Iterable[RunState], offer: Offer, now: float) -> Hazard:

@@ -17,12 +17,13 @@ from msgspec.structs import replace
 from spotweld.errors import NoCapacity, NotFound, ProviderError, SpotweldError, Unavailable
 from spotweld.providers.provider import Boot, Machine, MachineState, rooms
 from spotweld.runs import boots
-from spotweld.runs.accounts import hazard, spent
+from spotweld.runs.accounts import corrections, hazard, spent
 from spotweld.runs.decisions import (
     Action,
     EndAttempt,
     Finish,
     NoteNotice,
+    NotePrice,
     NoteRunning,
     NoteSighting,
     Observed,
@@ -31,6 +32,7 @@ from spotweld.runs.decisions import (
     StartMachine,
     Watch,
     decide,
+    may_move,
 )
 from spotweld.runs.events import (
     AttemptEnded,
@@ -39,6 +41,7 @@ from spotweld.runs.events import (
     Ended,
     MachineStarted,
     Noticed,
+    Priced,
     Running,
     Sighted,
     Waiting,
@@ -48,10 +51,9 @@ from spotweld.runs.history import progress
 from spotweld.runs.pools import taking
 from spotweld.runs.remaining import standing, working_since
 from spotweld.runs.reports import Result, Spec, Status, over_key, result_key, spec_key, status_key
-from spotweld.values.offers import CapacityType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from spotweld.placement.placer import Placer
     from spotweld.providers.provider import Provider
@@ -64,6 +66,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+PRICES_EVERY = 60.0
+"""Seconds between two looks at what a machine costs that the run stays on anyhow."""
 AFTER_A_FAULT = 1.0
 """Seconds before something outside is tried again."""
 RECENT = 20
@@ -146,9 +150,8 @@ class Controller:
             self._heard = self._clock.monotonic()
         silent = self._clock.monotonic() - self._heard
         seen = Observed(now, (), machine, status, result, silent, spent(state, now))
-        may_move = attempt.offer.capacity_type is CapacityType.ON_DEMAND or state.deadline is not None
-        due = self._clock.monotonic() >= self._looked + self._placer.every
-        return self._look_around(state, seen) if may_move and due else seen
+        every = self._placer.every if may_move(state, attempt) else PRICES_EVERY
+        return self._look_around(state, seen) if self._clock.monotonic() >= self._looked + every else seen
 
     def _look_around(self, state: RunState, seen: Observed) -> Observed:
         """The market as well, and how far the run is."""
@@ -166,7 +169,7 @@ class Controller:
             working=None if attempt is None else working_since(attempt, history.get(attempt.number)),
         )
 
-    def _do(self, action: Action, state: RunState) -> float:
+    def _do(self, action: Action, state: RunState) -> float:  # noqa: C901 - one case for each kind
         match action:
             case OpenAttempt():
                 self._open_attempt(action, state)
@@ -176,6 +179,10 @@ class Controller:
                 self._append(Running(_current(state).number))
             case NoteNotice():
                 self._append(Noticed(_current(state).number, action.source, action.deadline))
+            case NotePrice():
+                price = action.asked.hourly, action.on_demand_hourly, action.asked.price_source
+                self._append(Priced(_current(state).number, *price))
+                self._looked = -math.inf
             case NoteSighting():
                 self._append(Sighted(action.sighting.up, action.sighting.prices))
                 # What was decided upon has to be seen again.
@@ -192,6 +199,8 @@ class Controller:
         return 0.0
 
     def _open_attempt(self, action: OpenAttempt, state: RunState) -> None:
+        if state.attempts:
+            self._reconcile(state, self._provider.machines(_labels(state)))
         number = len(state.attempts) + 1
         if action.warm is not None:
             token, drawn = action.warm.token, action.warm.drawn
@@ -240,7 +249,7 @@ class Controller:
 
     def _end_attempt(self, action: EndAttempt, state: RunState) -> None:
         attempt = _current(state)
-        ended = self._clock.now()
+        ended, end = self._clock.now(), None
         if attempt.machine is None and attempt.drawn is not None:
             mine = taking.taken(self._objects, state, attempt)
             if mine is not None:
@@ -256,8 +265,8 @@ class Controller:
             self._provider.stop(attempt.machine)
             machine = self._find(attempt, state)
             if machine is not None and machine.ended is not None:
-                ended = machine.ended
-        self._close(AttemptEnded(attempt.number, action.cause, action.detail, ended, action.exit_code))
+                ended, end = machine.ended, machine.end
+        self._close(AttemptEnded(attempt.number, action.cause, action.detail, ended, action.exit_code, end))
 
     def _close(self, event: AttemptEnded) -> None:
         # A machine that comes up after this, whoever asked for it, finds that it has nothing to do.
@@ -266,9 +275,16 @@ class Controller:
 
     def _sweep(self, state: RunState) -> None:
         """End whatever still carries this run's label: a machine whose start was logged but whose answer was lost."""
-        for machine in self._provider.machines(_labels(state)):
+        machines = self._provider.machines(_labels(state))
+        self._reconcile(state, machines)
+        for machine in machines:
             if machine.state is not MachineState.ENDED:
                 self._provider.stop(machine.id)
+
+    def _reconcile(self, state: RunState, machines: Iterable[Machine]) -> None:
+        """Log what the provider's own record of machines says, where it differs: its word is what is charged for."""
+        for event in corrections(state, machines):
+            self._append(event)
 
     def _recent(self) -> list[RunState]:
         """The project's latest runs, this one among them: what became of their machines."""

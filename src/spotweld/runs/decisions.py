@@ -6,10 +6,13 @@ decides the same.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
+from spotweld.costs.billing import free_until
 from spotweld.placement.bounds import permitted, share_holds
 from spotweld.placement.facts import facts, fresh
 from spotweld.placement.placer import Ending, Held, Observation, Placement, Rent, Sighting, Standing
@@ -39,6 +42,10 @@ SILENCE = 120.0
 """Seconds without a sign of life from a running agent after which its machine is given up."""
 SILENCE_BEFORE_FIRST_SIGN = 900.0
 """The same for a machine that has not reported at all: booting and pulling take time."""
+
+
+TAKING = 120.0
+"""Seconds after a deadline by which a provider has taken a machine that it said it would take."""
 
 
 UNLISTED = 30.0
@@ -95,6 +102,13 @@ class NoteNotice(msgspec.Struct, frozen=True):
     deadline: float | None
 
 
+class NotePrice(msgspec.Struct, frozen=True):
+    """Log that the machine costs something else now."""
+
+    asked: Offer
+    on_demand_hourly: Money
+
+
 class NoteSighting(msgspec.Struct, frozen=True):
     """Log what is new in the market."""
 
@@ -130,7 +144,16 @@ class Watch(msgspec.Struct, frozen=True):
 
 
 Action: TypeAlias = (
-    OpenAttempt | StartMachine | NoteRunning | NoteNotice | NoteSighting | EndAttempt | Pause | Finish | Watch
+    OpenAttempt
+    | StartMachine
+    | NoteRunning
+    | NoteNotice
+    | NotePrice
+    | NoteSighting
+    | EndAttempt
+    | Pause
+    | Finish
+    | Watch
 )
 
 
@@ -139,6 +162,12 @@ def decide(state: RunState, seen: Observed, placer: Placer) -> Action:
     attempt = state.current
     if attempt is None:
         return _between_attempts(state, seen, placer)
+    action = _during_attempt(state, attempt, seen, placer)
+    ends = isinstance(action, EndAttempt) and action.cause is not Cause.DONE
+    return Watch() if ends and _goes_free(attempt, seen) else action
+
+
+def _during_attempt(state: RunState, attempt: Attempt, seen: Observed, placer: Placer) -> Action:
     stop = _reason_to_stop(state, seen)
     if attempt.machine is None:
         return EndAttempt(*stop) if stop else StartMachine()
@@ -160,11 +189,45 @@ def decide(state: RunState, seen: Observed, placer: Placer) -> Action:
         return EndAttempt(
             Cause.PREEMPTED_UNNOTICED, f"the machine has not given a sign of life for {format_duration(seen.silent)}"
         )
-    return _stay(state, seen, placer) if seen.offers else Watch()
+    return _stay(state, attempt, seen, placer) if seen.offers else Watch()
 
 
-def _stay(state: RunState, seen: Observed, placer: Placer) -> Action:
-    """All is well with the machine: is it still the one to be on?"""
+def _goes_free(attempt: Attempt, seen: Observed) -> bool:
+    """Whether the provider is about to take the machine, and then charges nothing for it, unless we end it first."""
+    if attempt.started is None or seen.machine is None or seen.machine.state is MachineState.ENDED:
+        return False
+    heard = [one.notice for one in (seen.result, seen.status) if one is not None]
+    deadlines = [notice.deadline for notice in (attempt.noticed, *heard) if notice is not None]
+    deadline = min((at for at in deadlines if at is not None), default=math.inf)
+    free = attempt.drawn is None and deadline < free_until(attempt.offer, attempt.started)
+    return free and seen.now < deadline + TAKING
+
+
+def may_move(state: RunState, attempt: Attempt) -> bool:
+    """Whether the run may leave its machine for another one while nothing is wrong with it."""
+    return attempt.offer.capacity_type is CapacityType.ON_DEMAND or state.deadline is not None
+
+
+def _new_price(attempt: Attempt, offers: Sequence[Offer]) -> NotePrice | None:
+    """What the machine costs now; None: the same as before, or it is not offered now and nobody knows."""
+    held = attempt.offer
+    known = (held.hourly, attempt.on_demand_hourly)
+    if attempt.prices:
+        known = (attempt.prices[-1].hourly, attempt.prices[-1].on_demand_hourly)
+    for asked in offers:
+        if replace(asked, hourly=held.hourly, price_source=held.price_source) == held:
+            now = NotePrice(asked, on_demand_price(asked, offers))
+            return None if (asked.hourly, now.on_demand_hourly) == known else now
+    return None
+
+
+def _stay(state: RunState, attempt: Attempt, seen: Observed, placer: Placer) -> Action:
+    """All is well with the machine: what does it cost now, and is it still the one to be on?"""
+    price = _new_price(attempt, seen.offers)
+    if price is not None:
+        return price
+    if not may_move(state, attempt):
+        return Watch()
     observation = observe(state, seen)
     news = _news(state, observation)
     if news is not None:

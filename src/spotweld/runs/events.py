@@ -13,6 +13,7 @@ import msgspec
 
 from spotweld.images.containers.pinning import Pinned
 from spotweld.project.nouns import Job, LocalProvider, PlacementRules
+from spotweld.providers.provider import MachineEnd
 from spotweld.values.money import Money
 from spotweld.values.offers import Offer
 
@@ -138,6 +139,26 @@ class AttemptEnded(msgspec.Struct, frozen=True, tag="attempt-ended"):
     detail: str
     ended: float
     exit_code: int | None = None
+    end: MachineEnd | None = None
+    """Why the machine ended, by the provider's own record; None: it has not told."""
+
+
+class Priced(msgspec.Struct, frozen=True, tag="priced"):
+    """The machine costs something else from now on."""
+
+    attempt: int
+    hourly: Money
+    on_demand_hourly: Money
+    price_source: str
+
+
+class Recorded(msgspec.Struct, frozen=True, tag="recorded"):
+    """The provider's own record of a machine that has ended, where it is not what was logged before."""
+
+    attempt: int
+    started: float
+    ended: float
+    end: MachineEnd | None
 
 
 class Waiting(msgspec.Struct, frozen=True, tag="waiting"):
@@ -173,7 +194,9 @@ Event = (
     | MachineStarted
     | Running
     | Noticed
+    | Priced
     | AttemptEnded
+    | Recorded
     | Waiting
     | Sighted
     | CancelRequested

@@ -9,6 +9,7 @@ import msgspec
 from spotweld.checkpoint import events as told
 from spotweld.checkpoint.cadence import Plan
 from spotweld.costs.usage import Usage
+from spotweld.providers.provider import MachineEnd
 from spotweld.runs.following import Told
 
 if TYPE_CHECKING:
@@ -153,6 +154,9 @@ def usages(state: RunState, lost: dict[int, Loss], now: float) -> list[Usage]:
             closed=attempt.ended is not None,
             lost_seconds=_lost_seconds(attempt, lost, now),
             labels=state.job.labels,
+            prices=attempt.prices,
+            taken=attempt.end is MachineEnd.INTERRUPTED,
+            whole=attempt.drawn is None,
         )
         for attempt in state.attempts
         if attempt.started is not None

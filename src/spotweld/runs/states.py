@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
+from spotweld.costs.usage import Since
 from spotweld.errors import IllegalTransition
 from spotweld.images.containers.pinning import Pinned
 from spotweld.placement.placer import Sighting
 from spotweld.project.nouns import Job, LocalProvider, PlacementRules
+from spotweld.providers.provider import MachineEnd
 from spotweld.runs.events import (
     AttemptEnded,
     AttemptOpened,
@@ -24,6 +26,8 @@ from spotweld.runs.events import (
     Noticed,
     Opened,
     Outcome,
+    Priced,
+    Recorded,
     Running,
     Sighted,
     Waiting,
@@ -55,6 +59,13 @@ class Attempt(msgspec.Struct, frozen=True):
     detail: str = ""
     exit_code: int | None = None
     drawn: Drawn | None = None
+    prices: tuple[Since, ...] = ()
+    """What it cost after the offer's price had changed, oldest first."""
+    end: MachineEnd | None = None
+    """Why its machine ended, by the provider's own record."""
+    logged: tuple[float, float] | None = None
+    """Start and end as they were logged, where the provider's record says otherwise; ``started`` and ``ended`` are
+    the provider's then."""
 
     @property
     def open(self) -> bool:
@@ -153,7 +164,10 @@ def apply(state: RunState, entry: Entry) -> RunState:
             attempt = Attempt(event.attempt, event.offer, event.on_demand_hourly, event.token, event.why, entry.time)
             attempt = replace(attempt, drawn=event.drawn)
             return replace(state, attempts=(*state.attempts, attempt), waiting=None)
-        case MachineStarted() | Running() | Noticed() | AttemptEnded() if (
+        case Recorded() if state.current is None and 1 <= event.attempt <= len(state.attempts):
+            attempts = (_correct(state, entry, a) if a.number == event.attempt else a for a in state.attempts)
+            return replace(state, attempts=tuple(attempts))
+        case MachineStarted() | Running() | Noticed() | Priced() | AttemptEnded() if (
             state.current is not None and event.attempt == state.current.number
         ):
             return replace(state, attempts=(*state.attempts[:-1], _advance(state, entry, state.current)))
@@ -169,11 +183,22 @@ def _advance(state: RunState, entry: Entry, attempt: Attempt) -> Attempt:
             return replace(attempt, running=entry.time)
         case Noticed() as noticed if attempt.machine is not None:
             return replace(attempt, noticed=noticed)
-        case AttemptEnded(cause=cause, detail=detail, ended=ended, exit_code=exit_code):
+        case Priced() as new if attempt.machine is not None:
+            price = Since(entry.time, new.hourly, new.on_demand_hourly, new.price_source)
+            return replace(attempt, prices=(*attempt.prices, price))
+        case AttemptEnded(cause=cause, detail=detail, ended=ended, exit_code=exit_code, end=end):
             # A clock that was set back must not make a machine's time negative: the ledger would pay us for it.
-            return replace(
-                attempt, cause=cause, detail=detail, ended=max(ended, attempt.started or ended), exit_code=exit_code
-            )
+            ended = max(ended, attempt.started or ended)
+            return replace(attempt, cause=cause, detail=detail, ended=ended, exit_code=exit_code, end=end)
+        case _:
+            raise _illegal(state, entry)
+
+
+def _correct(state: RunState, entry: Entry, attempt: Attempt) -> Attempt:
+    match entry.event:
+        case Recorded(started=started, ended=ended, end=end) if attempt.started is not None:
+            logged = attempt.logged or (attempt.started, attempt.ended or attempt.started)
+            return replace(attempt, started=started, ended=max(started, ended), end=end, logged=logged)
         case _:
             raise _illegal(state, entry)
 

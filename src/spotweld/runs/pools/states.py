@@ -178,6 +178,7 @@ def usages(state: PoolState, now: float) -> list[Usage]:
             closed=member.ended is not None,
             lost_seconds=0.0,
             labels=state.wanted.labels | {"pool": state.name},
+            whole=member.taken is None,
         )
         for number, member in enumerate(state.members, 1)
         if member.started is not None
