@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -13,8 +14,10 @@ from tests.costs.test_ledger import usage, usages
 from spotweld.costs.billing import free_until
 from spotweld.costs.ledger import UNIT, cost, ledger
 from spotweld.costs.totals import total
-from spotweld.costs.usage import Usage
 from spotweld.values.offers import CapacityType
+
+if TYPE_CHECKING:
+    from spotweld.costs.usage import Usage
 
 FIRM = CapacityType.ON_DEMAND
 

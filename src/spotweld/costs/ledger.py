@@ -36,7 +36,8 @@ def ledger(usages: Iterable[Usage]) -> list[Row]:
 
     The lost part is the tail of the machine's time: what came after the state that a later attempt resumed from. The
     same machine may be given several times (it was still running when it was first looked at): the last word counts,
-    that is the closed one, else the one that reaches furthest. The order of ``usages`` does not matter.
+    that is what the provider says, else the closed one, else the one that reaches furthest. The order of ``usages`` does
+    not matter.
 
     Clocks of different machines differ. A machine that ended before it started has used no time: it keeps one row of
     zero, so that it does not vanish. Lost time is never below zero nor above the machine's time.
@@ -69,8 +70,8 @@ def cost(usage: Usage) -> Money:
     return total
 
 
-def _finality(usage: Usage) -> tuple[bool, float, float, tuple[Since, ...]]:
-    return usage.closed, usage.ended, usage.lost_seconds, tuple(sorted(usage.prices))
+def _finality(usage: Usage) -> tuple[bool, bool, float, float, tuple[Since, ...]]:
+    return usage.settled, usage.closed, usage.ended, usage.lost_seconds, tuple(sorted(usage.prices))
 
 
 def _rows(usage: Usage) -> list[Row]:

@@ -40,5 +40,7 @@ class Usage(msgspec.Struct, frozen=True):
     """What it cost after the offer's price had changed. Order does not matter."""
     taken: bool = False
     """The provider's own record says that it took the machine."""
+    settled: bool = False
+    """When it began and ended is the provider's own word."""
     whole: bool = True
     """False: a part of the machine's time only, because it went from a pool to a run."""

@@ -156,6 +156,7 @@ def usages(state: RunState, lost: dict[int, Loss], now: float) -> list[Usage]:
             labels=state.job.labels,
             prices=attempt.prices,
             taken=attempt.end is MachineEnd.INTERRUPTED,
+            settled=attempt.end is not None,
             whole=attempt.drawn is None,
         )
         for attempt in state.attempts
