@@ -20,6 +20,7 @@ from tests.runs.samples import OFFER, opened
 
 from spotweld.costs.ledger import EXACT, UNIT, ledger
 from spotweld.costs.totals import total
+from spotweld.costs.usage import Usage
 from spotweld.errors import IllegalTransition
 from spotweld.providers.provider import MachineEnd
 from spotweld.runs.accounts import spent
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from random import Random
 
     from spotweld.costs.focus import Row
-    from spotweld.costs.usage import Usage
 
 BEGAN = 1_700_000_000.0
 money = st.decimals(0, 100, places=6).map(Money)
@@ -152,7 +152,7 @@ def units(microseconds: int) -> int:
     return round(Fraction(microseconds * 250, 9))
 
 
-def truth(past: Past, script: list[Life]) -> tuple[Fraction, Fraction]:
+def truth(script: list[Life]) -> tuple[Fraction, Fraction]:
     """(1e-11 hours, money times 1e-11 hours) of the whole run, by fractions."""
     time = cost = Fraction(0)
     began = BEGAN
@@ -188,7 +188,7 @@ scripts = st.lists(lives, min_size=1, max_size=4)
 def test_the_total_is_machine_time_times_price(script: list[Life], retold: bool) -> None:
     past = play(script, retold=retold)
     rows = ledger(usages(past.state, past.lost, past.now))
-    assert sums(rows) == truth(past, script)
+    assert sums(rows) == truth(script)
     assert spent(past.state, past.now) == total(rows)[0].billed
 
 

@@ -62,6 +62,7 @@ class Row(msgspec.Struct, frozen=True, rename=_column):
     service_name: str
     service_subcategory: str
     sku_id: str
+    sku_price_id: str
     tags: dict[str, str]
     run: str
     attempt: int

@@ -36,8 +36,8 @@ def ledger(usages: Iterable[Usage]) -> list[Row]:
 
     The lost part is the tail of the machine's time: what came after the state that a later attempt resumed from. The
     same machine may be given several times (it was still running when it was first looked at): the last word counts,
-    that is what the provider says, else the closed one, else the one that reaches furthest. The order of ``usages`` does
-    not matter.
+    that is what the provider says, else the closed one, else the one that reaches furthest. The order of ``usages``
+    does not matter.
 
     Clocks of different machines differ. A machine that ended before it started has used no time: it keeps one row of
     zero, so that it does not vanish. Lost time is never below zero nor above the machine's time.
@@ -127,6 +127,7 @@ def _row(usage: Usage, period: Period, units: int, *, free: bool) -> Row:
         service_name="Machines",
         service_subcategory="Virtual Machines",
         sku_id=f"{offer.machine_type}/{offer.capacity_type}",
+        sku_price_id=f"{offer.zone}/{offer.machine_type}/{offer.capacity_type}",
         tags=dict(sorted(usage.labels.items())),
         run=usage.run,
         attempt=usage.attempt,
