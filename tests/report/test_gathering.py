@@ -12,13 +12,24 @@ from tests.runs.telling import saved, training
 
 from spotweld.checkpoint import events as told
 from spotweld.preemption.notices import Kind, Notice
+from spotweld.providers.provider import MachineEnd
 from spotweld.report.figures import figures
 from spotweld.report.gathering import gather
 from spotweld.report.page import render
 from spotweld.report.story import Comparison, Outcome, State, Story
 from spotweld.report.summary import summary, to_json
 from spotweld.runs import events as logged
-from spotweld.runs.events import AttemptEnded, AttemptOpened, Cause, Entry, Event, MachineStarted, Running, Waiting
+from spotweld.runs.events import (
+    AttemptEnded,
+    AttemptOpened,
+    Cause,
+    Entry,
+    Event,
+    MachineStarted,
+    Recorded,
+    Running,
+    Waiting,
+)
 from spotweld.runs.following import Told
 from spotweld.runs.states import fold
 from spotweld.values.money import Money
@@ -214,3 +225,19 @@ def test_a_run_that_was_done_too_late_says_so() -> None:
     late = story(end(3, 50.0, Cause.DONE), (51.0, logged.Ended(logged.Outcome.LATE, "5.0 s after its deadline")))
     assert late.state is State.LATE
     assert "Done, but after its deadline" in render(late)
+
+
+def test_where_the_provider_s_record_differs_the_page_says_so() -> None:
+    ended = end(3, 400.0, Cause.DONE)
+    late = story(ended, (401.0, Recorded(3, 33.0, 280.0, MachineEnd.INTERRUPTED)))
+    (one,) = late.differences
+    assert (one.attempt, one.machine, round(one.started, 3), one.ended) == (3, "m-3", 0.9, -120.0)
+    assert one.cost.amount == pytest.approx(Decimal("0.90") * Decimal("-120.9") / 3600)
+    says = "the machine of attempt 3 ends 2m 00s earlier than was logged, and costs 0.03022 USD less"
+    assert says in render(late)
+    # What it is charged is the provider's time, and the page's table is that of the rows.
+    assert sum(row.consumed_quantity for row in late.rows if row.attempt == 3) == pytest.approx(247)
+    close = story(ended, (401.0, Recorded(3, 32.2, 400.4, None)))
+    assert len(close.differences) == 1
+    assert "than was logged" not in render(close)
+    assert story(ended).differences == ()

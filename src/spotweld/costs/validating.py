@@ -159,14 +159,21 @@ def _is_moment(value: str) -> bool:
 
 
 def _tags(value: str) -> str:
-    pairs: list[tuple[str, object]] = []
     try:
-        found = json.loads(value, object_pairs_hook=lambda inner: pairs.extend(inner) or dict(inner))
-    except ValueError:
+        found = json.loads(value, object_pairs_hook=_once)
+    except json.JSONDecodeError:
         return f"{value!r} is no JSON"
-    if not isinstance(found, dict) or any(isinstance(one, (dict, list)) for one in found.values()):
-        return "it is no JSON object of plain values"
-    return "a key is there more than once" if len(pairs) > len(found) else ""
+    except ValueError as error:
+        return str(error)
+    plain = isinstance(found, dict) and not any(isinstance(one, (dict, list)) for one in found.values())
+    return "" if plain else "it is no JSON object of plain values"
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is there more than once")
+    return found
 
 
 def _together(sound: Mapping[str, str], cells: Cells) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ from spotweld.report.story import Attempt, Carry, Checkpoint, Comparison, Decisi
 from spotweld.report.words import figure, origin, sighted
 from spotweld.runs import events as logged
 from spotweld.runs.following import Told
-from spotweld.runs.history import Loss, Progress, losses, progress, usages
+from spotweld.runs.history import Loss, Progress, differences, losses, progress, usages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -66,6 +66,7 @@ def gather(
         checkpoints=_checkpoints(process, {attempt.number for attempt in state.attempts if not attempt.open}),
         curves=tuple(one for one in curves if len({p.step for p in one.points}) > 1),
         rows=tuple(ledger(usages(state, lost, now))),
+        differences=tuple(differences(state)),
         undisturbed=undisturbed,
     )
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from spotweld.costs.focus import Row
+from spotweld.costs.reconciling import Difference
 from spotweld.runs.events import Cause
 from spotweld.values.money import Money
 from spotweld.values.offers import CapacityType
@@ -200,6 +201,8 @@ class Story(msgspec.Struct, frozen=True):
     """The first one is drawn large."""
     rows: tuple[Row, ...] = ()
     """The ledger."""
+    differences: tuple[Difference, ...] = ()
+    """Where the provider's record of a machine was not what we had logged."""
     undisturbed: Comparison | None = None
 
 

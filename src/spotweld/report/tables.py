@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+from msgspec.structs import replace
+
 from spotweld.costs.focus import plain
 from spotweld.report.marks import inline_mark
 from spotweld.report.markup import Child, Markup, el
 from spotweld.report.story import Outcome
 from spotweld.report.words import OUTCOMES, ended_by, moment, price
 from spotweld.values.durations import format_duration
+from spotweld.values.money import format_money
 from spotweld.values.sizes import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from spotweld.costs.reconciling import Difference
     from spotweld.report.figures import Figures
     from spotweld.report.story import Attempt, Checkpoint, Story
 
@@ -22,6 +26,8 @@ T = TypeVar("T")
 
 # Rows of the long tables; what is left out is counted below them, and the JSON has everything.
 _MOST = 200
+_WORTH = 1.0
+"""Seconds. Less than that is how seldom we look, and how clocks differ."""
 _NOTHING = "\N{EN DASH}"
 
 
@@ -135,7 +141,21 @@ def ledger_table(story: Story) -> Markup:
         for row in _few(story.rows)
     ]
     table = _table(head, rows, numbers=(0, 3, 4, 5), name="Ledger")
-    return el("details", el("summary", "Ledger"), table, _rest(len(story.rows)))
+    told = [one for one in story.differences if abs(one.started) >= _WORTH or abs(one.ended) >= _WORTH]
+    notes = [el("p", _difference(one), class_="note") for one in _few(told)]
+    return el("details", el("summary", "Ledger"), table, _rest(len(story.rows)), notes)
+
+
+def _difference(one: Difference) -> str:
+    """How the provider's record, which the rows follow, differs from what was logged."""
+    record = " and ".join(
+        f"{what} {format_duration(abs(seconds))} {'later' if seconds > 0 else 'earlier'}"
+        for what, seconds in (("begins", one.started), ("ends", one.ended))
+        if abs(seconds) >= _WORTH
+    )
+    amount = format_money(replace(one.cost, amount=abs(one.cost.amount)))
+    charged = f"costs {amount} {'less' if one.cost.amount < 0 else 'more'}"
+    return f"By its provider's record the machine of attempt {one.attempt} {record} than was logged, and {charged}."
 
 
 def facts(story: Story) -> Markup:

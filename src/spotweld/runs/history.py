@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from spotweld.checkpoint import events as told
 from spotweld.checkpoint.cadence import Plan
+from spotweld.costs.reconciling import Difference, difference
 from spotweld.costs.usage import Usage
 from spotweld.providers.provider import MachineEnd
 from spotweld.runs.following import Told
@@ -161,6 +163,16 @@ def usages(state: RunState, lost: dict[int, Loss], now: float) -> list[Usage]:
         )
         for attempt in state.attempts
         if attempt.started is not None
+    ]
+
+
+def differences(state: RunState) -> list[Difference]:
+    """Where the provider's record of the run's machines was not what had been logged."""
+    logged = {attempt.number: attempt.logged for attempt in state.attempts if attempt.logged is not None}
+    return [
+        difference(replace(theirs, started=ours[0], ended=ours[1], taken=False, settled=False), theirs)
+        for theirs in usages(state, {}, 0.0)
+        if (ours := logged.get(theirs.attempt)) is not None
     ]
 
 
