@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from tests.runs.samples import OFFERS, ON_DEMAND_PRICE, SPOT_PRICE, attempt_opened
 from tests.runs.world import RUN, Life, World
 
+from spotweld.costs.billing import TAKING
 from spotweld.costs.ledger import cost, ledger
 from spotweld.errors import StaleWriter, Unavailable
 from spotweld.project.nouns import Retry, SpotUse
@@ -429,7 +430,7 @@ def test_a_machine_of_aws_that_is_not_taken_after_all_is_ended_and_paid_for(tmp_
     world = on_aws(World(tmp_path, [], lives))
     state = world.drive()
     first = usages(state, {}, 0.0)[0]
-    assert 15 + decisions.TAKING <= first.ended - first.started < 20 + decisions.TAKING
+    assert 15 + TAKING <= first.ended - first.started < 20 + TAKING
     assert not first.taken
     assert cost(first).amount > 0
     check_nothing_is_left(world)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.runs.samples import OFFER, OFFERS, ON_DEMAND_PRICE, attempt_opened, opened
 
+from spotweld.costs.billing import TAKING
 from spotweld.placement.placer import Observation, Placer, Rent, Wait
 from spotweld.project.nouns import Retry, RetryOn
 from spotweld.providers.provider import Machine, MachineEnd, MachineState
@@ -303,7 +304,10 @@ def test_a_new_price_of_the_machine_is_noted_once() -> None:
     state = apply(state, Entry("r", 9, 9.0, Priced(1, offers[0].hourly, ON_DEMAND_PRICE, "market")))
     assert decide(state, seen, First()) == Watch()
     # The first price again is news again.
-    assert decide(state, Observed(9.5, OFFERS, UP, ALIVE), First()) == NotePrice(OFFER, ON_DEMAND_PRICE)
+    assert decide(state, Observed(69.0, OFFERS, UP, ALIVE), First()) == NotePrice(OFFER, ON_DEMAND_PRICE)
+    # But not so often that the log fills up; a clock that was set back delays nothing.
+    assert decide(state, Observed(68.9, OFFERS, UP, ALIVE), First()) == Watch()
+    assert decide(state, Observed(8.9, OFFERS, UP, ALIVE), First()) == NotePrice(OFFER, ON_DEMAND_PRICE)
 
 
 def test_what_other_machines_cost_is_no_news_but_on_demand_beside_ours_is() -> None:
@@ -348,7 +352,7 @@ def test_a_machine_that_is_free_if_the_provider_takes_it_is_left_to_the_provider
     [
         Observed(900.0, (), machine(MachineState.ENDED, MachineEnd.INTERRUPTED), None, SAVED),
         Observed(900.0, (), None, None, SAVED),
-        Observed(1000.0 + decisions.TAKING, (), UP, None, SAVED),
+        Observed(1000.0 + TAKING, (), UP, None, SAVED),
         Observed(900.0, (), UP, None, replace(SAVED, notice=Heard("aws", None, 880.0))),
         Observed(900.0, (), UP, None, replace(SAVED, notice=Heard("aws", 3601.0, 880.0))),
         Observed(900.0, (), UP, None, replace(SAVED, notice=None)),

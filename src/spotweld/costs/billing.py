@@ -34,6 +34,8 @@ class _Rule(msgspec.Struct, frozen=True):
     """Seconds from its start within which a spot machine that the provider takes costs nothing."""
 
 
+TAKING = 120.0
+"""Seconds after its deadline by which a provider has taken a machine that it said it would take."""
 _RULES = {"aws": _Rule(least=60.0, free=3600.0), "gcp": _Rule(least=60.0)}
 
 
@@ -45,6 +47,18 @@ def free_until(offer: Offer, started: float) -> float:
         started: seconds since 1970 UTC.
     """
     return started + (_rule(offer).free if offer.capacity_type is CapacityType.SPOT else 0.0)
+
+
+def goes_free(offer: Offer, started: float, deadline: float, now: float) -> bool:
+    """Whether a machine that its provider is about to take costs nothing, unless we end it first.
+
+    Args:
+        offer: what was rented.
+        started: seconds since 1970 UTC.
+        deadline: when the provider said that it would take it.
+        now: long after the deadline nobody believes that any more.
+    """
+    return deadline < free_until(offer, started) and now < deadline + TAKING
 
 
 def is_free(usage: Usage) -> bool:

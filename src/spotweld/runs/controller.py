@@ -19,6 +19,7 @@ from spotweld.providers.provider import Boot, Machine, MachineState, rooms
 from spotweld.runs import boots
 from spotweld.runs.accounts import corrections, hazard, spent
 from spotweld.runs.decisions import (
+    PRICES_EVERY,
     Action,
     EndAttempt,
     Finish,
@@ -66,8 +67,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PRICES_EVERY = 60.0
-"""Seconds between two looks at what a machine costs that the run stays on anyhow."""
 AFTER_A_FAULT = 1.0
 """Seconds before something outside is tried again."""
 RECENT = 20

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import msgspec
 from msgspec.structs import replace
 
-from spotweld.costs.billing import free_until
+from spotweld.costs.billing import goes_free
 from spotweld.placement.bounds import permitted, share_holds
 from spotweld.placement.facts import facts, fresh
 from spotweld.placement.placer import Ending, Held, Observation, Placement, Rent, Sighting, Standing
@@ -44,8 +44,8 @@ SILENCE_BEFORE_FIRST_SIGN = 900.0
 """The same for a machine that has not reported at all: booting and pulling take time."""
 
 
-TAKING = 120.0
-"""Seconds after a deadline by which a provider has taken a machine that it said it would take."""
+PRICES_EVERY = 60.0
+"""Seconds between two looks at what a machine costs that the run stays on, and between two prices in the log."""
 
 
 UNLISTED = 30.0
@@ -199,8 +199,7 @@ def _goes_free(attempt: Attempt, seen: Observed) -> bool:
     heard = [one.notice for one in (seen.result, seen.status) if one is not None]
     deadlines = [notice.deadline for notice in (attempt.noticed, *heard) if notice is not None]
     deadline = min((at for at in deadlines if at is not None), default=math.inf)
-    free = attempt.drawn is None and deadline < free_until(attempt.offer, attempt.started)
-    return free and seen.now < deadline + TAKING
+    return attempt.drawn is None and goes_free(attempt.offer, attempt.started, deadline, seen.now)
 
 
 def may_move(state: RunState, attempt: Attempt) -> bool:
@@ -208,22 +207,25 @@ def may_move(state: RunState, attempt: Attempt) -> bool:
     return attempt.offer.capacity_type is CapacityType.ON_DEMAND or state.deadline is not None
 
 
-def _new_price(attempt: Attempt, offers: Sequence[Offer]) -> NotePrice | None:
-    """What the machine costs now; None: the same as before, or it is not offered now and nobody knows."""
+def _new_price(attempt: Attempt, offers: Sequence[Offer], now: float) -> NotePrice | None:
+    """What the machine costs now; None: the same as before, or nobody knows, or one was noted a moment ago."""
     held = attempt.offer
     known = (held.hourly, attempt.on_demand_hourly)
     if attempt.prices:
-        known = (attempt.prices[-1].hourly, attempt.prices[-1].on_demand_hourly)
+        last = attempt.prices[-1]
+        known = (last.hourly, last.on_demand_hourly)
+        if last.at <= now < last.at + PRICES_EVERY:
+            return None
     for asked in offers:
         if replace(asked, hourly=held.hourly, price_source=held.price_source) == held:
-            now = NotePrice(asked, on_demand_price(asked, offers))
-            return None if (asked.hourly, now.on_demand_hourly) == known else now
+            firm = on_demand_price(asked, offers)
+            return None if (asked.hourly, firm) == known else NotePrice(asked, firm)
     return None
 
 
 def _stay(state: RunState, attempt: Attempt, seen: Observed, placer: Placer) -> Action:
     """All is well with the machine: what does it cost now, and is it still the one to be on?"""
-    price = _new_price(attempt, seen.offers)
+    price = _new_price(attempt, seen.offers, seen.now)
     if price is not None:
         return price
     if not may_move(state, attempt):

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 from tests.runs.pools.hall import NAME, Hall
+from tests.runs.samples import OFFERS
 
+from spotweld.costs.ledger import cost
 from spotweld.errors import StaleWriter
 from spotweld.project.nouns import Pool, SpotUse
 from spotweld.providers.provider import MachineEnd
 from spotweld.runs.events import Cause, Outcome
 from spotweld.runs.pools.events import MemberEnd
 from spotweld.runs.pools.members import Claim, claim
+from spotweld.runs.pools.states import usages
 from spotweld.testing.providers import Fail, Live, Refuse
 from spotweld.values.offers import CapacityType
 
@@ -69,6 +72,24 @@ def test_a_machine_with_a_notice_is_not_handed_out_and_is_replaced_at_once(tmp_p
     assert len(hall.alive()) == len(state.waiting) == 1
     assert state.members[-1].closed is not MemberEnd.INTERRUPTED
     assert next(one for one in state.members if one.token == member.token).closed is MemberEnd.INTERRUPTED
+
+
+@pytest.mark.parametrize("cloud", ["aws", "local"])
+def test_a_machine_with_a_notice_in_its_first_hour_at_aws_is_left_to_aws(tmp_path: Path, cloud: str) -> None:
+    hall = Hall(tmp_path, pool=Pool(NAME, "job", machines=1))
+    hall.provider._offers = tuple(msgspec.structs.replace(offer, provider=cloud) for offer in OFFERS)
+    keeper = hall.keeper()
+    (member,) = hall.keep(10.0, keeper).waiting
+    # An agent that ended the machine itself would have to pay for it.
+    hall.hung.add(str(member.machine))
+    hall.provider.interrupt(str(member.machine), notice=30.0)
+    state = hall.keep(60.0, keeper)
+    gone = next(one for one in state.members if one.token == member.token)
+    assert gone.end is (MachineEnd.INTERRUPTED if cloud == "aws" else MachineEnd.STOPPED)
+    first = next(usage for usage in usages(state, 0.0) if usage.machine == member.machine)
+    assert first.settled
+    assert bool(cost(first).amount) == (cloud == "local")
+    assert len(hall.alive()) == len(state.waiting) == 1
 
 
 @pytest.mark.parametrize("end", [MachineEnd.INTERRUPTED, MachineEnd.LOST])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
+from spotweld.costs.billing import goes_free
 from spotweld.placement.fleets import FleetSeen, Site
 from spotweld.placement.fleets import Member as Replica
 from spotweld.providers.provider import Machine, MachineEnd, MachineState
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from spotweld.placement.fleets import FleetPolicy
     from spotweld.runs.pools.states import PoolState
 
+_LEAD = 120.0
+"""Seconds between a notice and the end that it announces: AWS's. A provider's list tells only when the notice came."""
 _MOST_DOUBLINGS = 5
 """A zone that goes on refusing is asked again after at most 32 times the back-off."""
 _NOT_SOLD = 1e9
@@ -99,6 +102,7 @@ class End(msgspec.Struct, frozen=True):
 
     member: Member
     ended: float
+    end: MachineEnd | None = None
 
 
 class Empty(msgspec.Struct, frozen=True):
@@ -156,7 +160,10 @@ def _leave(member: Member, machine: Machine | None, seen: Observed) -> Action | 
     if member.machine is None:
         return End(member, seen.now)
     if machine is not None and machine.ended is not None:
-        return End(member, machine.ended)
+        return End(member, machine.ended, machine.end)
+    began, noticed = member.started, None if machine is None else machine.noticed
+    if began is not None and noticed is not None and goes_free(member.offer, began, noticed + _LEAD, seen.now):
+        return None
     since = seen.now - (member.closed_at if member.closed_at is not None else seen.now)
     # The lists of real clouds lag behind; what has not been seen for so long is gone.
     return End(member, seen.now) if machine is None and since > UNLISTED else Stop(member)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from spotweld.project.nouns import LocalProvider, PlacementRules, Pool
+from spotweld.providers.provider import MachineEnd
 from spotweld.runs.events import decoding, encoding
 from spotweld.runs.pools.members import Recipe
 from spotweld.values.money import Money
@@ -91,6 +92,8 @@ class MemberEnded(msgspec.Struct, frozen=True, tag="member-ended"):
 
     token: str
     ended: float
+    end: MachineEnd | None = None
+    """Why, by the provider's own record; None: it has not told."""
 
 
 class Down(msgspec.Struct, frozen=True, tag="down"):

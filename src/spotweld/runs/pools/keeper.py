@@ -173,12 +173,12 @@ class Keeper:
                 self._close(member, end, why)
             case Stop(member=member):
                 self._provider.stop(member.machine or "")
-            case End(member=member, ended=ended):
+            case End(member=member, ended=ended, end=end):
                 at = member_prefix(self._state.wanted.project, member.token)
                 # The claim stays: whoever is late has to find it.
                 self._objects.delete(told.orders_key(at))
                 self._objects.delete(told.readiness_key(at))
-                self._append(MemberEnded(member.token, ended))
+                self._append(MemberEnded(member.token, ended, end))
             case Empty():
                 self._sweep()
                 self._append(Down())

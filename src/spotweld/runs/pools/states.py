@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from spotweld.costs.usage import Usage
 from spotweld.errors import IllegalTransition
 from spotweld.project.nouns import SpotUse
+from spotweld.providers.provider import MachineEnd
 from spotweld.runs.pools.events import (
     Down,
     DownWanted,
@@ -52,6 +53,8 @@ class Member(msgspec.Struct, frozen=True):
     """The run and the attempt that have it."""
     ended: float | None = None
     """When the pool stopped paying for it."""
+    end: MachineEnd | None = None
+    """Why its machine ended, by the provider's own record."""
 
     @property
     def live(self) -> bool:
@@ -149,8 +152,8 @@ def _advance(state: PoolState, entry: PoolEntry, member: Member) -> Member:
                 return replace(member, closed=end, closed_why=why, closed_at=entry.time)
             case MemberTaken(run=run, attempt=attempt, at=at) if member.started is not None and member.closed is None:
                 return replace(member, taken=(run, attempt), ended=max(at, member.started))
-            case MemberEnded(ended=ended) if member.closed is not None:
-                return replace(member, ended=max(ended, member.started or ended))
+            case MemberEnded(ended=ended, end=end) if member.closed is not None:
+                return replace(member, ended=max(ended, member.started or ended), end=end)
     raise _illegal(state, entry)
 
 
@@ -178,6 +181,8 @@ def usages(state: PoolState, now: float) -> list[Usage]:
             closed=member.ended is not None,
             lost_seconds=0.0,
             labels=state.wanted.labels | {"pool": state.name},
+            taken=member.end is MachineEnd.INTERRUPTED,
+            settled=member.end is not None,
             whole=member.taken is None,
         )
         for number, member in enumerate(state.members, 1)
