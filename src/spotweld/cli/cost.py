@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from spotweld.cli.costreport import report_verb
 from spotweld.cli.output import print_json, print_table, say
 from spotweld.cli.parts import open_log
 from spotweld.cli.session import json_option, open_project, seconds
@@ -35,6 +36,9 @@ def command(context: click.Context) -> None:
     """Say what machines cost, and how they would cost less."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
+
+
+command.add_command(report_verb)
 
 
 def _price(context: click.Context, parameter: click.Parameter, value: str) -> Money:

@@ -1,0 +1,141 @@
+"""``spotweld cost report``, as a person or a script calls it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner, Result
+from tests.runs.pasts import Past
+
+from spotweld.cli.main import program
+from spotweld.runs.events import Cause
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+BEGIN = 1_762_000_000.0
+"""2025-11-01 12:26:40 UTC."""
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Callable[..., Result]:
+    """The verb in a project with two runs that have ended: one for 2 h in a, one for 30 h in b and 10 h on demand."""
+    (tmp_path / "spotweld.yaml").write_text("name: own\njobs: {train: {command: 'true'}}\n")
+    past = Past(tmp_path / ".spotweld" / "events.db", BEGIN)
+    past.attempt("short", 0, 2, Cause.DONE, "a", "1.00")
+    past.attempt("long", 0, 30, Cause.PREEMPTED, "b", "0.50")
+    past.attempt("long", 740, 750, Cause.DONE, "b", "3.06", spot=False)
+    past.log.close()
+
+    def call(*words: object) -> Result:
+        result = CliRunner().invoke(program, ["-C", str(tmp_path), "cost", "report", *map(str, words)])
+        assert "Traceback" not in result.output
+        return result
+
+    return call
+
+
+def cells(result: Result) -> list[list[str]]:
+    assert result.exit_code == 0, result.output
+    return [re.split(r"\s{2,}", line.strip()) for line in result.stdout.splitlines()]
+
+
+def test_a_table_by_month_with_a_total(report: Callable[..., Result]) -> None:
+    head, *lines = cells(report())
+    assert head == ["month", "spent", "kept", "lost", "list cost", "savings", "hours"]
+    assert lines == [
+        ["2025-11", "17.00 USD", "17.00 USD", "0.00 USD", "97.92 USD", "80.92 USD", "32.00", "final"],
+        ["2025-12", "30.60 USD", "30.60 USD", "0.00 USD", "30.60 USD", "0.00 USD", "10.00", "final"],
+        ["total", "47.60 USD", "47.60 USD", "0.00 USD", "128.52 USD", "80.92 USD", "42.00", "final"],
+    ]
+
+
+def test_several_words_and_a_missing_label(report: Callable[..., Result]) -> None:
+    _, *lines = cells(report("--by", "zone,run,team"))
+    assert [line[:4] for line in lines] == [
+        ["a", "short", "(no team)", "2.00 USD"],
+        ["b", "long", "(no team)", "45.60 USD"],
+        ["total", "47.60 USD", "47.60 USD", "0.00 USD"],
+    ]
+
+
+def test_csv_has_all_digits_and_no_total(report: Callable[..., Result], tmp_path: Path) -> None:
+    result = report("--by", "run,team", "--format", "csv")
+    found = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert [(row["run"], row["team"], row["spent"], row["hours"]) for row in found] == [
+        ("long", "", "45.6", "40"),
+        ("short", "", "2", "2"),
+    ]
+    assert {row["currency"] for row in found} == {"USD"}
+    written = report("--by", "run,team", "--format", "csv", "-o", tmp_path / "sums.csv")
+    assert written.stdout == ""
+    assert "sums.csv" in written.stderr
+    assert (tmp_path / "sums.csv").read_text() == result.stdout
+
+
+def test_json_on_stdout_and_in_a_file(report: Callable[..., Result], tmp_path: Path) -> None:
+    found = json.loads(report("--by", "month", "--json").stdout)
+    assert found["by"] == ["month"]
+    assert found["lines"][1] == {
+        "group": ["2025-12"],
+        "spent": {"amount": "30.6", "currency": "USD"},
+        "kept": {"amount": "30.6", "currency": "USD"},
+        "lost": {"amount": "0", "currency": "USD"},
+        "list_cost": {"amount": "30.6", "currency": "USD"},
+        "on_demand": {"amount": "30.6", "currency": "USD"},
+        "savings": {"amount": "0", "currency": "USD"},
+        "hours": "10",
+        "lost_hours": "0",
+        "estimated": False,
+    }
+    assert (found["totals"][0]["spent"]["amount"], found["notes"]) == ("47.6", [])
+    assert report("--format", "json", "-o", tmp_path / "sums.json").exit_code == 0
+    assert json.loads((tmp_path / "sums.json").read_text()) == found
+
+
+@pytest.mark.parametrize(
+    ("words", "runs"),
+    [
+        (("--run", "short"), ["short"]),
+        (("--run", "short", "--run", "long"), ["long", "short"]),
+        (("--since", "2025-11-02"), ["long"]),
+        (("--until", "2025-11-02T00:00:00+00:00"), ["long", "short"]),
+        (("--until", "2025-11-01"), []),
+        (("--since", "1h"), []),
+        (("--label", "team=vision"), []),
+    ],
+    ids=str,
+)
+def test_a_part_of_it(report: Callable[..., Result], words: tuple[str, ...], runs: list[str]) -> None:
+    found = json.loads(report("--by", "run", "--json", *words).stdout)
+    assert [line["group"] for line in found["lines"]] == [[run] for run in runs]
+
+
+def test_nothing_was_spent(report: Callable[..., Result]) -> None:
+    result = report("--until", "2025-01-01")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "nothing was spent\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("--by", "day,,run"), "words with commas"),
+        (("--by", "run,run"), "each of them once"),
+        (("--since", "some day"), "neither a duration nor a date"),
+        (("--label", "team"), "a label and its value"),
+        (("--run", "shrt"), "did you mean short?"),
+        (("--format", "csv", "-o", "/no/such/folder/x"), "cannot be written"),
+        (("-o", "x"), "a table is for the terminal"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_refused(report: Callable[..., Result], words: tuple[str, ...], why: str) -> None:
+    result = report(*words)
+    assert result.exit_code == 2, result.output
+    assert why in result.stderr

@@ -1,0 +1,140 @@
+"""The ledger's file follows the logs."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.runs.pasts import Past
+
+import spotweld.runs.ledgers as tested
+from spotweld.costs.ledgerfile import LedgerFile
+from spotweld.errors import Unavailable
+from spotweld.runs.events import Cause, Ended, Outcome
+from spotweld.runs.ledgers import bring_up_to_date, ledger_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from spotweld.costs.focus import Row
+
+
+class Books:
+    """A project's past, and its ledger."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self.past = Past(state / "events.db")
+        self.file = LedgerFile(ledger_path(state))
+
+    def renew(self, at: float) -> list[str]:
+        return bring_up_to_date(self.file, self.state, self.past.at(at))
+
+    def rows(self) -> list[Row]:
+        return list(self.file.rows(self.file.kinds(), None, None))
+
+    def spent(self) -> Decimal:
+        return sum((row.billed_cost for row in self.rows()), Decimal(0))
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Iterator[Books]:
+    made = Books(tmp_path)
+    yield made
+    made.past.log.close()
+    made.file.close()
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The runs whose stores are read, as it happens."""
+    seen: list[str] = []
+
+    class Follower(tested.Follower):
+        def __init__(self, run: str, *more: object) -> None:
+            seen.append(run)
+            super().__init__(run, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tested, "Follower", Follower)
+    return seen
+
+
+def test_a_project_without_a_log_has_an_empty_ledger(tmp_path: Path) -> None:
+    file = LedgerFile(ledger_path(tmp_path))
+    assert bring_up_to_date(file, tmp_path, 0.0) == []
+    assert file.marks() == {}
+    file.close()
+    assert not (tmp_path / "events.db").exists()
+
+
+def test_what_still_runs_counts_until_now_and_what_has_ended_is_not_read_again(books: Books, read: list[str]) -> None:
+    books.past.attempt("over", 0, 2, Cause.PREEMPTED, price="1")
+    books.past.attempt("on", 0, None, Cause.DONE, price="1")
+    assert books.renew(at=3) == []
+    assert books.spent() == 5
+    assert sorted(row.estimated for row in books.rows()) == [False, True]
+    assert sorted(read) == ["on", "over"]
+    books.renew(at=4)
+    assert books.spent() == 6
+    assert read[2:] == ["on"]
+
+
+def test_a_log_that_grew_is_read_again(books: Books, read: list[str]) -> None:
+    books.past.attempt("r", 0, 2, Cause.PREEMPTED, price="1")
+    books.renew(at=3)
+    books.past.attempt("r", 3, 4, Cause.DONE, price="1")
+    books.renew(at=9)
+    books.past.log.append("r", books.past.generations["r"], Ended(Outcome.DONE, ""))
+    books.renew(at=9)
+    books.renew(at=10)
+    assert read == ["r"] * 3
+    assert books.spent() == 3
+
+
+def test_a_log_that_was_begun_anew_is_told_from_the_old_one(books: Books) -> None:
+    books.past.attempt("r", 0, 2, Cause.DONE, price="1")
+    books.past.attempt("gone", 0, 2, Cause.DONE, price="1")
+    books.renew(at=3)
+    books.past.log.close()
+    for path in books.state.glob("events.db*"):
+        path.unlink()
+    books.past = Past(books.state / "events.db", books.past.begin + 1000)
+    books.past.attempt("r", 0, 7, Cause.DONE, price="1")
+    books.renew(at=8)
+    assert {row.run for row in books.rows()} == {"r"}
+    assert books.spent() == 7
+
+
+def test_the_file_can_be_made_anew(books: Books) -> None:
+    books.past.attempt("r", 0, 2, Cause.DONE)
+    books.renew(at=3)
+    rows = books.rows()
+    books.file.close()
+    ledger_path(books.state).unlink()
+    books.file = LedgerFile(ledger_path(books.state))
+    books.renew(at=3)
+    assert books.rows() == rows
+
+
+def test_a_run_whose_store_does_not_answer_keeps_its_rows_and_is_told(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books.past.attempt("r", 0, None, Cause.DONE, price="1")
+    books.renew(at=2)
+    books.past.attempt("new", 2, None, Cause.DONE, price="1")
+
+    def down(url: str, *, verify: bool) -> None:
+        raise Unavailable(f"{url} does not answer {verify}", "", "")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tested, "open_store", down)
+        notes = books.renew(at=3)
+    assert books.spent() == 2
+    assert sorted(note.partition(":")[0] for note in notes) == [
+        "the store of new does not answer, so it is not counted",
+        "the store of r does not answer, so its figures are old",
+    ]
+    assert books.renew(at=4) == []
+    assert books.spent() == 6
