@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,7 @@ from click.testing import CliRunner, Result
 from tests.runs.pasts import Past
 
 from spotweld.cli.main import program
+from spotweld.costs.focus import COLUMNS
 from spotweld.runs.events import Cause
 
 if TYPE_CHECKING:
@@ -139,3 +141,29 @@ def test_what_cannot_be_is_refused(report: Callable[..., Result], words: tuple[s
     result = report(*words)
     assert result.exit_code == 2, result.output
     assert why in result.stderr
+
+
+@pytest.mark.parametrize("form", ["focus-csv", "focus-json", "bigquery"])
+@pytest.mark.usefixtures("report")
+def test_rows_for_other_tools(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "ledger.out"
+    result = export(tmp_path, "--to", form, "-o", path, "--run", "short", "--since", "2025-11-01")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == ""
+    text = path.read_text()
+    if form == "focus-csv":
+        costs = [Decimal(row["BilledCost"]) for row in csv.DictReader(io.StringIO(text))]
+    else:
+        found = json.loads(text) if form == "focus-json" else [json.loads(line) for line in text.splitlines()]
+        costs = [Decimal(row["BilledCost"]) for row in found]
+    assert sum(costs) == 2
+    if form == "bigquery":
+        fields = json.loads((tmp_path / "ledger.schema.json").read_text())
+        assert [field["name"] for field in fields] == list(COLUMNS)
+        assert f"bq load --source_format=NEWLINE_DELIMITED_JSON DATASET.TABLE {path}" in result.stderr
+    assert "cannot be written" in export(tmp_path, "--to", form, "-o", "/no/such/folder/x").stderr
+    assert "did you mean short?" in export(tmp_path, "-o", path, "--run", "shrt").stderr
+
+
+def export(folder: Path, *words: object) -> Result:
+    return CliRunner().invoke(program, ["-C", str(folder), "cost", "export", *map(str, words)])

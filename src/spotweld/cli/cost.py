@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from spotweld.cli.costexport import export_verb
 from spotweld.cli.costreport import report_verb
 from spotweld.cli.output import print_json, print_table, say
 from spotweld.cli.parts import open_log
@@ -39,6 +40,7 @@ def command(context: click.Context) -> None:
 
 
 command.add_command(report_verb)
+command.add_command(export_verb)
 
 
 def _price(context: click.Context, parameter: click.Parameter, value: str) -> Money:

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
-import time
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
+from spotweld.cli.costparts import open_ledger, part_options, writing
 from spotweld.cli.output import json_bytes, print_json, print_table, say, say_changed
-from spotweld.cli.session import json_option, open_project
+from spotweld.cli.session import json_option
 from spotweld.costs.focus import plain
-from spotweld.costs.ledgerfile import LedgerFile
-from spotweld.costs.sums import Part, sum_up
+from spotweld.costs.sums import sum_up
 from spotweld.errors import UsageError
-from spotweld.project.words import nearest, quoted
-from spotweld.runs.ledgers import bring_up_to_date, ledger_path
-from spotweld.values.clocks import moment_of
-from spotweld.values.durations import parse_duration
 from spotweld.values.money import format_money
 
 if TYPE_CHECKING:
-    from spotweld.costs.sums import Line, Sums
+    from spotweld.costs.sums import Line, Part, Sums
 
 _MONEY = ("spent", "kept", "lost", "list_cost", "on_demand", "savings")
 _HOURS = ("hours", "lost_hours")
@@ -38,28 +32,6 @@ def _words(context: click.Context, parameter: click.Parameter, value: str) -> tu
     return words
 
 
-def _moment(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
-    """So long ago, or a date and time."""
-    if value is None:
-        return None
-    try:
-        return time.time() - parse_duration(value)
-    except ValueError:
-        pass
-    try:
-        return moment_of(value)
-    except ValueError:
-        why = f"neither a duration nor a date: {quoted(value)}; write 30d, or 2026-11-01"
-        raise click.BadParameter(why, context, parameter) from None
-
-
-def _labels(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> dict[str, str]:
-    pairs = [text.partition("=") for text in value]
-    if not all(name and equals for name, equals, _ in pairs):
-        raise click.BadParameter("a label and its value: team=vision", context, parameter)
-    return {name: label for name, _, label in pairs}
-
-
 @click.command("report", short_help="Say what was spent, on what, and which part of it was lost work.")
 @click.option(
     "--by",
@@ -69,10 +41,7 @@ def _labels(context: click.Context, parameter: click.Parameter, value: tuple[str
     metavar="WORDS",
     help="day, week, month, type, zone, region, provider, project, run, or a label such as team; several with commas.",
 )
-@click.option("--since", callback=_moment, metavar="WHEN", help="So long ago (30d), or a date (UTC).")
-@click.option("--until", callback=_moment, metavar="WHEN", help="The same; what began then does not count.")
-@click.option("--run", "runs", multiple=True, metavar="RUN", help="This run alone. May be repeated.")
-@click.option("--label", "labels", multiple=True, callback=_labels, metavar="NAME=VALUE", help="What has this label.")
+@part_options
 @click.option(
     "--format",
     "form",
@@ -86,10 +55,7 @@ def _labels(context: click.Context, parameter: click.Parameter, value: tuple[str
 def report_verb(
     *,
     by: tuple[str, ...],
-    since: float | None,
-    until: float | None,
-    runs: tuple[str, ...],
-    labels: dict[str, str],
+    part: Part,
     form: str,
     output: Path | None,
     as_json: bool,
@@ -106,13 +72,8 @@ def report_verb(
     "lost_hours": "0.5", "estimated": false}, ...],
     "totals": [...], "notes": [...]}
     """
-    project, _ = open_project()
-    with closing(LedgerFile(ledger_path(project.state))) as file:
-        notes = bring_up_to_date(file, project.state, time.time())
-        _check_runs(file, runs)
-        sums = sum_up(file, Part(since, until, runs, labels), by)
-    for note in notes:
-        say(f"note: {note}")
+    with open_ledger(part) as (file, notes):
+        sums = sum_up(file, part, by)
     if as_json or form == "json":
         value = msgspec.structs.asdict(sums) | {"notes": notes}
         if output is None:
@@ -125,15 +86,6 @@ def report_verb(
         raise UsageError("a table is for the terminal", "", "write a file with --format csv or json")
     else:
         _show(sums)
-
-
-def _check_runs(file: LedgerFile, runs: tuple[str, ...]) -> None:
-    known = [run for _, run in file.marks()]
-    for run in runs:
-        if run not in known:
-            near = nearest(run, known)
-            todo = f"did you mean {near}?" if near else "`spotweld status` lists the runs of this project"
-            raise UsageError(f"there is no run {quoted(run)}", "", todo)
 
 
 def _show(sums: Sums) -> None:
@@ -171,8 +123,6 @@ def _write(path: Path | None, text: str) -> None:
     if path is None:
         click.echo(text, nl=False)
         return
-    try:
+    with writing(path):
         path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written", str(error.strerror), "choose another with -o") from error
     say_changed(f"the report is written: {path}", f"less {path}")
