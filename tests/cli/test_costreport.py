@@ -167,3 +167,13 @@ def test_rows_for_other_tools(tmp_path: Path, form: str) -> None:
 
 def export(folder: Path, *words: object) -> Result:
     return CliRunner().invoke(program, ["-C", str(folder), "cost", "export", *map(str, words)])
+
+
+def test_a_page_with_pictures(report: Callable[..., Result], tmp_path: Path) -> None:
+    path = tmp_path / "costs.html"
+    result = report("--by", "zone", "--html", path)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert f"the page is written: {path}" in result.stderr
+    assert "Spent by zone" in path.read_text()
+    assert "nothing is drawn" in report("--html", tmp_path / "none.html", "--until", "2025-01-01").stderr
+    assert not (tmp_path / "none.html").exists()

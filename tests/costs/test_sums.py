@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from tests.costs.test_ledger import START, usage
+from tests.costs.test_ledger import usage
 
 from spotweld.costs.ledger import EXACT, ledger
 from spotweld.costs.ledgerfile import LedgerFile, Mark
@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 
 MARK = Mark(1, 1.0, open=False)
 DAY = 86400.0
+MIDNIGHT = 19675 * DAY
+"""The 14th of November 2023."""
 
 
 def placed(one: Usage, run: str, zone: str, days: float, team: str | None) -> Usage:
     labels = {} if team is None else {"team": team}
-    began = one.started + days * DAY
+    began = MIDNIGHT + days * DAY + one.attempt * 3600
     offer = replace(one.offer, zone=zone, region=zone[:-1], machine_type=f"large-{zone}")
     ended = began + one.ended - one.started
     return replace(one, run=run, offer=offer, started=began, ended=ended, labels=labels)
@@ -149,8 +151,8 @@ def test_periods_are_of_the_calendar_in_utc(word: str, names: list[str]) -> None
         (Part(labels={"team": "vision"}), {"r1", "r2"}),
         (Part(labels={"team": "vision"}, runs=("r2", "r3")), {"r2"}),
         (Part(labels={"team": "nobody"}), set()),
-        (Part(since=START + DAY), {"r2", "r3"}),
-        (Part(since=START + DAY, until=START + 3 * DAY), {"r2"}),
+        (Part(since=MIDNIGHT + DAY), {"r2", "r3"}),
+        (Part(since=MIDNIGHT + DAY, until=MIDNIGHT + 3 * DAY), {"r2"}),
     ],
     ids=str,
 )

@@ -38,7 +38,7 @@ def export_verb(*, form: str, path: Path, part: Part) -> None:
     Parquet needs the extra analytics. For BigQuery a schema is written beside the rows, and the command that loads them
     is said.
     """
-    with open_ledger(part) as (file, _), file.reading(), writing(path):
+    with open_ledger(part) as (_, file, _), file.reading(), writing(path):
         kinds = {number: kind for number, kind in file.kinds().items() if part.holds(kind)}
         rows = file.rows(kinds, part.since, part.until)
         if form == "parquet":

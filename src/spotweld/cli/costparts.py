@@ -46,8 +46,8 @@ def part_options(verb: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextmanager
-def open_ledger(part: Part) -> Iterator[tuple[LedgerFile, list[str]]]:
-    """The project's ledger, brought up to date, and notes that were said already.
+def open_ledger(part: Part) -> Iterator[tuple[str, LedgerFile, list[str]]]:
+    """The project's name, its ledger, brought up to date, and notes that were said already.
 
     Raises:
         UsageError: there is no run of a name that ``part`` has.
@@ -63,7 +63,7 @@ def open_ledger(part: Part) -> Iterator[tuple[LedgerFile, list[str]]]:
                 near = nearest(run, known)
                 todo = f"did you mean {near}?" if near else "`spotweld status` lists the runs of this project"
                 raise UsageError(f"there is no run {quoted(run)}", "", todo)
-        yield file, notes
+        yield project.name, file, notes
 
 
 @contextmanager

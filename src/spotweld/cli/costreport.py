@@ -16,6 +16,7 @@ from spotweld.cli.session import json_option
 from spotweld.costs.focus import plain
 from spotweld.costs.sums import sum_up
 from spotweld.errors import UsageError
+from spotweld.report.spending import page
 from spotweld.values.money import format_money
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ _MONEY = ("spent", "kept", "lost", "list_cost", "on_demand", "savings")
 _HOURS = ("hours", "lost_hours")
 
 
-def _words(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
+def _words(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    if value is None:
+        return None
     words = tuple(word.strip() for word in value.split(","))
     if not all(words) or len(set(words)) < len(words):
         raise click.BadParameter("words with commas between them, each of them once", context, parameter)
@@ -35,12 +38,12 @@ def _words(context: click.Context, parameter: click.Parameter, value: str) -> tu
 @click.command("report", short_help="Say what was spent, on what, and which part of it was lost work.")
 @click.option(
     "--by",
-    default="month",
-    show_default=True,
     callback=_words,
     metavar="WORDS",
-    help="day, week, month, type, zone, region, provider, project, run, or a label such as team; several with commas.",
+    help="day, week, month (if nothing is said), type, zone, region, provider, project, run, or a label such as team; "
+    "several with commas.",
 )
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Draw it on a page, and print nothing.")
 @part_options
 @click.option(
     "--format",
@@ -54,10 +57,11 @@ def _words(context: click.Context, parameter: click.Parameter, value: str) -> tu
 @json_option
 def report_verb(
     *,
-    by: tuple[str, ...],
+    by: tuple[str, ...] | None,
     part: Part,
     form: str,
     output: Path | None,
+    html: Path | None,
     as_json: bool,
 ) -> None:
     """Say what was spent, on what, and which part of it was lost work.
@@ -72,8 +76,11 @@ def report_verb(
     "lost_hours": "0.5", "estimated": false}, ...],
     "totals": [...], "notes": [...]}
     """
-    with open_ledger(part) as (file, notes):
-        sums = sum_up(file, part, by)
+    with open_ledger(part) as (project, file, notes):
+        if html is not None:
+            _draw(html, page(project, file, part, by or ()))
+            return
+        sums = sum_up(file, part, by or ("month",))
     if as_json or form == "json":
         value = msgspec.structs.asdict(sums) | {"notes": notes}
         if output is None:
@@ -86,6 +93,15 @@ def report_verb(
         raise UsageError("a table is for the terminal", "", "write a file with --format csv or json")
     else:
         _show(sums)
+
+
+def _draw(path: Path, text: str | None) -> None:
+    if text is None:
+        say("nothing was spent, and nothing is drawn")
+        return
+    with writing(path):
+        path.write_text(text, encoding="utf-8")
+    say_changed(f"the page is written: {path}", f"xdg-open {path}")
 
 
 def _show(sums: Sums) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from datetime import date, timedelta
 from decimal import Decimal, localcontext
+from operator import attrgetter
 from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
@@ -42,7 +43,7 @@ _NAMES = frozenset(
         *("provider_name", "publisher_name", "invoice_issuer_name", "price_source"),
     )
 )
-_SHAPE = tuple(name for name in Row.__struct_fields__ if name not in _NAMES)
+_shape = attrgetter(*(name for name in Row.__struct_fields__ if name not in _NAMES))
 _EPOCH = date(1970, 1, 1)
 
 
@@ -112,24 +113,24 @@ def summed(kinds: Mapping[int, Row], counts: Iterable[tuple[int, int, int]], by:
         counts: (kind, day, count); see ``LedgerFile.counts``. Kinds that do not count are passed over.
         by: words of ``PERIODS`` and ``PLACES``, or labels.
     """
-    period = [PERIODS.get(word) for word in by]
+    # Kinds of one place that are priced alike are one: there are many times as many kinds as of these.
+    firsts: dict[tuple[Group, tuple[object, ...]], int] = {}
     places = {number: tuple(_place(kind, word) for word in by) for number, kind in kinds.items()}
-    shapes: dict[tuple[object, ...], int] = {}
-    shape = {number: shapes.setdefault(_shape(kind), number) for number, kind in kinds.items()}
-    days: dict[int, tuple[str | None, ...]] = {}
-    found: dict[Group, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+    first = {number: firsts.setdefault((places[number], _shape(kind)), number) for number, kind in kinds.items()}
+    alike: dict[tuple[int, int], int] = defaultdict(int)
     for number, day, count in counts:
-        if number not in kinds:
-            continue
-        if day not in days:
-            days[day] = tuple(word and word(_EPOCH + timedelta(days=day)) for word in period)
-        group = tuple(when or where for when, where in zip(days[day], places[number], strict=True))
-        found[group][shape[number]] += count
-    lines = [line for group in sorted(found, key=_order) for line in _lines(group, kinds, found[group])]
+        if number in first:
+            alike[first[number], day] += count
+    found: dict[Group, dict[int, int]] = defaultdict(lambda: defaultdict(int))
     together: dict[int, int] = defaultdict(int)
-    for amounts in found.values():
-        for number, count in amounts.items():
-            together[number] += count
+    for (number, day), count in alike.items():
+        when = _EPOCH + timedelta(days=day)
+        group = tuple(
+            PERIODS[word](when) if word in PERIODS else place for word, place in zip(by, places[number], strict=True)
+        )
+        found[group][number] += count
+        together[number] += count
+    lines = [line for group in sorted(found, key=_order) for line in _lines(group, kinds, found[group])]
     return Sums(tuple(by), tuple(lines), tuple(_lines((), kinds, together)))
 
 
@@ -138,10 +139,6 @@ def _place(kind: Row, word: str) -> str | None:
     if word in PERIODS:
         return None
     return PLACES[word](kind) if word in PLACES else kind.tags.get(word)
-
-
-def _shape(kind: Row) -> tuple[object, ...]:
-    return tuple(getattr(kind, field) for field in _SHAPE)
 
 
 def _lines(group: Group, kinds: Mapping[int, Row], counts: Mapping[int, int]) -> list[Line]:
