@@ -1,7 +1,4 @@
-"""Recordings from what ``aws ec2 describe-spot-price-history`` prints: prices only, each from its time stamp on.
-
-The form: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeSpotPriceHistory.html
-"""
+"""Recordings from what ``aws ec2 describe-spot-price-history`` prints: prices only, each from its time stamp on."""
 
 from __future__ import annotations
 
@@ -12,24 +9,13 @@ from itertools import groupby
 import msgspec
 
 from spotweld.values.recordings import Recording, region_of
+from spotweld.values.spothistory import SpotPrice, split_spot_history, spot_price
 
 GAP = 300.0
 """Seconds of a tick. A price is taken at a tick's beginning."""
 UNLIMITED = 1_000_000
 """Machines that can be had where nothing says how many."""
 ASSUMED = "capacity is not recorded: taken as always there, unless the price is above --max-price"
-
-
-class _Price(msgspec.Struct, rename="pascal"):
-    availability_zone: str
-    instance_type: str
-    product_description: str
-    spot_price: str
-    timestamp: datetime
-
-
-class _History(msgspec.Struct):
-    prices: list[_Price] = msgspec.field(name="SpotPriceHistory")
 
 
 def decode_price_history(content: bytes) -> list[Recording]:
@@ -40,17 +26,13 @@ def decode_price_history(content: bytes) -> list[Recording]:
     Raises:
         ValueError: it is not such a history, is empty, has several machine types or systems, or a price that cannot be.
     """
-    rows = msgspec.json.decode(content, type=_History).prices
+    rows = [_row(raw, place) for place, raw in enumerate(split_spot_history(content))]
     if not rows:
         raise ValueError("SpotPriceHistory is empty")
     for what in ("instance_type", "product_description"):
         kinds = sorted({getattr(row, what) for row in rows})
         if len(kinds) > 1:
             raise ValueError(f"it has prices of {', '.join(kinds)}: ask for one with --filters or --instance-types")
-    for place, row in enumerate(rows):
-        if row.timestamp.tzinfo is None:
-            row.timestamp = row.timestamp.replace(tzinfo=UTC)
-        _ = _price(row.spot_price, place)
     last = max(math.floor(row.timestamp.timestamp() / GAP) for row in rows)
     # Newest first there; where two have one time stamp, the one that is listed first is the newer.
     rows.reverse()
@@ -58,7 +40,7 @@ def decode_price_history(content: bytes) -> list[Recording]:
     return [_recording(zone, list(own), last) for zone, own in groupby(ordered, key=lambda row: row.availability_zone)]
 
 
-def _recording(zone: str, rows: list[_Price], last: int) -> Recording:
+def _recording(zone: str, rows: list[SpotPrice], last: int) -> Recording:
     ticks = [math.ceil(row.timestamp.timestamp() / GAP) for row in rows]
     first = ticks[0]
     prices: list[float] = []
@@ -77,11 +59,13 @@ def _recording(zone: str, rows: list[_Price], last: int) -> Recording:
     )
 
 
-def _price(text: str, place: int) -> float:
+def _row(raw: msgspec.Raw, place: int) -> SpotPrice:
     try:
-        price = float(text)
-    except ValueError:
-        price = math.nan
-    if not 0 <= price < 1e9:
-        raise ValueError(f"SpotPriceHistory[{place}].SpotPrice is {text!r}: a price lies between 0 and 1e9")
-    return price
+        row = msgspec.json.decode(raw, type=SpotPrice)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"SpotPriceHistory[{place}]: {error}") from error
+    if math.isnan(spot_price(row.spot_price)):
+        raise ValueError(f"SpotPriceHistory[{place}].SpotPrice is {row.spot_price!r}: a price lies between 0 and 1e9")
+    if row.timestamp.tzinfo is None:
+        row.timestamp = row.timestamp.replace(tzinfo=UTC)
+    return row

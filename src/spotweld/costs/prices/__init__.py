@@ -1,0 +1,1 @@
+"""What machines cost: a table of prices, each with its source and its age. See docs/prices.md."""

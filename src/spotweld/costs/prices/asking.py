@@ -1,0 +1,96 @@
+"""What is known of prices on this machine, and the answer to one question: what does this machine cost there?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from spotweld.costs.prices.gathering import Reading
+from spotweld.costs.prices.ours import shipped, write_ours
+from spotweld.costs.prices.reading import read_prices
+from spotweld.costs.prices.table import Price, find, newest
+from spotweld.values.recordings import region_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a machine costs. Each price keeps its own source and age. None: unknown."""
+
+    on_demand: Price | None
+    spot: Price | None
+
+
+def price_folder(environ: Mapping[str, str]) -> Path:
+    """Where the user's own price lists are kept, by the XDG base directory specification."""
+    base = environ.get("XDG_DATA_HOME", "")
+    # The specification says that a relative path is invalid and to be ignored.
+    home = Path(base) if base.startswith("/") else Path(environ.get("HOME") or Path.home()) / ".local" / "share"
+    return home / "spotweld" / "prices"
+
+
+def known_prices(folder: Path, now: datetime) -> Reading:
+    """The user's own price lists, and after them the table that comes with Spotweld.
+
+    Raises:
+        UsageError: a list that was kept cannot be read.
+    """
+    found = Reading()
+    for path in sorted(folder.glob("*.csv")):
+        found += read_prices(path, now)
+    return found + shipped(now)
+
+
+def keep_prices(prices: Iterable[Price], folder: Path, name: str) -> Path:
+    """Keep prices as the user's own list ``name``, in place of what was kept under that name. Whole, or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f"{name}.part"
+    partial.write_bytes(write_ours(prices))
+    return partial.replace(folder / f"{name}.csv")
+
+
+def ask(
+    prices: Iterable[Price],
+    machine_type: str,
+    *,
+    provider: str | None = None,
+    region: str | None = None,
+    zone: str | None = None,
+) -> Answer:
+    """The on-demand and the spot price of a machine type in a zone or a region: the newest that is known.
+
+    A zone's own price comes before its region's. An on-demand price of any zone holds in the whole region, as all
+    clouds sell it; a spot price does not, so that of a zone is answered only if the zone was asked for, or as the
+    cheapest of the region if a region was.
+
+    Args:
+        prices: all that is known; of equally old ones the first is taken.
+        machine_type: as the provider spells it.
+        provider: None: any, for machine types are named differently everywhere.
+        region: where.
+        zone: where exactly; its region need not be said.
+
+    Raises:
+        ValueError: neither a region nor a zone is said.
+    """
+    if region is None and zone is None:
+        raise ValueError("a price is asked for in a region or in a zone")
+    there = region or region_of(zone or "")
+    found = newest(find(prices, provider=provider, region=there, machine_type=machine_type))
+    exact = [price for price in found if zone is not None and price.zone == zone]
+    whole = [price for price in found if price.zone is None]
+    zones = [price for price in found if price.zone is not None]
+    return Answer(
+        on_demand=_first(exact, "on_demand") or _first(whole, "on_demand") or _first(zones, "on_demand"),
+        spot=_first(exact, "spot") or _first(whole, "spot") or (None if zone is not None else _first(zones, "spot")),
+    )
+
+
+def _first(prices: Iterable[Price], what: str) -> Price | None:
+    """The cheapest of them that says its on-demand or its spot price; the first, if that is no question of order."""
+    said = [price for price in prices if getattr(price, what) is not None]
+    return min(said, key=lambda price: getattr(price, what), default=None)
