@@ -11,7 +11,7 @@ import click
 
 from spotweld.cli.output import print_json, print_table, say, say_changed
 from spotweld.cli.session import json_option, seconds
-from spotweld.costs.prices.asking import keep_prices, known_prices, price_folder
+from spotweld.costs.prices.asking import keep_list, keep_prices, known_prices, price_folder
 from spotweld.costs.prices.gathering import Reading
 from spotweld.costs.prices.reading import not_older, read_prices
 from spotweld.costs.prices.table import cheapest, find, is_old, newest
@@ -57,6 +57,11 @@ def _maybe_seconds(context: click.Context, parameter: click.Parameter, value: st
     metavar="DATE",
     help="When a FILE was made that does not say it, in UTC.",
 )
+@click.option(
+    "--refresh",
+    type=click.Choice(["aws", "azure"]),
+    help="Fetch and keep what this cloud asks now in --region; of AWS spot alone, and of one --type.",
+)
 @click.option("--keep", is_flag=True, help="Keep the prices of the FILEs: they are known from then on.")
 @json_option
 def command(
@@ -70,6 +75,7 @@ def command(
     by_price: bool,
     max_age: float | None,
     as_of: datetime | None,
+    refresh: str | None,
     keep: bool,
     as_json: bool,
 ) -> None:
@@ -93,6 +99,9 @@ def command(
         raise click.UsageError("--keep keeps the prices of a FILE: name one")
     now, folder = datetime.now(UTC), price_folder(os.environ)
     said = as_of.replace(tzinfo=UTC) if as_of else None
+    if refresh is not None:
+        _refresh(refresh, region, machine_type, folder, now)
+        provider = refresh
     read = sum((read_prices(path, now, provider=provider, as_of=said) for path in lists), Reading())
     reading = read if lists else known_prices(folder, now)
     if max_age is not None:
@@ -116,6 +125,25 @@ def command(
     if keep:
         kept = keep_prices(read.prices, folder, lists[0].stem)
         say_changed(f"{count(len(read.prices), 'price')} kept: {kept}", "spotweld cost prices")
+
+
+def _refresh(cloud: str, region: str | None, machine_type: str | None, folder: Path, now: datetime) -> None:
+    from spotweld.costs.prices.aws import fetch_aws  # noqa: PLC0415 - only when asked for
+    from spotweld.costs.prices.azure import fetch_azure  # noqa: PLC0415
+    from spotweld.costs.prices.fetching import get  # noqa: PLC0415
+
+    if region is None or (cloud == "aws" and machine_type is None):
+        needed = "--region and --type" if cloud == "aws" else "--region"
+        raise click.UsageError(f"--refresh {cloud} needs {needed}")
+    if cloud == "aws" and machine_type is not None:
+        kept = keep_list(fetch_aws(region, machine_type, now), folder, f"aws-{region}-{machine_type}.json")
+        say_changed(f"the price history is kept: {kept}", f"spotweld simulate {kept}")
+        return
+    found = fetch_azure(get, region, now, machine_type=machine_type)
+    name = "-".join(filter(None, ("azure", region, machine_type)))
+    kept = keep_prices(found.prices, folder, name)
+    _tell(found, len(found.prices))
+    say(f"{count(len(found.prices), 'price')} kept: {kept}")
 
 
 def _cells(price: Price, now: datetime) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,15 @@ from spotweld.costs.prices.gathering import Reading
 from spotweld.costs.prices.ours import shipped, write_ours
 from spotweld.costs.prices.reading import read_prices
 from spotweld.costs.prices.table import Price, find, newest
+from spotweld.errors import UsageError
 from spotweld.values.recordings import region_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
+
+
+_PARTS = ("arch", "vcpus", "memory", "accelerator", "accelerators")
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -40,17 +45,53 @@ def known_prices(folder: Path, now: datetime) -> Reading:
         UsageError: a list that was kept cannot be read.
     """
     found = Reading()
-    for path in sorted(folder.glob("*.csv")):
+    for path in sorted((*folder.glob("*.csv"), *folder.glob("*.json"))):
         found += read_prices(path, now)
-    return found + shipped(now)
+    found += shipped(now)
+    return Reading(tuple(described(found.prices)), found.refused)
+
+
+def described(prices: Iterable[Price]) -> list[Price]:
+    """The prices, with what is in each machine where another price of its type says so.
+
+    What clouds answer about prices names the machine type only. What is in it is no matter of the price or the place.
+    """
+    known: dict[tuple[str, str, str], object] = {}
+    listed = list(prices)
+    for price in listed:
+        for part in _PARTS:
+            if getattr(price, part) is not None:
+                known.setdefault((price.provider, price.machine_type, part), getattr(price, part))
+    return [
+        msgspec.structs.replace(
+            price, **{part: known.get((price.provider, price.machine_type, part)) for part in _PARTS}
+        )
+        if price.vcpus is None
+        else price
+        for price in listed
+    ]
 
 
 def keep_prices(prices: Iterable[Price], folder: Path, name: str) -> Path:
-    """Keep prices as the user's own list ``name``, in place of what was kept under that name. Whole, or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{name}.part"
-    partial.write_bytes(write_ours(prices))
-    return partial.replace(folder / f"{name}.csv")
+    """Keep prices as the user's own list ``name``, in place of what was kept under that name."""
+    return keep_list(write_ours(prices), folder, f"{name}.csv")
+
+
+def keep_list(content: bytes, folder: Path, name: str) -> Path:
+    """Keep a price list as it is, in place of what was kept under that name. Whole, or not at all.
+
+    Raises:
+        UsageError: it cannot be written, or is named as no file there can be.
+    """
+    if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9._-]{0,200}", name):
+        raise UsageError("a price list cannot be kept", f"no name of a list: {name[:80]}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / f"{name}.part"
+        partial.write_bytes(content)
+        return partial.replace(folder / name)
+    except OSError as error:
+        raise UsageError(f"the price list {folder / name} cannot be written", str(error.strerror)) from error
 
 
 def ask(

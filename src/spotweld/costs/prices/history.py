@@ -20,15 +20,18 @@ _AHEAD = timedelta(days=1)
 def read_history(content: bytes, file: str, source: str, now: datetime) -> Reading:
     """The newest price of each machine type in each zone; prices are in USD. On-demand is not in it: None.
 
+    A price holds until the next one, so all are as old as the newest time stamp in the file: it was fetched then, or
+    later.
+
     Raises:
         ValueError: it is not such a history.
     """
-    kept: dict[tuple[str, str], Price] = {}
+    kept: dict[tuple[str, str], tuple[datetime, Price]] = {}
     refused: list[Refused] = []
     for number, raw in enumerate(split_spot_history(content)):
         place = f"SpotPriceHistory[{number}]"
         try:
-            price = _price(msgspec.json.decode(raw, type=SpotPrice), source, now)
+            said, price = _price(msgspec.json.decode(raw, type=SpotPrice), source, now)
         except msgspec.ValidationError as error:
             refused.append(Refused(file, place, str(error)))
         except cell.BadCell as bad:
@@ -36,12 +39,14 @@ def read_history(content: bytes, file: str, source: str, now: datetime) -> Readi
         else:
             known = kept.get((price.place, price.machine_type))
             # Newest first there; where two have one time stamp, the one that is listed first is the newer.
-            if known is None or (price.as_of or now) > (known.as_of or now):
-                kept[price.place, price.machine_type] = price
-    return Reading(tuple(kept.values()), tuple(refused))
+            if known is None or said > known[0]:
+                kept[price.place, price.machine_type] = (said, price)
+    fetched = max((said for said, _ in kept.values()), default=now)
+    prices = tuple(msgspec.structs.replace(price, as_of=fetched) for _, price in kept.values())
+    return Reading(prices, tuple(refused))
 
 
-def _price(row: SpotPrice, source: str, now: datetime) -> Price:
+def _price(row: SpotPrice, source: str, now: datetime) -> tuple[datetime, Price]:
     if row.product_description not in _SYSTEMS:
         raise cell.BadCell("ProductDescription", f"only prices of Linux are taken, not of {row.product_description}")
     if math.isnan(spot_price(row.spot_price)):
@@ -52,15 +57,15 @@ def _price(row: SpotPrice, source: str, now: datetime) -> Price:
         "SpotPrice": row.spot_price,
     }
     zone = cell.name(named, "AvailabilityZone")
-    said = row.timestamp if row.timestamp.tzinfo else row.timestamp.replace(tzinfo=UTC)
+    said = (row.timestamp if row.timestamp.tzinfo else row.timestamp.replace(tzinfo=UTC)).astimezone(UTC)
     if said > now + _AHEAD:
         raise cell.BadCell("Timestamp", f"it lies ahead: {said.isoformat()}")
-    return Price(
+    price = Price(
         provider="aws",
         region=region_of(zone),
         zone=zone,
         machine_type=cell.name(named, "InstanceType"),
         spot=cell.hourly(named, "SpotPrice"),
-        as_of=said.astimezone(UTC),
         source=source,
     )
+    return said, price
