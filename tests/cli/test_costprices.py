@@ -80,6 +80,7 @@ def test_what_is_kept_is_known_from_then_on(tmp_path: Path) -> None:
     assert call("--provider", "mine").stdout.count("mine") == 0
     result = call(path, "--keep")
     assert "2 prices kept: " in result.stderr
+    assert (tmp_path / "data" / "spotweld" / "prices" / "mine-list.csv").exists()
     assert call("--provider", "mine").stdout.count("mine") == 2
     assert call("--keep").exit_code == 2
 
@@ -90,3 +91,34 @@ def test_what_is_no_price_list(tmp_path: Path) -> None:
     result = call(path)
     assert result.exit_code == 2
     assert "the first line lacks the columns" in result.stderr
+
+
+def test_what_is_fetched_of_azure_is_kept_and_newer_than_the_shipped_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    spot = {
+        "currencyCode": "USD",
+        "retailPrice": 0.06,
+        "armRegionName": "eastus",
+        "effectiveStartDate": "2024-08-01T00:00:00Z",
+        "productName": "Virtual Machines NCasT4 v3 Series",
+        "skuName": "Standard_NC4as_T4_v3 Spot",
+        "unitOfMeasure": "1 Hour",
+        "type": "Consumption",
+        "armSkuName": "Standard_NC4as_T4_v3",
+    }
+    page = json.dumps({"Items": [spot], "NextPageLink": None}).encode()
+    monkeypatch.setattr("spotweld.costs.prices.fetching.get", lambda _: page)
+    result = call("--refresh", "azure", "--region", "eastus", "--type", "Standard_NC4as_T4_v3")
+    assert result.exit_code == 0, result.output
+    assert "1 price kept: " in result.stderr
+    fetched, listed = (re.split(r"\s{2,}", line) for line in result.stdout.splitlines()[1:])
+    assert fetched[5:8] == ["1 x T4", "unknown", "0.06000 USD"]
+    assert fetched[8:] == ["0s", "prices.azure.com eastus"]
+    assert listed[6] == "0.5260 USD"
+    assert listed[8] == "unknown !"
+
+
+def test_a_name_that_leads_out_of_the_folder_keeps_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("spotweld.costs.prices.fetching.get", lambda _: b'{"Items": []}')
+    result = call("--refresh", "azure", "--region", "../../elsewhere")
+    assert result.exit_code == 2
+    assert not (tmp_path / "data").exists()

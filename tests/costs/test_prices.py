@@ -95,6 +95,32 @@ def test_the_shipped_table_is_whole_and_every_price_has_a_source() -> None:
     assert answer.spot.accelerators == 1
 
 
+@pytest.mark.parametrize(
+    ("small", "large", "times"),
+    [
+        ("m6i.large", "m6i.8xlarge", 16),
+        ("c7g.xlarge", "c7g.4xlarge", 4),
+        ("p3.2xlarge", "p3.16xlarge", 8),
+        ("e2-standard-2", "e2-standard-16", 8),
+        ("n1-standard-8", "n1-standard-96", 12),
+        ("a2-highgpu-1g", "a2-highgpu-8g", 8),
+        ("Standard_F2s_v2", "Standard_F32s_v2", 16),
+        ("Standard_NC6s_v3", "Standard_NC24s_v3", 4),
+    ],
+)
+def test_sizes_of_one_kind_cost_in_proportion(small: str, large: str, times: int) -> None:
+    table = shipped(NOW).prices
+    places = {price.region for price in find(table, machine_type=small)}
+    places &= {price.region for price in find(table, machine_type=large)}
+    assert places
+    for region in places:
+        (one,), (many,) = (find(table, region=region, machine_type=name) for name in (small, large))
+        for what in ("on_demand", "spot"):
+            a, b = getattr(one, what), getattr(many, what)
+            assert (a is None) == (b is None)
+            assert a is None or abs(a.amount * times / b.amount - 1) < Decimal("0.01")
+
+
 def test_a_catalogue_of_skypilot(tmp_path: Path) -> None:
     path = file(
         tmp_path,

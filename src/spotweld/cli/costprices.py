@@ -11,7 +11,7 @@ import click
 
 from spotweld.cli.output import print_json, print_table, say, say_changed
 from spotweld.cli.session import json_option, seconds
-from spotweld.costs.prices.asking import keep_list, keep_prices, known_prices, price_folder
+from spotweld.costs.prices.asking import keep_list, keep_prices, known_prices, name_of, price_folder
 from spotweld.costs.prices.gathering import Reading
 from spotweld.costs.prices.reading import not_older, read_prices
 from spotweld.costs.prices.table import cheapest, find, is_old, newest
@@ -102,8 +102,8 @@ def command(
     if refresh is not None:
         _refresh(refresh, region, machine_type, folder, now)
         provider = refresh
-    read = sum((read_prices(path, now, provider=provider, as_of=said) for path in lists), Reading())
-    reading = read if lists else known_prices(folder, now)
+    read = [read_prices(path, now, provider=provider, as_of=said) for path in lists]
+    reading = sum(read, Reading()) if lists else known_prices(folder, now)
     if max_age is not None:
         reading = not_older(reading, timedelta(seconds=max_age), now)
     found = newest(
@@ -123,8 +123,9 @@ def command(
         print_table(_COLUMNS, [_cells(price, now) for price in found], right=(3, 4, 6, 7, 8))
         _tell(reading, len(found))
     if keep:
-        kept = keep_prices(read.prices, folder, lists[0].stem)
-        say_changed(f"{count(len(read.prices), 'price')} kept: {kept}", "spotweld cost prices")
+        for path, one in zip(lists, read, strict=True):
+            kept = keep_prices(one.prices, folder, name_of(one, path))
+            say_changed(f"{count(len(one.prices), 'price')} kept: {kept}", "spotweld cost prices")
 
 
 def _refresh(cloud: str, region: str | None, machine_type: str | None, folder: Path, now: datetime) -> None:

@@ -77,6 +77,12 @@ def keep_prices(prices: Iterable[Price], folder: Path, name: str) -> Path:
     return keep_list(write_ours(prices), folder, f"{name}.csv")
 
 
+def name_of(reading: Reading, path: Path) -> str:
+    """What a price list is kept as: ``aws-vms`` for a file ``vms.csv`` with prices of AWS."""
+    providers = sorted({price.provider for price in reading.prices})
+    return re.sub("[^A-Za-z0-9._-]", "_", "-".join((*providers[:3], path.stem)))
+
+
 def keep_list(content: bytes, folder: Path, name: str) -> Path:
     """Keep a price list as it is, in place of what was kept under that name. Whole, or not at all.
 

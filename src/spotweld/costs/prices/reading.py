@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from pathlib import Path
 
+    from spotweld.costs.prices.table import Price
+
 PROVIDERS = ("aws", "gcp", "azure")
 _FORMS = (
     "it may be a catalogue of SkyPilot or gpuhunt (.csv), a pricing.yml of google-cloud-pricing-cost-calculator, "
@@ -45,17 +47,15 @@ def read_prices(path: Path, now: datetime, *, provider: str | None = None, as_of
 
 def not_older(reading: Reading, age: timedelta, now: datetime) -> Reading:
     """What is left if prices that are older than ``age``, or of unknown age, are refused too."""
-    good = tuple(price for price in reading.prices if price.as_of is not None and now - price.as_of <= age)
-    bad = tuple(
-        Refused(
-            price.source,
-            f"{price.machine_type} in {price.place}",
-            "nobody knows how old it is" if price.as_of is None else f"it is too old: {price.as_of.date()}",
-        )
-        for price in reading.prices
-        if price not in set(good)
-    )
-    return Reading(good, reading.refused + bad)
+    good: list[Price] = []
+    refused = list(reading.refused)
+    for price in reading.prices:
+        if price.as_of is not None and now - price.as_of <= age:
+            good.append(price)
+        else:
+            why = f"it is too old: {price.as_of.date()}" if price.as_of else "nobody knows how old it is"
+            refused.append(Refused(price.source, f"{price.machine_type} in {price.place}", why))
+    return Reading(tuple(good), tuple(refused))
 
 
 def _decode(content: bytes, path: Path, now: datetime, provider: str | None, as_of: datetime | None) -> Reading:
