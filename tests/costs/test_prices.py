@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spotweld.costs.prices.asking import ask, keep_prices, known_prices, price_folder
@@ -160,6 +160,18 @@ def test_half_of_a_google_machine_has_no_price(tmp_path: Path) -> None:
         ("line 2, column Price", "the price of the host alone, without its accelerators"),
         ("line 3, column InstanceType", "the price of an accelerator alone, without a machine"),
     ]
+
+
+def test_a_tpu_is_a_machine_of_its_own(tmp_path: Path) -> None:
+    lines = (
+        SKYPILOT,
+        ",tpu-v6e-8,1,,,tpu-v6e-8,21.6,5.18666,us-central1,us-central1-b",
+        ",tpu-v6e-8,1,,,tpu-v6e-8,700.0,700.0,us-central2,us-central2-b",
+    )
+    found = read_prices(file(tmp_path, "gcp.csv", *lines), NOW)
+    (price,) = found.prices
+    assert (price.machine_type, price.spot, price.vcpus) == ("tpu-v6e-8", usd("5.18666"), None)
+    assert [row.place for row in found.refused] == ["line 3, column Price"]
 
 
 def test_whose_catalogue_it_is_must_be_known(tmp_path: Path) -> None:
@@ -344,6 +356,38 @@ def test_every_line_is_either_taken_or_refused(prices: list[Price], data: st.Dat
         for price in found.prices
         for money in (price.on_demand, price.spot)
     )
+
+
+FORMS = {
+    "aws/vms.csv": f"{SKYPILOT}\ng5.xlarge,A10G,1,4,16,,1.006,0.4,us-east-1,use1-az1\nm5.large,,,2,8,,0.1,,us-east-1,",
+    "aws/aws.csv": f"{GPUHUNT}\ng5.xlarge,us-east-1,1.006,4,16,1,A10G,24,False,\nm5.large,us-east-1,0.03,2,8,0,,,True,",
+    "aws/pricing.yml": GCOSTS,
+    "aws/history.json": history({}, {"AvailabilityZone": "us-east-1b", "SpotPrice": "1.1"}),
+    "aws/ours.csv": ours(GOOD, GOOD | {"machine_type": "m5.xlarge"}).decode(),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+@given(data=st.data())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_damage_makes_a_price_that_cannot_be(tmp_path: Path, name: str, data: st.DataObject) -> None:
+    whole = FORMS[name].encode()
+    at, until = sorted((data.draw(st.integers(0, len(whole))), data.draw(st.integers(0, len(whole)))))
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(whole[:at] + data.draw(st.binary(max_size=6)) + data.draw(st.sampled_from([whole[until:], b""])))
+    try:
+        found = read_prices(path, NOW)
+    except UsageError as error:
+        assert error.why  # noqa: PT017 - most damage spoils rows, some the whole file
+        return
+    for price in found.prices:
+        assert price.machine_type
+        assert price.region
+        assert price.on_demand or price.spot
+        assert price.as_of is None or price.as_of <= NOW + timedelta(days=1)
+        for money in (price.on_demand, price.spot):
+            assert money is None or (0 < money.amount < 10**6 and len(money.currency) == 3)
 
 
 @given(st.binary(max_size=300))
