@@ -254,6 +254,7 @@ def test_the_newest_of_a_history_counts(tmp_path: Path) -> None:
     ]
 
 
+HEAD = {column: column for column in COLUMNS}
 GOOD = {
     "provider": "aws",
     "region": "us-east-1",
@@ -266,9 +267,7 @@ GOOD = {
 
 
 def ours(*rows: dict[str, str]) -> bytes:
-    return "\n".join(
-        [",".join(COLUMNS), *(",".join(row.get(column, "") for column in COLUMNS) for row in rows)]
-    ).encode()
+    return "".join(",".join(row.get(column, "") for column in COLUMNS) + "\n" for row in (HEAD, *rows)).encode()
 
 
 @pytest.mark.parametrize(
@@ -310,6 +309,24 @@ def test_half_a_line_and_an_open_quotation_mark_spoil_themselves_only() -> None:
     assert [row.place for row in found.refused] == ["line 3", "line 5"]
 
 
+@given(st.integers(1, 50))
+def test_a_price_that_is_cut_off_is_no_smaller_price(cut: int) -> None:
+    order, row = [*(column for column in COLUMNS if column != "spot"), "spot"], GOOD | {"spot": "0.375"}
+    head, line = ",".join(order), ",".join(row.get(column, "") for column in order)
+    whole = f"{head}\n{line}\n".encode()
+    assert read_ours(whole, "a.csv", NOW).prices[0].spot == usd("0.375")
+    found = read_ours(whole[:-cut], "a.csv", NOW)
+    assert found.prices == ()
+    assert found.refused
+
+
+def test_the_newest_counts_even_if_an_older_one_is_cheaper() -> None:
+    listed = a_price(spot=usd("0.01"), as_of=NOW - timedelta(days=9))
+    live = a_price(on_demand=None, spot=usd("0.03"))
+    answer = ask([listed, live], "m5.large", region="us-east-1")
+    assert (answer.on_demand, answer.spot) == (listed, live)
+
+
 NAMES = st.from_regex(r"[a-z][a-z0-9.-]{0,12}", fullmatch=True)
 AMOUNTS = st.decimals(Decimal("0.000001"), Decimal(9999), allow_nan=False, allow_infinity=False, places=6)
 MONEYS = st.builds(Money, AMOUNTS, st.just("EUR"))
@@ -346,7 +363,7 @@ def test_every_line_is_either_taken_or_refused(prices: list[Price], data: st.Dat
         at = data.draw(st.integers(0, len(lines[place])))
         junk = data.draw(st.text(st.characters(exclude_characters="\n\r", exclude_categories=["Cs"]), max_size=8))
         lines[place] = data.draw(st.sampled_from([lines[place][:at], lines[place][:at] + junk + lines[place][at:]]))
-    found = read_ours("\n".join([head, *lines]).encode(), "a.csv", NOW)
+    found = read_ours("\n".join([head, *lines, ""]).encode(), "a.csv", NOW)
     whole = [price for place, price in enumerate(prices) if place not in broken]
     assert len(found.prices) + len(found.refused) == sum(bool(line.strip()) for line in lines)
     taken = {price.key for price in found.prices}
@@ -359,8 +376,8 @@ def test_every_line_is_either_taken_or_refused(prices: list[Price], data: st.Dat
 
 
 FORMS = {
-    "aws/vms.csv": f"{SKYPILOT}\ng5.xlarge,A10G,1,4,16,,1.006,0.4,us-east-1,use1-az1\nm5.large,,,2,8,,0.1,,us-east-1,",
-    "aws/aws.csv": f"{GPUHUNT}\ng5.xlarge,us-east-1,1.006,4,16,1,A10G,24,False,\nm5.large,us-east-1,0.03,2,8,0,,,True,",
+    "aws/vms.csv": f"{SKYPILOT}\ng5.large,A10G,1,4,16,,1.006,0.4,us-east-1,use1-az1\nm5.large,,,2,8,,0.1,,us-east-1,\n",
+    "aws/aws.csv": f"{GPUHUNT}\ng5.large,us-east-1,1.006,4,16,1,A10G,24,False,\nm5.large,us-east-1,0.1,2,8,0,,,True,\n",
     "aws/pricing.yml": GCOSTS,
     "aws/history.json": history({}, {"AvailabilityZone": "us-east-1b", "SpotPrice": "1.1"}),
     "aws/ours.csv": ours(GOOD, GOOD | {"machine_type": "m5.xlarge"}).decode(),

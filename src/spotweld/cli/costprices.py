@@ -14,7 +14,7 @@ from spotweld.cli.session import json_option, seconds
 from spotweld.costs.prices.asking import keep_list, keep_prices, known_prices, name_of, price_folder
 from spotweld.costs.prices.gathering import Reading
 from spotweld.costs.prices.reading import not_older, read_prices
-from spotweld.costs.prices.table import cheapest, find, is_old, newest
+from spotweld.costs.prices.table import by_name, cheapest, find, is_old, newest
 from spotweld.report.words import count
 from spotweld.values.durations import format_duration
 from spotweld.values.money import format_money
@@ -116,7 +116,7 @@ def command(
             accelerator=accelerator,
         )
     )
-    found = cheapest(found) if by_price else sorted(found, key=lambda price: price.key)
+    found = cheapest(found) if by_price else by_name(found)
     if as_json:
         print_json({"prices": found, "refused": reading.refused})
     else:

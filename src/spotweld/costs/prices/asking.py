@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from spotweld.costs.prices.gathering import Reading
 from spotweld.costs.prices.ours import shipped, write_ours
 from spotweld.costs.prices.reading import read_prices
-from spotweld.costs.prices.table import Price, find, newest
+from spotweld.costs.prices.table import Price, cheapest_of, find, newest_of
 from spotweld.errors import UsageError
 from spotweld.values.recordings import region_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
-
 
 _PARTS = ("arch", "vcpus", "memory", "accelerator", "accelerators")
 
@@ -127,17 +126,14 @@ def ask(
     if region is None and zone is None:
         raise ValueError("a price is asked for in a region or in a zone")
     there = region or region_of(zone or "")
-    found = newest(find(prices, provider=provider, region=there, machine_type=machine_type))
+    listed = find(prices, provider=provider, region=there, machine_type=machine_type)
+    return Answer(_answer(listed, "on_demand", zone), _answer(listed, "spot", zone))
+
+
+def _answer(prices: Iterable[Price], what: Literal["on_demand", "spot"], zone: str | None) -> Price | None:
+    """The price that says ``what``: of the zone itself, else of the whole region, else of the cheapest other zone."""
+    found = cheapest_of(newest_of(prices, what), what)
     exact = [price for price in found if zone is not None and price.zone == zone]
     whole = [price for price in found if price.zone is None]
-    zones = [price for price in found if price.zone is not None]
-    return Answer(
-        on_demand=_first(exact, "on_demand") or _first(whole, "on_demand") or _first(zones, "on_demand"),
-        spot=_first(exact, "spot") or _first(whole, "spot") or (None if zone is not None else _first(zones, "spot")),
-    )
-
-
-def _first(prices: Iterable[Price], what: str) -> Price | None:
-    """The cheapest of them that says its on-demand or its spot price; the first, if that is no question of order."""
-    said = [price for price in prices if getattr(price, what) is not None]
-    return min(said, key=lambda price: getattr(price, what), default=None)
+    others = found if zone is None or what == "on_demand" else []
+    return next(iter((*exact, *whole, *others)), None)

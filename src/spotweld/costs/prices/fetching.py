@@ -37,8 +37,9 @@ def get(url: str, *, patience: float = 30.0, sleep: Callable[[float], None] = ti
     if not url.startswith(("https://", "http://")):
         raise ProviderError("a price list cannot be fetched", f"no web address: {url[:80]}", "fetch it by hand")
     request = urllib.request.Request(url, headers={"User-Agent": f"spotweld/{VERSION}"})  # noqa: S310 - checked above
-    for pause in (*_PAUSES, None):
-        why, again = "", True
+    pauses = iter(_PAUSES)
+    while True:
+        again = True
         try:
             with urllib.request.urlopen(request, timeout=patience) as answer:  # noqa: S310 - checked above
                 content: bytes = answer.read(LARGEST + 1)
@@ -50,7 +51,7 @@ def get(url: str, *, patience: float = 30.0, sleep: Callable[[float], None] = ti
             error.close()
         except (OSError, HTTPException) as error:
             why = str(error) or type(error).__name__
+        pause = next(pauses, None)
         if pause is None or not again:
             raise ProviderError("a price list cannot be fetched", f"{url[:120]}: {why}", "try again later")
         sleep(pause)
-    raise AssertionError  # the last attempt returns or raises

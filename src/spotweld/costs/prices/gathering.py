@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
 
+CUT_OFF = "no end of line after it: the file may be cut off"
+"""Half a number is a number too."""
+
+
 class Refused(msgspec.Struct, frozen=True):
     """A row that was not taken."""
 
@@ -83,9 +87,11 @@ def csv_rows(
         raise ValueError(f"the first line lacks the columns {', '.join(missing)}")
     if len(set(columns)) < len(columns):
         raise ValueError("the first line names a column twice")
-    for number, line in enumerate(lines, start=2):
+    for number, line in enumerate(lines[:-1], start=2):
         if line.strip():
             yield f"line {number}", _row(line.rstrip("\r"), columns, price)
+    if lines and lines[-1]:
+        yield f"line {len(lines) + 1}", BadCell("", CUT_OFF)
 
 
 def _row(line: str, columns: list[str], price: Callable[[Mapping[str, str]], Price]) -> Price | BadCell:

@@ -14,7 +14,8 @@ from spotweld.costs.prices.table import Price
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# The file is made by a program: maps of one scalar a line, two spaces a level. Read as YAML it takes a minute.
+# The file is made by a program: maps of one scalar a line, two spaces a level. Read by lines, a refusal can name one,
+# and half a file is good as far as it goes.
 _LINE = re.compile(r"(?P<indent>(?:  )*)(?P<key>[A-Za-z0-9][A-Za-z0-9_.-]*):(?: +(?P<value>\S.*?))? *")
 _ACCELERATOR = re.compile(r"[a-z]{1,2}[0-9]+(?:-.*)?")
 
@@ -67,14 +68,15 @@ def _split(content: bytes, file: str) -> tuple[list[Leaf], list[Refused]]:
         if text:
             leaves.append((line, path, text))
         elif path[:2] == ("compute", "instance"):
-            refused.append(Refused(file, f"line {line}", "no key with a value"))
+            refused.append(Refused(file, f"line {line}", "no whole key with a value"))
     return leaves, refused
 
 
 def _leaves(content: bytes) -> Iterator[Leaf]:
     """Every value with the keys above it; a line below ``compute`` that is no such thing comes with an empty value."""
     above: list[str] = []
-    for number, line in enumerate(content.decode("utf-8-sig", errors="replace").split("\n"), start=1):
+    *lines, half = content.decode("utf-8-sig", errors="replace").split("\n")
+    for number, line in enumerate(lines, start=1):
         found = _LINE.fullmatch(line.rstrip("\r"))
         if found is None or len(found["indent"]) // 2 > len(above):
             if above[:1] == ["compute"] and line.strip():
@@ -84,6 +86,8 @@ def _leaves(content: bytes) -> Iterator[Leaf]:
         if found["value"]:
             yield number, tuple(above), found["value"]
             above = above[:-1]
+    if half.strip() and above[:1] == ["compute"]:
+        yield len(lines) + 1, tuple(above), ""
 
 
 def _price(

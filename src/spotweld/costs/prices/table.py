@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -83,17 +83,29 @@ def find(
 def newest(prices: Iterable[Price]) -> list[Price]:
     """Of each machine type in each place the newest price that says on-demand, and the newest that says spot.
 
-    That is one price where one source says both, else two: what two sources say is never put into one price. A price
-    without a date counts as older than any with one; of equally old ones the first is taken.
+    That is one price where one source says both, else two: what two sources say is never put into one price.
     """
-    kept: dict[tuple[tuple[str, str, str, str], str], Price] = {}
+    listed = list(prices)
+    return list(dict.fromkeys([*newest_of(listed, "on_demand"), *newest_of(listed, "spot")]))
+
+
+def newest_of(prices: Iterable[Price], what: Literal["on_demand", "spot"]) -> list[Price]:
+    """Of each machine type in each place the newest price that says ``what``.
+
+    A price without a date counts as older than any with one; of equally old ones the first is taken.
+    """
+    kept: dict[tuple[str, str, str, str], Price] = {}
     for price in prices:
-        for what in ("on_demand", "spot"):
-            if getattr(price, what) is not None:
-                known = kept.get((price.key, what))
-                if known is None or (price.as_of or _NEVER) > (known.as_of or _NEVER):
-                    kept[price.key, what] = price
-    return list(dict.fromkeys(kept.values()))
+        if getattr(price, what) is not None:
+            known = kept.get(price.key)
+            if known is None or (price.as_of or _NEVER) > (known.as_of or _NEVER):
+                kept[price.key] = price
+    return list(kept.values())
+
+
+def by_name(prices: Iterable[Price]) -> list[Price]:
+    """By provider, region, zone and machine type; of one machine the newest first."""
+    return sorted(sorted(prices, key=lambda price: price.as_of or _NEVER, reverse=True), key=lambda price: price.key)
 
 
 def cheapest(prices: Iterable[Price]) -> list[Price]:
@@ -104,3 +116,13 @@ def cheapest(prices: Iterable[Price]) -> list[Price]:
         return (least.currency, least, price.key)
 
     return sorted((price for price in prices if price.on_demand or price.spot), key=lowest)
+
+
+def cheapest_of(prices: Iterable[Price], what: Literal["on_demand", "spot"]) -> list[Price]:
+    """Those that say ``what``, the cheapest first. Currencies stay apart."""
+
+    def said(price: Price) -> tuple[str, Money]:
+        money: Money = getattr(price, what)
+        return (money.currency, money)
+
+    return sorted((price for price in prices if getattr(price, what) is not None), key=said)
