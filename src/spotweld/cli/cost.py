@@ -11,8 +11,8 @@ import click
 import msgspec
 
 from spotweld.cli.costexport import export_verb
+from spotweld.cli.costprices import prices_verb
 from spotweld.cli.costreport import report_verb
-from spotweld.cli import costprices
 from spotweld.cli.output import print_json, print_table, say
 from spotweld.cli.parts import open_log
 from spotweld.cli.session import json_option, open_project, seconds
@@ -42,7 +42,7 @@ def command(context: click.Context) -> None:
 
 command.add_command(report_verb)
 command.add_command(export_verb)
-command.add_command(costprices.command, "prices")
+command.add_command(prices_verb)
 
 
 def _price(context: click.Context, parameter: click.Parameter, value: str) -> Money:

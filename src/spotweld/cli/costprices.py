@@ -42,7 +42,7 @@ def _maybe_seconds(context: click.Context, parameter: click.Parameter, value: st
     return None if value is None else seconds(context, parameter, value)
 
 
-@click.command(short_help="Say what machines cost, who says so, and how old that is.")
+@click.command("prices", short_help="Say what machines cost, who says so, and how old that is.")
 @click.argument("lists", metavar="[FILE]...", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--provider", metavar="NAME", help="aws, gcp, azure, ...")
 @click.option("--region", metavar="NAME", help="Only prices there.")
@@ -64,7 +64,7 @@ def _maybe_seconds(context: click.Context, parameter: click.Parameter, value: st
 )
 @click.option("--keep", is_flag=True, help="Keep the prices of the FILEs: they are known from then on.")
 @json_option
-def command(
+def prices_verb(
     lists: tuple[Path, ...],
     *,
     provider: str | None,
