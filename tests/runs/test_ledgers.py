@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.runs.pasts import Past
+from tests.runs.telling import ship, training
 
 import spotweld.runs.ledgers as tested
 from spotweld.costs.ledgerfile import LedgerFile
 from spotweld.errors import Unavailable
 from spotweld.runs.events import Cause, Ended, Outcome
 from spotweld.runs.ledgers import bring_up_to_date, ledger_path
+from spotweld.store.opening import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,3 +140,19 @@ def test_a_run_whose_store_does_not_answer_keeps_its_rows_and_is_told(
     ]
     assert books.renew(at=4) == []
     assert books.spent() == 6
+
+
+def test_what_a_later_attempt_did_again_is_lost_though_the_log_says_nothing_of_it(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = open_store("memory:", verify=False)
+    monkeypatch.setattr(tested, "open_store", lambda url, *, verify: objects)  # noqa: ARG005 - open_store's
+    books.past.attempt("r", 0, 1, Cause.PREEMPTED, price="1")
+    ship(objects, "r", 1, training(books.past.at(0), 0, 66))
+    books.past.attempt("r", 1, None, Cause.DONE, price="1")
+    books.renew(at=2)
+    assert sum(row.work_lost for row in books.rows()) == 0
+    ship(objects, "r", 2, training(books.past.at(1), 60, 80))
+    books.renew(at=2)
+    assert float(sum(row.work_lost for row in books.rows())) == pytest.approx(6.0)
+    assert books.spent() == 2
