@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from spotweld.cli.costestimate import estimate_verb
 from spotweld.cli.costexport import export_verb
+from spotweld.cli.costoptions import price
 from spotweld.cli.costprices import prices_verb
 from spotweld.cli.costreport import report_verb
 from spotweld.cli.output import print_json, print_table, say
@@ -23,7 +25,7 @@ from spotweld.report.words import count
 from spotweld.runs.drive import log_path
 from spotweld.runs.loads import past_load
 from spotweld.values.durations import format_duration
-from spotweld.values.money import Money, format_money, parse_money
+from spotweld.values.money import Money, format_money
 from spotweld.values.recordings import content_of
 
 if TYPE_CHECKING:
@@ -43,14 +45,7 @@ def command(context: click.Context) -> None:
 command.add_command(report_verb)
 command.add_command(export_verb)
 command.add_command(prices_verb)
-
-
-def _price(context: click.Context, parameter: click.Parameter, value: str) -> Money:
-    """An amount with its currency; without one it is USD."""
-    try:
-        return parse_money(value if value.strip()[-3:].isalpha() else f"{value} USD")
-    except ValueError as error:
-        raise click.BadParameter(str(error), context, parameter) from error
+command.add_command(estimate_verb)
 
 
 def _share(context: click.Context, parameter: click.Parameter, value: str) -> Decimal:
@@ -76,9 +71,9 @@ def _share(context: click.Context, parameter: click.Parameter, value: str) -> De
     metavar="DURATION",
     help="How much of the project's past counts.",
 )
-@click.option("--on-demand", required=True, callback=_price, metavar="PRICE", help="Of a machine-hour: 0.38 USD.")
-@click.option("--spot", required=True, callback=_price, metavar="PRICE", help="Of a machine-hour.")
-@click.option("--committed", required=True, callback=_price, metavar="PRICE", help="Of a machine-hour, used or not.")
+@click.option("--on-demand", required=True, callback=price, metavar="PRICE", help="Of a machine-hour: 0.38 USD.")
+@click.option("--spot", required=True, callback=price, metavar="PRICE", help="Of a machine-hour.")
+@click.option("--committed", required=True, callback=price, metavar="PRICE", help="Of a machine-hour, used or not.")
 @click.option(
     "--spot-loss",
     default="0",
