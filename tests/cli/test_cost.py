@@ -99,3 +99,93 @@ def test_a_table_that_cannot_be_read_says_where(tmp_path: Path) -> None:
     (tmp_path / "load.csv").write_text("time,machines\n0,4\n0,8\n")
     assert "line 3" in call(tmp_path / "load.csv", *PRICES).stderr
     assert "Say what machines cost" in CliRunner().invoke(program, ["cost"]).stdout
+
+
+JOBS = """\
+name: own
+jobs:
+  train: {command: 'true', work: 48h, checkpoint: {every: 30m}}
+  steps: {command: 'true', work: 1h, checkpoint: {every: 10 steps}}
+placement: {changeover: 12m}
+"""
+
+
+def estimate(folder: Path, *words: str) -> Result:
+    if not (folder / "spotweld.yaml").exists():
+        (folder / "spotweld.yaml").write_text(JOBS)
+    return CliRunner().invoke(program, ["-C", str(folder), "cost", "estimate", *words])
+
+
+def test_an_estimate_is_a_line_for_each_way(tmp_path: Path) -> None:
+    prices = ("--on-demand", "25", "--spot", "8.333333333", "--committed", "15")
+    result = estimate(tmp_path, "train", "--interruptions", "3", *prices)
+    assert result.exit_code == 0, result.output
+    rows = [re.split(r"\s{2,}", line) for line in result.stdout.splitlines()]
+    assert rows[0] == ["way", "interruptions", "machine time", "low", "expected", "high", "of on-demand"]
+    assert [(row[0], row[1], row[4]) for row in rows[1:4]] == [
+        ("on-demand", "-", "1205.00 USD"),
+        ("spot, undisturbed", "-", "401.67 USD"),
+        ("spot, 3 interruptions", "3", "412.92 USD"),
+    ]
+    assert [row[0] for row in rows[4:]] == ["spot, as machines live", "spot, without checkpoints", "committed"]
+    assert "note: saves: every 30m 00s, as the project file says" in result.stderr
+    assert not (tmp_path / ".spotweld").exists()
+
+
+def test_an_estimate_in_json(tmp_path: Path) -> None:
+    found = json.loads(estimate(tmp_path, "train", "--work", "10h", "--json").stdout)
+    assert set(found) == {"lines", "notes"}
+    assert set(found["lines"][0]) == {"way", "hourly", "interruptions", "seconds", "cost"}
+    assert found["lines"][1]["seconds"] == {"low": 36720.0, "expected": 36720.0, "high": 36720.0}
+    assert found["lines"][1]["cost"]["expected"] == {"amount": "9.384000000", "currency": "USD"}
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ((), "which job or image?"),
+        (("trian",), "did you mean train?"),
+        (("steps",), "--cadence 30m"),
+        (("train", "--work", "long"), "not a duration"),
+        (("train", "--spot", "cheap"), "not an amount"),
+        (("train", "--spot", "1 EUR"), "different currencies"),
+        (("train", "--cadence", "0s"), "between two saves"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_estimated_is_refused(tmp_path: Path, words: tuple[str, ...], why: str) -> None:
+    result = estimate(tmp_path, *words)
+    assert result.exit_code == 2, result.output
+    assert why in result.stderr
+
+
+def test_builds_that_nobody_has_seen_are_unknown(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY spotweld.yaml /a\nCOPY spotweld.yaml /b\n")
+    (tmp_path / "spotweld.yaml").write_text(f"{JOBS}images: {{tool: {{context: .}}}}\n")
+    rows = [re.split(r"\s{2,}", line) for line in estimate(tmp_path, "tool").stdout.splitlines()]
+    assert [row[:2] for row in rows[1:]] == [
+        ["cold", "2 of 2"],
+        ["no change", "0 of 2"],
+        ["minor", "1 of 2"],
+        ["major", "2 of 2"],
+        ["after a preemption", "2 of 2"],
+    ]
+    assert rows[1][2:7] == ["unknown"] * 5
+    assert rows[2][5:7] == ["0.00 USD"] * 2
+    found = json.loads(estimate(tmp_path, "tool", "--json").stdout)
+    assert found["courses"][0]["spot"] is None
+    assert found["courses"][3]["what"] == "COPY spotweld.yaml /a changes"
+    assert "is an image" in estimate(tmp_path, "tool", "--work", "1h").stderr
+
+
+def test_a_plan_says_what_a_job_with_work_will_cost(tmp_path: Path) -> None:
+    def line(*words: str) -> str:
+        result = CliRunner().invoke(program, ["-C", str(tmp_path), "plan", *words])
+        return next(line for line in result.stdout.splitlines() if line.startswith("estimate"))
+
+    (tmp_path / "spotweld.yaml").write_text(JOBS)
+    assert re.fullmatch(
+        r"estimate  about 51\.96 USD on spot \(46\.83 USD to 57\.61 USD\), 147\.49 USD on demand", line("train")
+    )
+    assert line("train", "--spot-policy", "on-demand") == "estimate  147.49 USD on demand"
+    assert "nobody knows how often" in line("steps")

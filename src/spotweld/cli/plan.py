@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from spotweld.cli.output import print_json
 from spotweld.cli.parts import open_log
 from spotweld.cli.session import json_option, open_project, store_option
-from spotweld.errors import UsageError
+from spotweld.errors import SpotweldError, UsageError
 from spotweld.placement.placer import Rent
 from spotweld.project.nouns import SpotUse
 from spotweld.project.words import nearest, quoted
@@ -152,7 +152,28 @@ def command(
         print_json({"plan": plan, "would_change": True})
     else:
         click.echo(describe(plan))
+        if plan.job.work is not None:
+            click.echo(f"estimate  {_estimated(project, plan.job)}")
     sys.exit(2)
+
+
+def _estimated(project: Project, job: Job) -> str:
+    """What the job will cost, in a line."""
+    from spotweld.cli.costestimate import estimate_of  # noqa: PLC0415 - NumPy, which other plans have no need of
+    from spotweld.costs.estimates import ON_DEMAND, SPOT  # noqa: PLC0415 - as above
+    from spotweld.runs.estimating import Given  # noqa: PLC0415 - as above
+
+    try:
+        found = estimate_of(project, job, Given())
+    except SpotweldError as error:
+        return f"unknown: {error}"
+    spot, firm = found.line(SPOT).cost, found.line(ON_DEMAND).cost
+    words = []
+    if job.spot_policy is not SpotUse.ON_DEMAND and spot is not None:
+        words.append(f"about {spot.expected} on spot ({spot.low} to {spot.high})")
+    if job.spot_policy is not SpotUse.SPOT and firm is not None:
+        words.append(f"{firm.expected} on demand")
+    return ", ".join(words) or "unknown"
 
 
 def _job(project: Project, name: str | None) -> Job:

@@ -130,6 +130,7 @@ def counted(interruptions: int) -> str:
 
 
 _NONE = Range.exactly(0)
+_FINEST = Decimal("1e-9")
 _ENDLESS = "machines are taken too soon for it to come to its end"
 
 
@@ -176,8 +177,9 @@ def _line(way: str, price: Money | None, interruptions: Range, seconds: Range) -
 
 
 def priced(hourly: Money, seconds: Range) -> Amount:
-    """What so much time costs."""
-    return Amount(*(per_second(hourly, each) for each in (seconds.low, seconds.expected, seconds.high)))
+    """What so much time costs, to the ninth place."""
+    exact = (per_second(hourly, each) for each in (seconds.low, seconds.expected, seconds.high))
+    return Amount(*(Money(one.amount.quantize(_FINEST), one.currency) for one in exact))
 
 
 def _assumed(facts: Facts) -> list[str]:
