@@ -150,6 +150,8 @@ def test_an_estimate_in_json(tmp_path: Path) -> None:
         (("train", "--spot", "cheap"), "not an amount"),
         (("train", "--spot", "1 EUR"), "different currencies"),
         (("train", "--cadence", "0s"), "between two saves"),
+        (("train", "--type", "p4d.24xlarge"), "say both"),
+        (("train", "--type", "p4d.24xlargest", "--region", "us-east-1"), "no price list knows"),
     ],
     ids=str,
 )
@@ -189,3 +191,15 @@ def test_a_plan_says_what_a_job_with_work_will_cost(tmp_path: Path) -> None:
     )
     assert line("train", "--spot-policy", "on-demand") == "estimate  147.49 USD on demand"
     assert "nobody knows how often" in line("steps")
+
+
+def test_prices_of_a_listed_machine_say_their_source_and_unknown_ones_stay_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    result = estimate(tmp_path, "train", "--type", "p4d.24xlarge", "--region", "us-east-1", "--json")
+    lines = {line["way"]: line for line in json.loads(result.stdout)["lines"]}
+    assert lines["on-demand"]["hourly"]["amount"] == "21.957642"
+    assert (lines["spot, undisturbed"]["hourly"], lines["spot, undisturbed"]["cost"]) == (None, None)
+    assert re.search(r"note: on-demand: 21\.96 USD/h in us-east-1 \(price: aws/.*, [0-9]+ days old", result.stderr)
+    assert "note: spot: price unknown" in result.stderr

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from spotweld.costs.renewals import Range
     from spotweld.project.nouns import Image, Job, Project
     from spotweld.runs.estimating import Given
+    from spotweld.values.offers import Offer
 
 _COLUMNS = ("way", "interruptions", "machine time", "low", "expected", "high", "of on-demand")
 _BUILD_COLUMNS = ("build", "instructions", "low", "expected", "high", "on spot", "on-demand", "")
@@ -48,6 +51,8 @@ def _perhaps(context: click.Context, parameter: click.Parameter, value: str | No
 @click.option("--interruptions", type=click.IntRange(min=0), metavar="K", help="Add a line for so many.")
 @click.option("--on-demand", callback=price, metavar="PRICE", help="Of a machine-hour, instead of what is on offer.")
 @click.option("--spot", callback=price, metavar="PRICE", help="Of a machine-hour, instead of what is on offer.")
+@click.option("--type", "machine_type", metavar="NAME", help="Prices of this machine type, from price lists.")
+@click.option("--region", metavar="NAME", help="Where, with --type.")
 @click.option("--committed", callback=price, metavar="PRICE", help="Of a machine-hour that is paid, used or not.")
 @json_option
 def estimate_verb(
@@ -58,6 +63,8 @@ def estimate_verb(
     interruptions: int | None,
     on_demand: Money | None,
     spot: Money | None,
+    machine_type: str | None,
+    region: str | None,
     committed: Money | None,
     as_json: bool,
 ) -> None:
@@ -77,9 +84,9 @@ def estimate_verb(
 
     project, _ = open_project()
     given = Given(work, cadence, Hourly(on_demand, spot, committed), interruptions)
-    meant = _meant(project, name)
+    meant, offers = _meant(project, name), _offers(project, machine_type, region)
     if meant in project.jobs:
-        found = estimate_of(project, project.jobs[meant], given)
+        found = estimate_of(project, project.jobs[meant], given, offers)
         _tell(found.notes)
         if as_json:
             print_json(found)
@@ -90,11 +97,36 @@ def estimate_verb(
         raise UsageError(
             f"{quoted(meant)} is an image", "only jobs have work, saves and commitments", "leave these options out"
         )
-    _show_image(project, project.images[meant], given.hourly, as_json=as_json)
+    _show_image(project, project.images[meant], given.hourly, offers, as_json=as_json)
 
 
-def estimate_of(project: Project, job: Job, given: Given) -> Estimate:
+def _offers(project: Project, machine_type: str | None, region: str | None) -> tuple[Offer, ...]:
+    """What the project may rent, or what price lists say of a machine."""
+    if (machine_type is None) != (region is None):
+        raise UsageError("a listed price is of a machine in a region", "", "say both: --type NAME --region NAME")
+    if machine_type is None or region is None:
+        return permitted(open_provider(project.state, project.local).offers(), project.placement, ())
+    from spotweld.costs.prices.asking import ask, known_prices, price_folder  # noqa: PLC0415 - only for lists
+    from spotweld.runs.estimating import listed  # noqa: PLC0415 - as above
+
+    now = datetime.now(UTC)
+    found = listed(
+        ask(known_prices(price_folder(os.environ), now).prices, machine_type, region=region), machine_type, now
+    )
+    if not found:
+        todo = f"look for another: spotweld cost prices --region {region}"
+        raise UsageError(f"no price list knows {quoted(machine_type)} in {quoted(region)}", "", todo)
+    return found
+
+
+def estimate_of(project: Project, job: Job, given: Given, offers: Sequence[Offer] | None = None) -> Estimate:
     """What the job will cost. Reads the project's past; changes nothing.
+
+    Args:
+        project: the project.
+        job: one of its jobs.
+        given: goes before all else.
+        offers: what may be rented; None: what the project may.
 
     Raises:
         UsageError: nobody knows how long it takes, or how often it saves.
@@ -102,7 +134,7 @@ def estimate_of(project: Project, job: Job, given: Given) -> Estimate:
     """
     from spotweld.runs.estimating import estimate_job, learned, past_of  # noqa: PLC0415 - as above
 
-    offers = permitted(open_provider(project.state, project.local).offers(), project.placement, ())
+    offers = _offers(project, None, None) if offers is None else offers
     if not log_path(project.state).exists():
         return estimate_job(job, project.placement, offers, [], learned([]), given, time.time())
     log = open_log(project)
@@ -124,7 +156,7 @@ def _meant(project: Project, name: str | None) -> str:
     return name
 
 
-def _show_image(project: Project, image: Image, given: Hourly, *, as_json: bool) -> None:
+def _show_image(project: Project, image: Image, given: Hourly, offers: Sequence[Offer], *, as_json: bool) -> None:
     from spotweld.costs.buildestimates import courses  # noqa: PLC0415 - as above
     from spotweld.images.builds.freshness import standings  # noqa: PLC0415 - only images need it
     from spotweld.images.builds.planning import REMEMBERED  # noqa: PLC0415
@@ -135,7 +167,6 @@ def _show_image(project: Project, image: Image, given: Hourly, *, as_json: bool)
     known = builds(open_store(project.store, verify=False), image.name, most=REMEMBERED, unfinished=True)
     standing = next(one for one in standings(project, [image.name]) if one.image.name == image.name)
     found = courses(timed(standing.steps, known), project.placement.changeover)
-    offers = permitted(open_provider(project.state, project.local).offers(), project.placement, ())
     hourly, notes = hourly_of(given, offers)
     start = format_duration(project.placement.changeover)
     notes = [

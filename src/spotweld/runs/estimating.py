@@ -10,6 +10,7 @@ import msgspec
 from spotweld.checkpoint.cadence import LONGEST
 from spotweld.checkpoint.hazard import USUAL
 from spotweld.costs.estimates import Estimate, Facts, Hourly, estimate
+from spotweld.costs.prices.table import is_old
 from spotweld.costs.renewals import Range
 from spotweld.errors import UsageError
 from spotweld.project.nouns import EverySeconds, EverySteps
@@ -20,19 +21,20 @@ from spotweld.runs.history import losses, progress
 from spotweld.runs.remaining import working_since
 from spotweld.values.durations import format_duration
 from spotweld.values.money import format_money
-from spotweld.values.offers import CapacityType
+from spotweld.values.offers import CapacityType, Offer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from datetime import datetime
 
     from spotweld.checkpoint.hazard import Hazard
+    from spotweld.costs.prices.asking import Answer
     from spotweld.project.nouns import Job, PlacementRules
     from spotweld.runs.history import Progress
     from spotweld.runs.log import EventLog
     from spotweld.runs.states import RunState
     from spotweld.store.objects import Objects
     from spotweld.values.money import Money
-    from spotweld.values.offers import Offer
 
 _RUNS = 5
 """Of a job, those that were done last, from which is learned."""
@@ -151,6 +153,20 @@ def hourly_of(given: Hourly, offers: Sequence[Offer]) -> tuple[Hourly, list[str]
         else:
             notes.append(f"{kind}: price unknown, nothing is on offer")
     return Hourly(found[CapacityType.ON_DEMAND], found[CapacityType.SPOT], given.committed), notes
+
+
+def listed(answer: Answer, machine_type: str, now: datetime) -> tuple[Offer, ...]:
+    """What price lists say of a machine, as offers: their sources say how old that is. What is unknown is not there."""
+    kinds = ((CapacityType.SPOT, answer.spot, "spot"), (CapacityType.ON_DEMAND, answer.on_demand, "on_demand"))
+    offers = []
+    for kind, price, field in kinds:
+        hourly: Money | None = getattr(price, field, None)
+        if price is not None and hourly is not None:
+            age = "of unknown age" if price.as_of is None else f"{(now - price.as_of).days} days old"
+            old = ", too old to rely on" if is_old(price, now) else ""
+            source = f"{price.source}, {age}{old}"
+            offers.append(Offer(price.provider, price.region, price.place, machine_type, kind, hourly, source))
+    return tuple(offers)
 
 
 def _worked(state: RunState, history: dict[int, Progress]) -> float:
