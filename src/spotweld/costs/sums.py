@@ -27,7 +27,7 @@ PERIODS: dict[str, Callable[[date], str]] = {
 }
 """Calendar periods in UTC, and what they are called; weeks are those of ISO 8601."""
 PLACES: dict[str, Callable[[Row], str]] = {
-    "type": lambda row: row.sku_id.rpartition("/")[0] or row.sku_id,
+    "type": lambda row: row.machine_type,
     "zone": lambda row: row.availability_zone,
     "region": lambda row: row.region_id,
     "provider": lambda row: row.provider_name,
@@ -39,6 +39,7 @@ PLACES: dict[str, Callable[[Row], str]] = {
 _NAMES = frozenset(
     (
         *("run", "attempt", "tags", "resource_id", "availability_zone", "region_id", "sku_id", "charge_description"),
+        *("machine_type", "sku_price_id"),
         *("billing_account_id", "billing_account_name", "billing_period_start", "billing_period_end"),
         *("provider_name", "publisher_name", "invoice_issuer_name", "price_source"),
     )
