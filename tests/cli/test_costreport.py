@@ -161,8 +161,21 @@ def test_rows_for_other_tools(tmp_path: Path, form: str) -> None:
         fields = json.loads((tmp_path / "ledger.schema.json").read_text())
         assert [field["name"] for field in fields] == list(COLUMNS)
         assert f"bq load --source_format=NEWLINE_DELIMITED_JSON DATASET.TABLE {path}" in result.stderr
+    else:
+        named = path.rename(path.with_suffix(".csv" if form == "focus-csv" else ".json"))
+        checked = check(named, "--json")
+        assert (checked.exit_code, json.loads(checked.stdout)) == (0, []), checked.output
+        named.write_text(text.replace("USD", "usd"))
+        checked = check(named)
+        assert checked.exit_code == 1
+        assert checked.stdout.startswith("row 1: BillingCurrency: ")
+        assert "does not follow FOCUS 1.2: " in checked.stderr
     assert "cannot be written" in export(tmp_path, "--to", form, "-o", "/no/such/folder/x").stderr
     assert "did you mean short?" in export(tmp_path, "-o", path, "--run", "shrt").stderr
+
+
+def check(*words: object) -> Result:
+    return CliRunner().invoke(program, ["cost", "check", *map(str, words)])
 
 
 def export(folder: Path, *words: object) -> Result:

@@ -16,7 +16,7 @@ from spotweld.values.money import Money, parse_money
 
 HOUR = 3600.0
 PLANT = Plant(10, Decimal(3), head=parse_money("0.17 USD"), builder=parse_money("1.36 USD"))
-"""Ten clusters in three months. A c6i.xlarge as head node, a c6i.8xlarge to build, on demand in us-east-1, as the shipped table has them."""
+"""Ten clusters in three months. A c6i.xlarge as head node, a c6i.8xlarge to build: the shipped prices of us-east-1."""
 SOURCE = Way("from source on each head node", None, Range(4 * HOUR, 6 * HOUR, 8 * HOUR))
 """4 to 8 hours for a bioinformatics stack: the public guide "Software Build Caching Strategy" of a cluster tool."""
 IMAGE = Way(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from spotweld.cli.costcheck import check_verb
 from spotweld.cli.costestimate import estimate_verb
 from spotweld.cli.costexport import export_verb
 from spotweld.cli.costoptions import price
@@ -44,6 +45,7 @@ def command(context: click.Context) -> None:
 
 command.add_command(report_verb)
 command.add_command(export_verb)
+command.add_command(check_verb)
 command.add_command(prices_verb)
 command.add_command(estimate_verb)
 
