@@ -169,7 +169,7 @@ def test_rows_for_other_tools(tmp_path: Path, form: str) -> None:
         checked = check(named)
         assert checked.exit_code == 1
         assert checked.stdout.startswith("row 1: BillingCurrency: ")
-        assert "does not follow FOCUS 1.2: " in checked.stderr
+        assert "does not follow FOCUS 1.2" in checked.stderr
     assert "cannot be written" in export(tmp_path, "--to", form, "-o", "/no/such/folder/x").stderr
     assert "did you mean short?" in export(tmp_path, "-o", path, "--run", "shrt").stderr
 

@@ -10,10 +10,9 @@ import click
 from spotweld.cli.output import print_json, say
 from spotweld.cli.session import json_option
 from spotweld.costs.validating import Breach, validate_csv, validate_json
-from spotweld.report.words import count
 
 _MOST = 100
-"""Deviations that are printed: a column that is wrong is wrong in every row."""
+"""Breaches that are printed: a column that is wrong is wrong in every row."""
 
 
 @click.command("check", short_help="Check a file of costs against FOCUS 1.2.")
@@ -22,7 +21,7 @@ _MOST = 100
 def check_verb(*, path: Path, as_json: bool) -> None:
     """Check a FILE of costs, ours or a provider's, against FOCUS 1.2: a .csv, or JSON (an array, or an object a line).
 
-    The exit status is 1 if it does not follow FOCUS. Each deviation is told with its row and column, up to 100 of them.
+    The exit status is 1 if it does not follow FOCUS. Each breach is told with its row and column, up to 100 of them.
 
     \b
     The JSON: [{"row": 1, "column": "BillingCurrency",
@@ -34,8 +33,8 @@ def check_verb(*, path: Path, as_json: bool) -> None:
     else:
         for breach in found[:_MOST]:
             click.echo(str(breach))
-    more = f"more than {_MOST} deviations" if len(found) > _MOST else count(len(found), "deviation")
-    say(f"{path} follows FOCUS 1.2" if not found else f"{path} does not follow FOCUS 1.2: {more}")
+    more = f"; there are more than {_MOST}" if len(found) > _MOST else ""
+    say(f"{path} {'does not follow' if found else 'follows'} FOCUS 1.2{more}")
     raise SystemExit(1 if found else 0)
 
 
