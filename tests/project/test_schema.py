@@ -17,7 +17,7 @@ from spotweld.errors import ProjectError
 from spotweld.project.keys import PROJECT
 from spotweld.project.reading import load_project
 from spotweld.project.schema import schema, schema_json
-from spotweld.project.shapes import Choice, Named, Number, Path, Several, Shape, Table, Text, Whole
+from spotweld.project.shapes import Choice, Named, Number, Path, Several, Shape, Table, Text, Truth, Whole
 from spotweld.project.starter import starter
 
 HERE = pathlib.Path(__file__).parents[2]
@@ -120,6 +120,8 @@ def values(shape: Shape, luck: st.SearchStrategy[bool]) -> st.SearchStrategy[Any
             right = st.integers(shape.least - 1, shape.most + 1)
         case Number():
             right = st.floats(shape.above, shape.most)
+        case Truth():
+            right = st.booleans()
         case Choice():
             right = st.sampled_from([str(word) for word in shape.of])
         case Path():

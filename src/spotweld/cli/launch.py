@@ -14,7 +14,8 @@ from spotweld.cli.output import is_terminal, say, say_changed
 from spotweld.cli.parts import Known, confirmed, known_run, open_log
 from spotweld.cli.plan import describe, images_of, job_options, plan_of
 from spotweld.cli.session import open_project, progress_option
-from spotweld.runs.drive import ensure_driven
+from spotweld.runs.budgeting import BudgetLog
+from spotweld.runs.drive import ensure_driven, log_path
 from spotweld.runs.events import Outcome
 from spotweld.runs.opening import open_run
 from spotweld.runs.pools.drive import ensure_kept
@@ -68,6 +69,7 @@ def command(
         if not _open(plan, log):
             say(f"somebody else has just launched {plan.run}; nothing of it is changed")
         known = Known(project, log, log.state(plan.run))
+    BudgetLog(log_path(project.state)).keep(project.budgets.values())
     ensure_driven(project.state, known.run)
     for pool in pools_up(project.state):
         ensure_kept(project.state, pool)

@@ -29,6 +29,7 @@ VERBS = {
     "plan": "Say what launch would do, and what it would cost; exit 2 if anything.",
     "launch": "Run a job until it is done, whatever happens to its machines.",
     "pool": "Keep machines ready, so that a run begins at once.",
+    "budget": "Say how budgets stand; stop runs of those that are broken.",
     "watch": "Follow a run live.",
     "status": "List runs and how they stand.",
     "logs": "Print what a run's program wrote.",

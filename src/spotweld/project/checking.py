@@ -10,7 +10,7 @@ import msgspec
 
 from spotweld.errors import ProjectError
 from spotweld.project.nodes import Items, Kind, Node, Pairs, Scalar
-from spotweld.project.shapes import Choice, Named, Number, Path, Several, Shape, Table, Text, Whole
+from spotweld.project.shapes import Choice, Named, Number, Path, Several, Shape, Table, Text, Truth, Whole
 from spotweld.project.words import listed, nearest, quoted
 from spotweld.values.money import Money
 
@@ -70,6 +70,8 @@ def check(shape: Shape, node: Node, at: str, sheet: Sheet) -> Any:  # noqa: ANN4
             return _whole(shape, node, at, sheet)
         case Number():
             return _number(shape, node, at, sheet)
+        case Truth():
+            return _truth(node, at, sheet)
         case Choice():
             return _choice(shape, node, at, sheet)
         case Path():
@@ -134,6 +136,14 @@ def _number(shape: Number, node: Node, at: str, sheet: Sheet) -> float:
     if not shape.above < float(node.text) <= shape.most:
         sheet.refuse(node, f"{at}: {shown[1:-1]} is out of range", f"{bounds} is needed here", todo)
     return float(node.text)
+
+
+def _truth(node: Node, at: str, sheet: Sheet) -> bool:
+    todo = f"write {_key(at)}: true, or {_key(at)}: false"
+    node = _scalar(node, at, "true or false", todo, sheet)
+    if node.kind is not Kind.BOOLEAN:
+        sheet.refuse(node, f"{at}: {quoted(node.text)} is not known", "it takes true or false", todo)
+    return node.text.lower() == "true"
 
 
 def _choice(shape: Choice, node: Node, at: str, sheet: Sheet) -> Any:  # noqa: ANN401 - a member of the enumeration

@@ -6,6 +6,7 @@ Checks, messages, the JSON Schema and ``init`` all start from here.
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from pathlib import Path as FilePath
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from spotweld.project.imagekeys import IMAGES, JOB_IMAGE, REGISTRIES
 from spotweld.project.nouns import (
     LEAST_STAGING,
+    Budget,
     CheckpointPolicy,
     Compress,
     Egress,
@@ -23,6 +25,7 @@ from spotweld.project.nouns import (
     Job,
     LocalProvider,
     LocalZone,
+    Period,
     PlacementRules,
     PolicyName,
     Pool,
@@ -31,7 +34,7 @@ from spotweld.project.nouns import (
     SpotUse,
     Tier,
 )
-from spotweld.project.shapes import Choice, Key, Named, Number, Path, Several, Table, Text, Whole
+from spotweld.project.shapes import Choice, Key, Named, Number, Path, Several, Table, Text, Truth, Whole
 from spotweld.project.texts import PRINTABLE, VALUE
 from spotweld.project.urls import DEFAULT_STORE, STORE_URL, TIER_URL, absolute_store, check_store
 from spotweld.values.durations import DURATION, parse_duration
@@ -58,6 +61,13 @@ def _some(text: str) -> Money:
     if not money.amount:
         raise ValueError("it has to be more than nothing")
     return money
+
+
+def _share(text: str) -> Decimal:
+    share = Decimal(text.removesuffix("%")) / 100
+    if not share:
+        raise ValueError("it has to be more than nothing")
+    return share
 
 
 def _late(given: dict[str, Any]) -> tuple[str, str, str] | None:
@@ -282,6 +292,8 @@ _JOB = Table(
         ),
         "max_duration": Key(_duration(_positive, "8h"), "The run is stopped after this long."),
         "budget": Key(_money(_some, "12.50 USD"), "The run is stopped before it costs more."),
+        "priority": Key(Whole(-1000, 1000), "When a budget of the project breaks, lower ones are stopped first."),
+        "protected": Key(Truth(), "No budget of the project stops its runs."),
         "labels": Key(Named(_LABEL_KEY, _LABEL, most=50), "Carried by the machines and the ledger's rows."),
     },
     Job,
@@ -363,6 +375,31 @@ _POOL = Table(
     ),
 )
 
+_BUDGET = Table(
+    "a budget",
+    {
+        "amount": Key(_money(_some, "100 USD"), "What the runs may cost together.", required=True),
+        "per": Key(Choice(Period), "When it begins anew, in UTC; weeks begin on Monday. Default: total, never."),
+        "jobs": Key(Several(NAME), "Only runs of these jobs count; by default all."),
+        "labels": Key(Named(_LABEL_KEY, _LABEL, most=50), "Only runs with all of these labels count."),
+        "stop": Key(
+            Text("a share", "it takes a percentage", "100%", r"[0-9]{1,4}(?:\.[0-9]{1,4})?%", _share),
+            "Runs are stopped from this share of the amount on; without it none ever is.",
+        ),
+        "at_most": Key(Whole(1, 1000), "How many runs are stopped in one round."),
+        "every": Key(_duration(_positive, "5m"), "Time between two rounds."),
+    },
+    Budget,
+    lambda given: next(
+        (
+            (name, "it says how runs are stopped, and none is", "add stop: 100%, or remove it")
+            for name in ("at_most", "every")
+            if name in given and "stop" not in given
+        ),
+        None,
+    ),
+)
+
 PROJECT = Table(
     "a project file",
     {
@@ -377,6 +414,7 @@ PROJECT = Table(
         "registries": Key(REGISTRIES, "Where images live; relative oci: folders start here."),
         "jobs": Key(Named(NAME, _JOB, least=1), "What to run.", required=True),
         "pools": Key(Named(NAME, _POOL), "Machines that are kept ready, so that a run begins at once."),
+        "budgets": Key(Named(NAME, _BUDGET), "What runs may cost together, and when they are stopped."),
     },
     dict,
 )

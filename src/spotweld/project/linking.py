@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from spotweld.project.checking import Sheet
-    from spotweld.project.nouns import Image, Job, Pool
+    from spotweld.project.nouns import Budget, Image, Job, Pool
 
 
 def linked_images(images: Mapping[str, Image], sheet: Sheet) -> dict[str, Image]:
@@ -83,6 +83,21 @@ def check_pool(pool: Pool, jobs: Mapping[str, Job], sheet: Sheet) -> None:
         what = f"{at}.spot_policy does not fit the job {job.name}"
         why = f"the job may use {job.spot_policy} only, so its runs would take no machine of the pool"
         sheet.refuse(sheet.node("pools", pool.name, "spot_policy"), what, why, f"write {job.spot_policy}, or remove it")
+
+
+def check_budget(budget: Budget, jobs: Mapping[str, Job], sheet: Sheet) -> None:
+    """Refuse a budget for jobs that the file does not have.
+
+    Raises:
+        ProjectError: the budget is such a one.
+    """
+    for name in budget.jobs:
+        if name not in jobs:
+            near = nearest(name, jobs)
+            todo = f"did you mean {near}?" if near else f"the jobs are {listed(jobs)}"
+            what = f"budgets.{budget.name}.jobs: there is no job {quoted(name)}"
+            why = "a budget without one of its jobs would count too little"
+            sheet.refuse(sheet.node("budgets", budget.name, "jobs"), what, why, todo)
 
 
 def _with_files(image: Image, sheet: Sheet) -> Image:

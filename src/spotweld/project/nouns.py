@@ -171,7 +171,39 @@ class Job(msgspec.Struct, frozen=True):
     """Seconds after which the run is stopped."""
     budget: Money | None = None
     """What the run may cost before it is stopped."""
+    priority: int = 0
+    """When a budget of the project breaks, runs with a lower one are stopped first."""
+    protected: bool = False
+    """No budget of the project stops its runs."""
     labels: dict[str, str] = {}
+
+
+class Period(StrEnum):
+    """How long a budget lasts until it begins anew, in UTC."""
+
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+    TOTAL = "total"
+    """It never does."""
+
+
+class Budget(msgspec.Struct, frozen=True):
+    """What some of the project's runs may cost together."""
+
+    name: str
+    amount: Money
+    per: Period = Period.TOTAL
+    jobs: tuple[str, ...] = ()
+    """Only runs of these jobs count; empty: of all."""
+    labels: dict[str, str] = {}
+    """Only runs with all of these count."""
+    stop: Decimal | None = None
+    """The share of the amount at which runs are stopped; None: none ever is."""
+    at_most: int = 1
+    """How many runs are stopped in one round."""
+    every: float = 300.0
+    """Seconds between two rounds."""
 
 
 class Pool(msgspec.Struct, frozen=True):
@@ -291,6 +323,7 @@ class Project(msgspec.Struct, frozen=True):
     """In the order of the file; their bases are there, and none needs itself."""
     registries: Registries = Registries()
     pools: dict[str, Pool] = {}
+    budgets: dict[str, Budget] = {}
 
     @property
     def state(self) -> Path:

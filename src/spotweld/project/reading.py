@@ -10,7 +10,7 @@ from spotweld.errors import ProjectError
 from spotweld.project.checking import Sheet, check
 from spotweld.project.imagekeys import absolute_registry
 from spotweld.project.keys import PROJECT
-from spotweld.project.linking import check_job_image, check_pool, linked_images
+from spotweld.project.linking import check_budget, check_job_image, check_pool, linked_images
 from spotweld.project.nodes import Pairs
 from spotweld.project.nouns import LocalProvider, PlacementRules, Project, Registries
 from spotweld.project.parsing import parse
@@ -85,6 +85,9 @@ def load_with_lines(path: Path) -> tuple[Project, dict[str, int]]:
     pools = values.get("pools", {})
     for pool in pools.values():
         check_pool(pool, jobs, sheet)
+    budgets = values.get("budgets", {})
+    for budget in budgets.values():
+        check_budget(budget, jobs, sheet)
     registries = values.get("registries", Registries())
     store = absolute_store(values.get("store", DEFAULT_STORE), file.parent)
     placement = values.get("placement", PlacementRules())
@@ -101,6 +104,7 @@ def load_with_lines(path: Path) -> tuple[Project, dict[str, int]]:
             ephemeral=absolute_registry(registries.ephemeral, file.parent),
         ),
         pools=pools,
+        budgets=budgets,
     )
     return project, lines
 

@@ -14,7 +14,7 @@ import msgspec
 
 from spotweld.project.keys import PROJECT
 from spotweld.project.nouns import EveryAuto
-from spotweld.project.shapes import Choice, Named, Number, Path, Several, Shape, Table, Text, Whole
+from spotweld.project.shapes import Choice, Named, Number, Path, Several, Shape, Table, Text, Truth, Whole
 
 
 def schema() -> dict[str, Any]:
@@ -28,7 +28,7 @@ def schema_json() -> str:
     return msgspec.json.format(msgspec.json.encode(schema()), indent=2).decode() + "\n"
 
 
-def _schema_of(shape: Shape) -> dict[str, Any]:
+def _schema_of(shape: Shape) -> dict[str, Any]:  # noqa: C901 - one case for each kind
     match shape:
         case Text():
             form = {"type": "string", "pattern": f"^(?:{shape.form})$", "maxLength": shape.longest}
@@ -37,6 +37,8 @@ def _schema_of(shape: Shape) -> dict[str, Any]:
             return {"type": "integer", "minimum": shape.least, "maximum": shape.most}
         case Number():
             return {"type": "number", "exclusiveMinimum": shape.above, "maximum": shape.most}
+        case Truth():
+            return {"type": "boolean"}
         case Choice():
             return {"enum": [str(word) for word in shape.of]}
         case Path():
@@ -86,6 +88,8 @@ def _as_written(value: Any, shape: Shape) -> Any:  # noqa: ANN401 - JSON values 
     match value, shape:
         case str(), Text() | Choice():
             return str(value) or None
+        case bool(), Truth():
+            return value
         case int(), Whole():
             return value
         case float(), Number():

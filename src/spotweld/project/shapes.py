@@ -46,6 +46,10 @@ class Number(msgspec.Struct, frozen=True):
     most: float
 
 
+class Truth(msgspec.Struct, frozen=True):
+    """True or false."""
+
+
 class Choice(msgspec.Struct, frozen=True):
     """One of the words of an enumeration."""
 
@@ -100,4 +104,4 @@ class Table(msgspec.Struct, frozen=True):
     """A key, the only required one, whose value may stand for the whole table; empty: none may."""
 
 
-Shape = Text | Whole | Number | Choice | Path | Several | Named | Table
+Shape = Text | Whole | Number | Truth | Choice | Path | Several | Named | Table

@@ -84,6 +84,7 @@ class Controller:
         placer: says which to rent.
         clock: time.
         complain: told, in one line, what went wrong outside and will be tried again.
+        look: called at every turn; it may append requests to the logs of runs, this one's among them.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Controller:
         placer: Placer,
         clock: Clock,
         complain: Callable[[str], None],
+        look: Callable[[], None] = lambda: None,
     ) -> None:
         self._run = run
         self._log = log
@@ -103,6 +105,7 @@ class Controller:
         self._placer = placer
         self._clock = clock
         self._complain = complain
+        self._look = look
         self._generation = log.take_over(run)
         self._beat: tuple[int, int] | None = None
         self._heard = clock.monotonic()
@@ -119,6 +122,7 @@ class Controller:
         """
         while True:
             try:
+                self._look()
                 state = self._log.state(self._run)
                 if state.outcome is not None:
                     return state

@@ -278,6 +278,8 @@ def _reason_to_stop(state: RunState, seen: Observed) -> tuple[Cause, str] | None
     job = state.job
     if state.cancel_requested:
         return Cause.CANCELLED, "cancelled by hand"
+    if state.stop_asked is not None:
+        return Cause.BUDGET, state.stop_asked.why
     if job.budget is not None and seen.spent is not None and seen.spent >= job.budget:
         return Cause.BUDGET, f"{format_money(seen.spent)} of {format_money(job.budget)} are spent"
     if job.max_duration is not None and seen.now - state.opened >= job.max_duration:

@@ -6,19 +6,32 @@ dies says whether one is at work; the event log's generations, not this lock, ke
 
 from __future__ import annotations
 
+import math
 import os
+import sqlite3
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from spotweld.errors import SpotweldError
 from spotweld.providers.opening import open_provider
+from spotweld.runs.budgeting import LOOK_EVERY, BudgetLog, Enforcer
 from spotweld.runs.controller import RECENT, Controller
 from spotweld.runs.log import EventLog
 from spotweld.runs.outliving import ensure_at_work, is_at_work, say, settle, try_lock
 from spotweld.runs.placing import placer_of
+from spotweld.runs.pools.drive import pools_path
 from spotweld.store.opening import open_store
 from spotweld.values.clocks import SystemClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from spotweld.runs.budgeting import Round
+    from spotweld.values.clocks import Clock
 
 
 def log_path(state: Path) -> Path:
@@ -42,6 +55,48 @@ def ensure_driven(state: Path, run: str) -> bool:
     return ensure_at_work(folder, "spotweld.runs.drive", (str(state), run), controller_log(state, run))
 
 
+def open_enforcer(state: Path, clock: Clock) -> Enforcer:
+    """Who looks at the budgets of a project whose state folder this is."""
+    return Enforcer(BudgetLog(log_path(state), clock), pools_path(state), clock)
+
+
+def enforce(state: Path, enforcer: Enforcer) -> list[Round]:
+    """One round of each broken budget that is due; those that came about.
+
+    Every run that is to stop has a controller afterwards, those of earlier rounds as well: whoever began them may have
+    been killed before it came to that.
+    """
+    rounds = enforcer.enforce()
+    for run in enforcer.stopping():
+        ensure_driven(state, run)
+    return rounds
+
+
+def looker(state: Path, clock: Clock, complain: Callable[[str], None]) -> Callable[[], None]:
+    """What a controller calls at every turn to have budgets enforced, every ``LOOK_EVERY`` seconds.
+
+    It raises nothing: a budget that cannot be reckoned must not keep a run from being driven.
+    """
+    enforcer = open_enforcer(state, clock)
+    looked, trouble = -math.inf, ""
+
+    def look() -> None:
+        nonlocal looked, trouble
+        if clock.monotonic() < looked + LOOK_EVERY:
+            return
+        looked = clock.monotonic()
+        try:
+            for one in enforce(state, enforcer):
+                complain(f"round {one.number} of the budget {one.budget} stops {', '.join(one.runs)}")
+            trouble = ""
+        except (SpotweldError, msgspec.MsgspecError, sqlite3.Error, OSError, ValueError) as error:
+            if str(error) != trouble:
+                trouble = str(error)
+                complain(f"budgets cannot be looked at: {error}")
+
+    return look
+
+
 def main(state: Path, run: str, lock: int) -> None:
     """Drive the run to its end.
 
@@ -53,14 +108,14 @@ def main(state: Path, run: str, lock: int) -> None:
     settle(state, lock)
     say(f"controller {os.getpid()} drives {run}")
     try:
-        log = EventLog(log_path(state))
+        log, clock = EventLog(log_path(state)), SystemClock()
         opened = log.state(run)
         provider = open_provider(state, opened.local)
         # Tested when the run was opened; a store that is down now is waited for.
         objects = open_store(opened.store, verify=False)
         earlier = (log.state(other) for other in log.runs()[:RECENT] if other != run)
         placer = placer_of(opened.job, opened.placement, opened.local, earlier)
-        controller = Controller(run, log, objects, provider, placer, SystemClock(), say)
+        controller = Controller(run, log, objects, provider, placer, clock, say, looker(state, clock, say))
         say(f"ended: {controller.drive().outcome}")
     except SpotweldError as error:
         say(str(error))

@@ -181,6 +181,14 @@ class CancelRequested(msgspec.Struct, frozen=True, tag="cancel-requested"):
     """Somebody wants the run to stop."""
 
 
+class StopAsked(msgspec.Struct, frozen=True, tag="stop-asked"):
+    """A budget of the project wants the run to stop, with a checkpoint."""
+
+    budget: str
+    round: int
+    why: str
+
+
 class Ended(msgspec.Struct, frozen=True, tag="ended"):
     """The run is over. Nothing follows."""
 
@@ -200,6 +208,7 @@ Event = (
     | Waiting
     | Sighted
     | CancelRequested
+    | StopAsked
     | Ended
 )
 

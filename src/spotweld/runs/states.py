@@ -30,6 +30,7 @@ from spotweld.runs.events import (
     Recorded,
     Running,
     Sighted,
+    StopAsked,
     Waiting,
 )
 from spotweld.values.money import Money
@@ -91,6 +92,7 @@ class RunState(msgspec.Struct, frozen=True):
     waiting_since: float = 0.0
     sightings: tuple[Sighting, ...] = ()
     cancel_requested: bool = False
+    stop_asked: StopAsked | None = None
     outcome: Outcome | None = None
     why: str = ""
     ended: float | None = None
@@ -112,6 +114,8 @@ class RunState(msgspec.Struct, frozen=True):
             return str(self.outcome)
         if self.cancel_requested:
             return "cancelling"
+        if self.stop_asked is not None:
+            return "stopping"
         if self.current is None:
             return "waiting" if self.waiting else "placing"
         return "running" if self.current.running is not None else "starting"
@@ -154,6 +158,8 @@ def apply(state: RunState, entry: Entry) -> RunState:
     match event:
         case CancelRequested():
             return replace(state, cancel_requested=True)
+        case StopAsked():
+            return replace(state, stop_asked=event)
         case Sighted(up=up, prices=prices):
             return replace(state, sightings=(*state.sightings, Sighting(entry.time, up, prices)))
         case Waiting() if state.current is None:

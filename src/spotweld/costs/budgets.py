@@ -1,0 +1,130 @@
+"""How a budget stands, and which runs are stopped when it breaks: pure, on rows of the ledger."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, localcontext
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from spotweld.costs.ledger import EXACT, hours
+from spotweld.project.nouns import Budget, Period
+from spotweld.values.money import Money
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from spotweld.costs.focus import Row
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """A budget at one moment."""
+
+    budget: Budget
+    since: float | None
+    """When its period began, seconds since 1970 UTC; None: it has no beginning."""
+    until: float | None
+    """When its period ends."""
+    spent: Money
+    """In this period, machines that still run counted until now."""
+    share: Decimal
+    """Of the amount; 1 is all of it."""
+    hourly: Money
+    """What is spent in an hour now."""
+    exhausted: float | None
+    """When the amount is spent at that rate, within the period; now or before: it is; None: it will last."""
+    others: tuple[Money, ...] = ()
+    """Spent in other currencies, which nobody adds up: not in ``spent``."""
+
+    @property
+    def broken(self) -> bool:
+        """Whether runs are to be stopped."""
+        return self.budget.stop is not None and self.share >= self.budget.stop
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """A run that goes on, as far as a budget is concerned."""
+
+    run: str
+    opened: float
+    priority: int = 0
+    protected: bool = False
+    spot: bool = True
+    """Whether it is on spot, or on nothing at all."""
+
+
+def period(per: Period, now: float) -> tuple[float | None, float | None]:
+    """When the period around ``now`` began and when it ends: calendar days, weeks from Monday, and months, in UTC."""
+    day = datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    match per:
+        case Period.DAY:
+            since, until = day, day + timedelta(days=1)
+        case Period.WEEK:
+            since = day - timedelta(days=day.weekday())
+            until = since + timedelta(days=7)
+        case Period.MONTH:
+            since = day.replace(day=1)
+            until = (since + timedelta(days=32)).replace(day=1)
+        case Period.TOTAL:
+            return None, None
+    return since.timestamp(), until.timestamp()
+
+
+def standing(budget: Budget, rows: Iterable[Row], now: float) -> Standing:
+    """What of a budget is spent.
+
+    A row that lies across the border of the period counts with its time inside. The order of rows does not matter.
+
+    Args:
+        budget: which.
+        rows: those that it covers, and no others; those of machines that still run reach until ``now``.
+        now: seconds since 1970 UTC.
+    """
+    since, until = period(budget.per, now)
+    spent: dict[str, Decimal] = {}
+    running: dict[tuple[str, int, str], Row] = {}
+    with localcontext(EXACT):
+        for row in rows:
+            spent[row.billing_currency] = spent.get(row.billing_currency, Decimal(0)) + _within(row, since, until)
+            machine = row.run, row.attempt, row.resource_id
+            # A machine may have several rows; what it costs now is said by the last.
+            if row.estimated and (
+                machine not in running or row.charge_period_end >= running[machine].charge_period_end
+            ):
+                running[machine] = row
+        amount, currency = budget.amount.amount, budget.amount.currency
+        ours = spent.pop(currency, Decimal(0))
+        rates = (row.contracted_unit_price for row in running.values() if row.billing_currency == currency)
+        hourly = sum(rates, Decimal(0))
+        share = ours / amount
+    exhausted = None
+    if ours >= amount:
+        exhausted = now
+    elif hourly:
+        exhausted = now + float((amount - ours) / hourly) * 3600
+        exhausted = exhausted if until is None or exhausted < until else None
+    others = tuple(Money(spent[name], name) for name in sorted(spent) if spent[name])
+    return Standing(budget, since, until, Money(ours, currency), share, Money(hourly, currency), exhausted, others)
+
+
+def choose(stands: Standing, runs: Sequence[Candidate]) -> list[str]:
+    """The runs to stop in one round, in order; none while the budget holds.
+
+    The lowest priority first; of the same priority those on spot before those on demand, and of these the newest
+    first, which loses least. Protected runs are never stopped.
+    """
+    if not stands.broken:
+        return []
+    may = [run for run in runs if not run.protected]
+    may.sort(key=lambda run: (run.priority, not run.spot, -run.opened, run.run))
+    return [run.run for run in may[: stands.budget.at_most]]
+
+
+def _within(row: Row, since: float | None, until: float | None) -> Decimal:
+    start, end = row.charge_period_start.timestamp(), row.charge_period_end.timestamp()
+    first = start if since is None else max(start, since)
+    last = end if until is None else min(end, until)
+    if (first, last) == (start, end):
+        return row.billed_cost
+    return hours(last - first) * row.contracted_unit_price

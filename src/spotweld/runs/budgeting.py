@@ -1,0 +1,221 @@
+"""Budgets at work: what they cover in a project's logs, and rounds of stops that are written down once.
+
+A round and the wishes that it puts into the logs of runs are one transaction of the event log's file. So there is no
+moment at which a kill could leave half a round, and of two processes that enforce at once one finds that the round
+that it has decided upon is there already, and does nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from spotweld.costs.budgets import Candidate, Standing, choose, standing
+from spotweld.costs.ledger import ledger
+from spotweld.project.nouns import Budget
+from spotweld.runs.events import StopAsked, encode
+from spotweld.runs.history import usages
+from spotweld.runs.log import EventLog
+from spotweld.runs.pools.log import PoolLog
+from spotweld.runs.pools.states import usages as waited
+from spotweld.runs.states import fold
+from spotweld.values.money import format_money
+from spotweld.values.offers import CapacityType
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from spotweld.costs.focus import Row
+    from spotweld.runs.pools.states import PoolState
+    from spotweld.runs.states import RunState
+    from spotweld.values.clocks import Clock
+
+LOOK_EVERY = 10.0
+"""Seconds between two looks of a controller at the project's budgets."""
+
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS budgets (name TEXT PRIMARY KEY, budget BLOB NOT NULL) STRICT",
+    """CREATE TABLE IF NOT EXISTS rounds (
+        budget TEXT NOT NULL, number INTEGER NOT NULL, time REAL NOT NULL, PRIMARY KEY (budget, number)
+    ) STRICT, WITHOUT ROWID""",
+)
+
+
+class Round(msgspec.Struct, frozen=True):
+    """Runs that were asked to stop together."""
+
+    budget: str
+    number: int
+    runs: tuple[str, ...]
+
+
+class BudgetLog(EventLog):
+    """The event log of a project, with its budgets and their rounds beside it.
+
+    Args:
+        path: the event log's file.
+        clock: stamps rounds and events.
+
+    Raises:
+        RunError: the file is not a log, or of a newer Spotweld.
+    """
+
+    def __init__(self, path: Path, clock: Clock | None = None) -> None:
+        super().__init__(path, clock)
+        with self._transaction():
+            for table in _TABLES:
+                self._db.execute(table)
+
+    def keep(self, budgets: Iterable[Budget]) -> None:
+        """Let these be the project's budgets from now on: controllers do not read the project file."""
+        rows = [(budget.name, msgspec.json.encode(budget)) for budget in budgets]
+        with self._transaction():
+            self._db.execute("DELETE FROM budgets")
+            self._db.executemany("INSERT INTO budgets VALUES (?, ?)", rows)
+
+    def budgets(self) -> list[Budget]:
+        """The project's budgets, by name."""
+        with self._transaction():
+            rows = self._db.execute("SELECT budget FROM budgets ORDER BY name").fetchall()
+        return [msgspec.json.decode(data, type=Budget) for (data,) in rows]
+
+    def last_round(self, budget: str) -> tuple[int, float]:
+        """The number of the budget's last round, and when it was; 0 if there was none."""
+        with self._transaction():
+            row = self._db.execute(
+                "SELECT number, time FROM rounds WHERE budget = ? ORDER BY number DESC LIMIT 1", (budget,)
+            ).fetchone()
+        return (0, 0.0) if row is None else row
+
+    def lengths(self) -> dict[str, int]:
+        """The last sequence number of every run."""
+        with self._transaction():
+            return dict(self._db.execute("SELECT run, max(seq) FROM events GROUP BY run").fetchall())
+
+    def ask(self, budget: str, number: int, runs: Sequence[str], why: str) -> tuple[str, ...]:
+        """Carry out a round: all of it is written, or nothing.
+
+        Args:
+            budget: whose.
+            number: one more than the last round's that the decision was made after.
+            runs: which to stop; one that has ended meanwhile, or is stopped by somebody else, is left out.
+            why: for people.
+
+        Returns:
+            The runs that were asked; none if somebody else had a round meanwhile.
+        """
+        asked = []
+        with self._transaction():
+            (last,) = self._db.execute(
+                "SELECT coalesce(max(number), 0) FROM rounds WHERE budget = ?", (budget,)
+            ).fetchone()
+            if last != number - 1:
+                return ()
+            for run in runs:
+                entries = self.entries(run)
+                if _may_be_asked(fold(entries)):
+                    self._insert(run, entries[-1].seq + 1, encode(StopAsked(budget, number, why)))
+                    asked.append(run)
+            if asked:
+                self._db.execute("INSERT INTO rounds VALUES (?, ?, ?)", (budget, number, self._clock.now()))
+        return tuple(asked)
+
+
+class Enforcer:
+    """Looks at a project's budgets. It remembers the states of runs, which costs less than to fold all logs anew.
+
+    Args:
+        log: of the project.
+        pools: the log of its pools; one that does not exist is none.
+        clock: time.
+    """
+
+    def __init__(self, log: BudgetLog, pools: Path, clock: Clock) -> None:
+        self._log = log
+        self._pools = pools
+        self._clock = clock
+        self._known: dict[str, tuple[int, RunState]] = {}
+
+    def standings(self) -> list[Standing]:
+        """How every budget of the project stands now."""
+        now = self._clock.now()
+        states, pools = self._states(), self._pool_states()
+        return [standing(budget, _rows(budget, states, pools, now), now) for budget in self._log.budgets()]
+
+    def enforce(self) -> list[Round]:
+        """One round of each budget that is broken and whose last round is long enough ago; those that came about."""
+        done = []
+        for budget in self._log.budgets():
+            if budget.stop is None:
+                continue
+            # Before the rest is read: whatever is decided on what is older loses against a round that is newer.
+            number, at = self._log.last_round(budget.name)
+            now = self._clock.now()
+            # A clock that was set back must not put the next round off for as long.
+            if number and abs(now - at) < budget.every:
+                continue
+            states = self._states()
+            stands = standing(budget, _rows(budget, states, self._pool_states(), now), now)
+            may = [_candidate(state) for state in states if _covers(budget, state) and _may_be_asked(state)]
+            runs = choose(stands, may)
+            asked = self._log.ask(budget.name, number + 1, runs, _why(stands)) if runs else ()
+            if asked:
+                done.append(Round(budget.name, number + 1, asked))
+        return done
+
+    def stopping(self) -> list[str]:
+        """The runs that were asked to stop and have not ended: somebody has to drive them."""
+        return [state.run for state in self._states() if state.stop_asked is not None and state.outcome is None]
+
+    def _states(self) -> list[RunState]:
+        for run, length in self._log.lengths().items():
+            if run not in self._known or self._known[run][0] < length:
+                self._known[run] = length, self._log.state(run)
+        return [state for _, state in self._known.values()]
+
+    def _pool_states(self) -> list[PoolState]:
+        if not self._pools.exists():
+            return []
+        log = PoolLog(self._pools, self._clock)
+        try:
+            return [log.state(name) for name in log.pools()]
+        finally:
+            log.close()
+
+
+def _covers(budget: Budget, state: RunState) -> bool:
+    return _fits(budget, state.job.name, state.job.labels)
+
+
+def _fits(budget: Budget, job: str, labels: dict[str, str]) -> bool:
+    return (not budget.jobs or job in budget.jobs) and budget.labels.items() <= labels.items()
+
+
+def _may_be_asked(state: RunState) -> bool:
+    return state.outcome is None and state.stop_asked is None and not state.cancel_requested
+
+
+def _rows(budget: Budget, states: Iterable[RunState], pools: Iterable[PoolState], now: float) -> list[Row]:
+    used = [usage for state in states if _covers(budget, state) for usage in usages(state, {}, now)]
+    idle = [
+        usage
+        for pool in pools
+        if _fits(budget, pool.wanted.pool.job, pool.wanted.labels)
+        for usage in waited(pool, now)
+    ]
+    return ledger([*used, *idle])
+
+
+def _candidate(state: RunState) -> Candidate:
+    attempt, job = state.current, state.job
+    spot = attempt is None or attempt.offer.capacity_type is CapacityType.SPOT
+    return Candidate(state.run, state.opened, job.priority, job.protected, spot)
+
+
+def _why(stands: Standing) -> str:
+    budget = stands.budget
+    per = f" of this {budget.per}" if stands.since is not None else ""
+    spent, amount = format_money(stands.spent), format_money(budget.amount)
+    return f"{spent} of the {amount} of the budget {budget.name}{per} are spent"
