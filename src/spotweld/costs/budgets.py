@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from spotweld.costs.ledger import EXACT, hours
+from spotweld.costs.ledger import EXACT, UNIT
 from spotweld.project.nouns import Budget, Period
 from spotweld.values.money import Money
 
@@ -127,4 +127,5 @@ def _within(row: Row, since: float | None, until: float | None) -> Decimal:
     last = end if until is None else min(end, until)
     if (first, last) == (start, end):
         return row.billed_cost
-    return hours(last - first) * row.contracted_unit_price
+    inside = max(Decimal(0), (Decimal(last - first) / 3600).quantize(UNIT))
+    return inside * row.contracted_unit_price

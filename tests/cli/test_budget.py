@@ -1,0 +1,79 @@
+"""``spotweld budget``, with machines that are processes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from spotweld.runs.drive import log_path
+from spotweld.runs.events import Outcome, StopAsked
+from spotweld.runs.log import EventLog
+from spotweld.store.heads import read_head
+from spotweld.store.opening import open_store
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Here
+
+BUDGET = "budgets: {all: {amount: 0.012 USD, stop: 100%, at_most: 2, every: 2s}}\n"
+LINE = (
+    "  %s: {command: python train.py, checkpoint: {every: 10 steps}, priority: %d, "
+    "env: {STEPS: '90000', NAP: '0.05'}}\n"
+)
+RUNS = {"low-1": "low", "low-2": "low", "mid-1": "mid", "mid-2": "mid", "high-1": "high"}
+pytestmark = pytest.mark.slow
+
+
+def budgeted(here: Here) -> None:
+    file = here.folder / "spotweld.yaml"
+    jobs = "".join(LINE % job for job in (("low", 0), ("mid", 1), ("high", 2)))
+    jobs = jobs.replace("priority: 2", "priority: 2, protected: true")
+    file.write_text(file.read_text().replace("placement:", jobs + BUDGET + "placement:"))
+
+
+def test_a_project_without_budgets_has_none(small: Here) -> None:
+    assert json.loads(small.call("budget", "ls", "--json").stdout) == []
+    assert small.call("budget", "check").exit_code == 0
+    assert "nothing to do" in small.call("budget", "enforce").output
+
+
+def test_the_drill_the_least_important_stop_first_each_with_a_checkpoint(small: Here) -> None:
+    budgeted(small)
+    for name, job in RUNS.items():
+        assert small.call("launch", job, "--name", name, "-y", "--detach").exit_code == 0
+    end, killed, rounds = time.monotonic() + 120, 0, []
+    while any(small.run(name).outcome is None for name in RUNS if name != "high-1"):
+        assert time.monotonic() < end, "the runs were not stopped"
+        found = json.loads(small.call("budget", "enforce", "--json").stdout)
+        rounds += found
+        if found:
+            # In the middle of an enforcement, all those who would carry it out die.
+            for pid in small.controllers():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    killed += 1
+        time.sleep(0.2)
+    log = EventLog(log_path(small.state))
+    asked = {name: [e.event for e in log.entries(name) if isinstance(e.event, StopAsked)] for name in RUNS}
+    log.close()
+    assert {name: [one.round for one in events] for name, events in asked.items()} == {
+        "low-1": [1],
+        "low-2": [1],
+        "mid-1": [2],
+        "mid-2": [2],
+        "high-1": [],
+    }
+    for name in RUNS:
+        state = small.run(name)
+        objects = open_store(state.store, verify=False)
+        assert read_head(objects, name) is not None, name
+        assert state.outcome is (None if name == "high-1" else Outcome.BUDGET)
+    stands = json.loads(small.call("budget", "ls", "--json").stdout)[0]
+    sys.stdout.write(f"\nrounds {rounds}; {killed} controllers killed; spent {stands['spent']} of {stands['amount']}\n")
+    assert small.call("budget", "check").exit_code == 3
