@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.runs.receivers import Hook, serving
 
 from spotweld.runs.drive import log_path
 from spotweld.runs.events import Outcome, StopAsked
@@ -77,3 +78,47 @@ def test_the_drill_the_least_important_stop_first_each_with_a_checkpoint(small: 
     stands = json.loads(small.call("budget", "ls", "--json").stdout)[0]
     sys.stdout.write(f"\nrounds {rounds}; {killed} controllers killed; spent {stands['spent']} of {stands['amount']}\n")
     assert small.call("budget", "check").exit_code == 3
+
+
+def watched(here: Here) -> None:
+    file = here.folder / "spotweld.yaml"
+    budget = "budgets: {all: {amount: 0.0001 USD, alerts: [1%], notify: [{webhook: HOOK}]}}\n"
+    file.write_text(file.read_text().replace("placement:", budget + "placement:"))
+
+
+def test_a_controller_tells_at_the_end_of_its_run_and_nobody_tells_again(
+    small: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched(small)
+    with serving(Hook()) as hook:
+        monkeypatch.setenv("HOOK", f"{hook.url}/hush-hush")
+        monkeypatch.setenv("no_proxy", "*")
+        assert small.call("launch", "train", "--name", "r", "-y").exit_code == 0
+        end = time.monotonic() + 60
+        while not hook.got or small.controllers():
+            assert time.monotonic() < end, "nobody was told"
+            time.sleep(0.1)
+        done = small.call("budget", "check")
+        assert done.exit_code == 0
+        assert "was told" not in done.stderr
+        assert [(body["budget"], body["project"]) for _, _, body in hook.got] == [("all", "small")]
+    files = [file for file in small.state.rglob("*") if file.is_file()]
+    assert files
+    assert not [file for file in files if b"hush" in file.read_bytes()]
+
+
+def test_a_test_alert_says_what_became_of_it(small: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched(small)
+    monkeypatch.setenv("no_proxy", "*")
+    with serving(Hook()) as hook:
+        done = small.call("budget", "test", "all")
+        assert (done.exit_code, "HOOK is not set here" in done.stderr) == (1, True)
+        monkeypatch.setenv("HOOK", hook.url)
+        done = small.call("budget", "test", "all")
+        assert (done.exit_code, done.stderr) == (0, "all: webhook HOOK was told\n")
+        hook.status = 500
+        done = small.call("budget", "test", "all", "--json")
+        assert done.exit_code == 1
+        assert json.loads(done.stdout)[0]["trouble"] == "it answered 500"
+        assert [body["period"] for _, _, body in hook.got] == ["test", "test"]
+    assert "did you mean all?" in small.call("budget", "test", "al").output

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from spotweld.errors import ProjectError
-from spotweld.project.nouns import Budget, Period, Project
+from spotweld.project.nouns import Budget, Period, Project, Receiver
 from spotweld.project.reading import load_project
 from spotweld.values.money import Money
 
@@ -43,6 +43,12 @@ def test_what_is_said_and_what_is_not(tmp_path: Path) -> None:
         ("  b: {amount: 5 USD, jobs: [tran]}", "there is no job", "did you mean train?"),
         ("  b: {amount: 5 USD, stop: 0%}", "is not a share", "100%"),
         ("  b: {amount: 5 USD, every: 1m}", "every does not fit", "add stop"),
+        ("  b: {amount: 5 USD, alerts: [80%]}", "alerts does not fit", "add notify"),
+        ("  b: {amount: 5 USD, notify: [{slack: A}]}", "notify does not fit", "add alerts"),
+        ("  b: {amount: 5 USD, alerts: [1%], notify: [{}]}", "notify[0] has no webhook", "give one of"),
+        ("  b: {amount: 5 USD, alerts: [1%], notify: [{slack: A, webhook: B}]}", "slack does not fit", "entry"),
+        ("  b: {amount: 5 USD, alerts: [1%], notify: [{email: a@b}]}", "email does not fit", "add smtp"),
+        ("  b: {amount: 5 USD, alerts: [1%], notify: [{slack: A, smtp: B}]}", "smtp does not fit", "remove it"),
     ],
 )
 def test_what_is_wrong_is_told(tmp_path: Path, written: str, said: str, todo: str) -> None:
@@ -50,6 +56,20 @@ def test_what_is_wrong_is_told(tmp_path: Path, written: str, said: str, todo: st
         load(tmp_path, written)
     assert said in str(caught.value)
     assert todo in caught.value.todo
+
+
+def test_receivers_are_known_by_their_variables(tmp_path: Path) -> None:
+    receivers = "[{webhook: A}, {slack: B}, {email: me@example.org, smtp: C}]"
+    budget = load(tmp_path, f"  b: {{amount: 5 USD, alerts: [80%, 100%], notify: {receivers}}}").budgets["b"]
+    assert budget.alerts == (Decimal("0.8"), Decimal(1))
+    assert budget.notify == (Receiver(webhook="A"), Receiver(slack="B"), Receiver(email="me@example.org", smtp="C"))
+    assert [one.variable for one in budget.notify] == ["A", "B", "C"]
+
+
+def test_a_url_in_the_place_of_a_variable_is_not_repeated(tmp_path: Path) -> None:
+    with pytest.raises(ProjectError, match="the URL stands in the variable") as caught:
+        load(tmp_path, "  b: {amount: 5 USD, alerts: [1%], notify: [{webhook: 'https://example.org/hush'}]}")
+    assert "hush" not in str(caught.value) + caught.value.todo
 
 
 def test_protected_is_true_or_false(tmp_path: Path) -> None:

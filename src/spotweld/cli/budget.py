@@ -9,9 +9,12 @@ import click
 
 from spotweld.cli.output import print_json, print_table, say, say_changed
 from spotweld.cli.session import json_option, open_project
+from spotweld.errors import UsageError
+from spotweld.project.words import nearest, quoted
 from spotweld.runs.budgeting import BudgetLog
-from spotweld.runs.drive import enforce, log_path, open_enforcer
+from spotweld.runs.drive import alerted, enforce, log_path, open_enforcer
 from spotweld.runs.events import Outcome
+from spotweld.runs.notifying import send_test
 from spotweld.values.clocks import SystemClock, iso
 from spotweld.values.money import format_money
 
@@ -51,10 +54,14 @@ def list_verb(*, as_json: bool) -> None:
 @command.command("check", short_help="The same, and exit 3 if a budget is broken.")
 @json_option
 def check_verb(*, as_json: bool) -> None:
-    """List budgets as ls does, and exit 3 if one has reached the share at which runs are stopped. Stops nothing."""
-    _, enforcer = _open()
+    """List budgets as ls does, and exit 3 if one has reached the share at which runs are stopped. Stops nothing.
+
+    Receivers are told of the alerts that are due; stderr says what became of that.
+    """
+    project, enforcer = _open()
     found = enforcer.standings()
     _show(found, as_json=as_json)
+    _tell(project, enforcer)
     if any(stands.broken for stands in found):
         sys.exit(Outcome.BUDGET.exit_status)
 
@@ -65,7 +72,8 @@ def enforce_verb(*, as_json: bool) -> None:
     """Stop runs of broken budgets: one round of each that is due. Saying it again, or twice at once, does no harm.
 
     Each run saves a checkpoint if its machine leaves time for that, and ends as `stopped by budget`. A run whose
-    controller has died gets a new one.
+    controller has died gets a new one. After that, receivers are told of the alerts that are due; stderr says what
+    became of it.
 
     \b
     With --json: a list of {budget, number, runs}, the rounds that came about.
@@ -74,11 +82,49 @@ def enforce_verb(*, as_json: bool) -> None:
     rounds = enforce(project.state, enforcer)
     if as_json:
         print_json(rounds)
-        return
-    for one in rounds:
-        say_changed(f"{one.budget}: round {one.number} stops {', '.join(one.runs)}", "spotweld status")
-    if not rounds:
-        say("nothing to do: no budget is broken, its last round was not long ago, or nothing is left to stop")
+    else:
+        for one in rounds:
+            say_changed(f"{one.budget}: round {one.number} stops {', '.join(one.runs)}", "spotweld status")
+        if not rounds:
+            say("nothing to do: no budget is broken, its last round was not long ago, or nothing is left to stop")
+    _tell(project, enforcer)
+
+
+@command.command("test", short_help="Send a test to each receiver of a budget's alerts.")
+@click.argument("name")
+@json_option
+def test_verb(*, name: str, as_json: bool) -> None:
+    """Send a test alert to each receiver of the budget NAME. It exits with 1 if one was not told.
+
+    \b
+    With --json: a list of {budget, receiver, threshold, trouble}; an empty
+    trouble: it was told.
+    """
+    project, enforcer = _open()
+    stands = next((one for one in enforcer.standings() if one.budget.name == name), None)
+    if stands is None:
+        raise _unknown(name, project)
+    if not stands.budget.notify:
+        raise UsageError(f"the budget {name} has no receivers", "", "add alerts: and notify: to it")
+    found = send_test(stands, project.name, SystemClock().now())
+    if as_json:
+        print_json(found)
+    else:
+        for one in found:
+            say(str(one))
+    if any(one.trouble for one in found):
+        sys.exit(1)
+
+
+def _unknown(name: str, project: Project) -> UsageError:
+    near = nearest(name, project.budgets)
+    todo = f"did you mean {near}?" if near else "`spotweld budget ls` lists those that there are"
+    return UsageError(f"there is no budget {quoted(name)}", "the project file has none of that name", todo)
+
+
+def _tell(project: Project, enforcer: Enforcer) -> None:
+    for one in alerted(project.state, enforcer, SystemClock()):
+        say(str(one))
 
 
 def _open() -> tuple[Project, Enforcer]:

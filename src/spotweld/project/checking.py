@@ -230,7 +230,8 @@ def _table(shape: Table, node: Node, at: str, sheet: Sheet, given: dict[str, Any
     misfit = shape.misfit(values) if shape.misfit else None
     if misfit is not None:
         name, why, todo = misfit
-        sheet.refuse(pairs.pairs[name][0], f"{prefix}{name} does not fit", why, todo)
+        what = f"{prefix}{name} does not fit" if name in pairs.pairs else f"{at} has no {name}"
+        sheet.refuse(pairs.pairs[name][0] if name in pairs.pairs else node, what, why, todo)
     return shape.becomes(**given, **values)
 
 

@@ -11,6 +11,8 @@ from pathlib import Path as FilePath
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from spotweld.project.imagekeys import IMAGES, JOB_IMAGE, REGISTRIES
 from spotweld.project.nouns import (
     LEAST_STAGING,
@@ -29,6 +31,7 @@ from spotweld.project.nouns import (
     PlacementRules,
     PolicyName,
     Pool,
+    Receiver,
     Retry,
     RetryOn,
     SpotUse,
@@ -138,6 +141,29 @@ def _tiers_misfit(given: dict[str, Any]) -> tuple[str, str, str] | None:
         return "store_every", why, "add tiers: [file:/dev/shm/spotweld], or write every instead"
     if len(set(stores)) < len(stores):
         return "tiers", "two of them are the same place", "keep each place once"
+    return None
+
+
+def _receiver_misfit(given: dict[str, Any]) -> tuple[str, str, str] | None:
+    kinds = [kind for kind in ("webhook", "slack", "email") if kind in given]
+    if not kinds:
+        return "webhook", "nobody is named", "give one of webhook, slack and email"
+    if len(kinds) > 1:
+        return kinds[1], f"this receiver is a {kinds[0]} already", "make it an entry of the list of its own"
+    if ("email" in given) != ("smtp" in given):
+        why = "an e-mail is handed to a server, and nothing else is"
+        return ("email", why, "add smtp: NAME_OF_A_VARIABLE") if "email" in given else ("smtp", why, "remove it")
+    return None
+
+
+def _budget_misfit(given: dict[str, Any]) -> tuple[str, str, str] | None:
+    for name in ("at_most", "every"):
+        if name in given and "stop" not in given:
+            return name, "it says how runs are stopped, and none is", "add stop: 100%, or remove it"
+    if given.get("alerts") and not given.get("notify"):
+        return "alerts", "nobody would be told", "add notify: [{webhook: NAME_OF_A_VARIABLE}]"
+    if given.get("notify") and not given.get("alerts"):
+        return "notify", "nothing would be told", "add alerts: [80%, 100%]"
     return None
 
 
@@ -375,6 +401,27 @@ _POOL = Table(
     ),
 )
 
+_SHARE = Text("a share", "it takes a percentage", "100%", r"[0-9]{1,4}(?:\.[0-9]{1,4})?%", _share)
+# Secret: whoever writes the URL itself here by mistake does not want to read it in a log.
+_HOLDER = replace(
+    _VARIABLE, rule=f"{_VARIABLE.rule}; the URL stands in the variable", example="ALERTS_URL", secret=True
+)
+
+_RECEIVER = Table(
+    "a receiver",
+    {
+        "webhook": Key(_HOLDER, "The environment variable that holds the URL which JSON is posted to."),
+        "slack": Key(_HOLDER, "The environment variable that holds the URL of a Slack channel's incoming web hook."),
+        "email": Key(
+            Text("an address", "it takes NAME@HOST", "me@example.org", r"[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+"),
+            "Who gets an e-mail.",
+        ),
+        "smtp": Key(_HOLDER, "The environment variable that holds smtp://USER:PASSWORD@HOST:PORT, or smtps://..."),
+    },
+    Receiver,
+    _receiver_misfit,
+)
+
 _BUDGET = Table(
     "a budget",
     {
@@ -382,22 +429,14 @@ _BUDGET = Table(
         "per": Key(Choice(Period), "When it begins anew, in UTC; weeks begin on Monday. Default: total, never."),
         "jobs": Key(Several(NAME), "Only runs of these jobs count; by default all."),
         "labels": Key(Named(_LABEL_KEY, _LABEL, most=50), "Only runs with all of these labels count."),
-        "stop": Key(
-            Text("a share", "it takes a percentage", "100%", r"[0-9]{1,4}(?:\.[0-9]{1,4})?%", _share),
-            "Runs are stopped from this share of the amount on; without it none ever is.",
-        ),
+        "stop": Key(_SHARE, "Runs are stopped from this share of the amount on; without it none ever is."),
         "at_most": Key(Whole(1, 1000), "How many runs are stopped in one round."),
         "every": Key(_duration(_positive, "5m"), "Time between two rounds."),
+        "alerts": Key(Several(_SHARE, most=20), "Shares of the amount at which somebody is told."),
+        "notify": Key(Several(_RECEIVER, most=20), "Who is told."),
     },
     Budget,
-    lambda given: next(
-        (
-            (name, "it says how runs are stopped, and none is", "add stop: 100%, or remove it")
-            for name in ("at_most", "every")
-            if name in given and "stop" not in given
-        ),
-        None,
-    ),
+    _budget_misfit,
 )
 
 PROJECT = Table(

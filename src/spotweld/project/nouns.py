@@ -188,6 +188,32 @@ class Period(StrEnum):
     """It never does."""
 
 
+class Receiver(msgspec.Struct, frozen=True):
+    """Who is told of a budget: a web hook, a Slack channel, or a person by e-mail; one of the three.
+
+    Secrets are not in it: it has the names of environment variables that hold URLs.
+    """
+
+    webhook: str = ""
+    """The variable with the URL that JSON is posted to."""
+    slack: str = ""
+    """The variable with the URL of a Slack channel's incoming web hook."""
+    email: str = ""
+    """The address."""
+    smtp: str = ""
+    """The variable with the URL of the server that takes the e-mail."""
+
+    def __str__(self) -> str:
+        if self.email:
+            return f"email {self.email} by {self.smtp}"
+        return f"webhook {self.webhook}" if self.webhook else f"slack {self.slack}"
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that has to be set."""
+        return self.webhook or self.slack or self.smtp
+
+
 class Budget(msgspec.Struct, frozen=True):
     """What some of the project's runs may cost together."""
 
@@ -204,6 +230,10 @@ class Budget(msgspec.Struct, frozen=True):
     """How many runs are stopped in one round."""
     every: float = 300.0
     """Seconds between two rounds."""
+    alerts: tuple[Decimal, ...] = ()
+    """The shares of the amount at which the receivers are told."""
+    notify: tuple[Receiver, ...] = ()
+    """Who is told."""
 
 
 class Pool(msgspec.Struct, frozen=True):

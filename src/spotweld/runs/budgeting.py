@@ -165,6 +165,12 @@ class Enforcer:
                 done.append(Round(budget.name, number + 1, asked))
         return done
 
+    def project(self) -> str:
+        """The project's name, as its newest run or its pools have it; empty: it has neither."""
+        states = sorted(self._states(), key=lambda state: -state.opened)
+        names = [state.project for state in states] or [pool.wanted.project for pool in self._pool_states()]
+        return names[0] if names else ""
+
     def stopping(self) -> list[str]:
         """The runs that were asked to stop and have not ended: somebody has to drive them."""
         return [state.run for state in self._states() if state.stop_asked is not None and state.outcome is None]

@@ -21,6 +21,7 @@ from spotweld.providers.opening import open_provider
 from spotweld.runs.budgeting import LOOK_EVERY, BudgetLog, Enforcer
 from spotweld.runs.controller import RECENT, Controller
 from spotweld.runs.log import EventLog
+from spotweld.runs.notifying import AlertLog, Teller, note, tell
 from spotweld.runs.outliving import ensure_at_work, is_at_work, say, settle, try_lock
 from spotweld.runs.placing import placer_of
 from spotweld.runs.pools.drive import pools_path
@@ -31,7 +32,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from spotweld.runs.budgeting import Round
+    from spotweld.runs.notifying import Telling
     from spotweld.values.clocks import Clock
+
+LAST_WORDS = 30.0
+"""Seconds that a controller whose run has ended waits for receivers of alerts; what is left is for the next look."""
 
 
 def log_path(state: Path) -> Path:
@@ -72,29 +77,60 @@ def enforce(state: Path, enforcer: Enforcer) -> list[Round]:
     return rounds
 
 
-def looker(state: Path, clock: Clock, complain: Callable[[str], None]) -> Callable[[], None]:
-    """What a controller calls at every turn to have budgets enforced, every ``LOOK_EVERY`` seconds.
+def alerted(state: Path, enforcer: Enforcer, clock: Clock) -> list[Telling]:
+    """Note which thresholds of budgets are reached, and tell the receivers; what became of each delivery."""
+    log = AlertLog(log_path(state), clock)
+    try:
+        note(log, enforcer)
+        return tell(log)
+    finally:
+        log.close()
 
-    It raises nothing: a budget that cannot be reckoned must not keep a run from being driven.
+
+class Looker:
+    """Has budgets enforced and alerts told for a controller.
+
+    A budget that cannot be reckoned, or a receiver that fails, must not keep a run from being driven: it raises
+    nothing, and receivers are told in a thread.
+
+    Args:
+        state: the project's state folder.
+        clock: time.
+        complain: gets a line about each round and each delivery, and about trouble when it is new.
     """
-    enforcer = open_enforcer(state, clock)
-    looked, trouble = -math.inf, ""
 
-    def look() -> None:
-        nonlocal looked, trouble
-        if clock.monotonic() < looked + LOOK_EVERY:
+    def __init__(self, state: Path, clock: Clock, complain: Callable[[str], None]) -> None:
+        self._state = state
+        self._clock = clock
+        self._complain = complain
+        self._enforcer = open_enforcer(state, clock)
+        self._alerts = AlertLog(log_path(state), clock)
+        self._teller = Teller(log_path(state), clock, complain)
+        self._looked = -math.inf
+        self._trouble = ""
+
+    def look(self) -> None:
+        """What a controller calls at every turn; it looks every ``LOOK_EVERY`` seconds. Stops come before alerts."""
+        if self._clock.monotonic() < self._looked + LOOK_EVERY:
             return
-        looked = clock.monotonic()
+        self._looked = self._clock.monotonic()
         try:
-            for one in enforce(state, enforcer):
-                complain(f"round {one.number} of the budget {one.budget} stops {', '.join(one.runs)}")
-            trouble = ""
+            for one in enforce(self._state, self._enforcer):
+                self._complain(f"round {one.number} of the budget {one.budget} stops {', '.join(one.runs)}")
+            note(self._alerts, self._enforcer)
+            self._trouble = ""
         except (SpotweldError, msgspec.MsgspecError, sqlite3.Error, OSError, ValueError) as error:
-            if str(error) != trouble:
-                trouble = str(error)
-                complain(f"budgets cannot be looked at: {error}")
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                self._complain(f"budgets cannot be looked at: {error}")
+        self._teller.wake()
 
-    return look
+    def finish(self) -> None:
+        """Look a last time, when the run has ended: there may be nobody else to tell what it came to."""
+        self._teller.wait(LAST_WORDS)
+        self._looked = -math.inf
+        self.look()
+        self._teller.wait(LAST_WORDS)
 
 
 def main(state: Path, run: str, lock: int) -> None:
@@ -115,8 +151,10 @@ def main(state: Path, run: str, lock: int) -> None:
         objects = open_store(opened.store, verify=False)
         earlier = (log.state(other) for other in log.runs()[:RECENT] if other != run)
         placer = placer_of(opened.job, opened.placement, opened.local, earlier)
-        controller = Controller(run, log, objects, provider, placer, clock, say, looker(state, clock, say))
+        looker = Looker(state, clock, say)
+        controller = Controller(run, log, objects, provider, placer, clock, say, looker.look)
         say(f"ended: {controller.drive().outcome}")
+        looker.finish()
     except SpotweldError as error:
         say(str(error))
 
