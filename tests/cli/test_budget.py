@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -20,6 +21,7 @@ from spotweld.store.heads import read_head
 from spotweld.store.opening import open_store
 
 if TYPE_CHECKING:
+    from click.testing import Result
     from tests.cli.conftest import Here
 
 BUDGET = "budgets: {all: {amount: 0.012 USD, stop: 100%, at_most: 2, every: 2s}}\n"
@@ -122,3 +124,30 @@ def test_a_test_alert_says_what_became_of_it(small: Here, monkeypatch: pytest.Mo
         assert json.loads(done.stdout)[0]["trouble"] == "it answered 500"
         assert [body["period"] for _, _, body in hook.got] == ["test", "test"]
     assert "did you mean all?" in small.call("budget", "test", "al").output
+
+
+def test_a_message_of_the_cloud_stops_one_round(small: Here) -> None:
+    file = small.folder / "spotweld.yaml"
+    budgets = "budgets: {all: {amount: 100 USD, stop: 100%}, told: {amount: 1 USD}}\n"
+    file.write_text(file.read_text().replace("placement:", budgets + "placement:"))
+    assert small.call("launch", "sleepy", "--name", "r", "-y", "--detach").exit_code == 0
+    said = {"costAmount": 5.5, "budgetAmount": 5.5, "currencyCode": "USD", "costIntervalStart": "2026-11-01T08:00:00Z"}
+    message = small.folder / "message.json"
+
+    def deliver(name: str) -> Result:
+        data = base64.b64encode(json.dumps(said | {"budgetDisplayName": name}).encode()).decode()
+        message.write_text(json.dumps({"message": {"data": data, "messageId": "1"}, "subscription": "s"}))
+        return small.call("budget", "enforce", "--message", str(message), "--json")
+
+    assert json.loads(deliver("all").stdout) == [{"budget": "all", "number": 1, "runs": ["r"]}]
+    assert json.loads(deliver("all").stdout) == []
+    assert "stops no runs" in deliver("told").output
+    done = deliver("al")
+    assert (done.exit_code, "did you mean all?" in done.output) == (2, True)
+    message.write_text("{}")
+    assert "no budget alert of Google Cloud" in small.call("budget", "enforce", "--message", str(message)).output
+    end = time.monotonic() + 60
+    while small.run("r").outcome is None:
+        assert time.monotonic() < end, "the run was not stopped"
+        time.sleep(0.1)
+    assert small.run("r").outcome is Outcome.BUDGET

@@ -23,6 +23,8 @@ class Hook(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.status = 200
         self.elsewhere = ""
+        self.may_answer = threading.Event()
+        self.may_answer.set()
         self.got: list[tuple[str, str, Any]] = []
 
     @property
@@ -39,6 +41,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.got.append((self.path, self.headers["Idempotency-Key"], body))
+        self.server.may_answer.wait()
         self.send_response(self.server.status)
         if self.server.elsewhere and self.path != "/moved":
             self.send_header("Location", self.server.elsewhere)

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from tests.runs.samples import attempt_opened, opened
 from tests.runs.world import RUN, Life, ManualClock, World
 
+from spotweld.costs.gcpbudgets import BudgetMessage
 from spotweld.project.nouns import Budget
 from spotweld.runs.budgeting import BudgetLog, Enforcer
 from spotweld.runs.events import Cause, MachineStarted, Outcome, StopAsked
@@ -35,7 +36,7 @@ def traced(statement):
     if left < 0:
         os.kill(os.getpid(), signal.SIGKILL)
 log._db.set_trace_callback(traced)
-log.ask("small", 1, ["low-3", "low-2"], "why")
+log.ask("small", 1, ["low-3", "low-2"], "why", "message")
 """
 
 
@@ -125,12 +126,49 @@ def test_a_kill_at_any_statement_leaves_a_whole_round_or_none(tmp_path: Path) ->
         )
         state = log.last_round("small")[0], tuple(asked(log))
         assert state in {(0, ()), (1, ("low-2", "low-3"))}
+        assert log.knows("small", "message") == bool(state[0])
         found.add((done.returncode, state[0]))
         log.close()
         if done.returncode == 0:
             break
         assert done.returncode == -signal.SIGKILL
     assert {(-signal.SIGKILL, 0), (0, 1)} <= found
+
+
+def test_a_message_has_one_round_and_the_next_another(tmp_path: Path) -> None:
+    clock = ManualClock()
+    log = project(tmp_path, clock)
+    one, other = (enforcer(BudgetLog(tmp_path / "events.db", clock), tmp_path, clock) for _ in range(2))
+    first, second = (BudgetMessage(known, "small", Decimal(7), Decimal(7), "EUR") for known in "ab")
+    found = one.answer(SMALL, first)
+    assert found is not None
+    assert (found.number, found.runs) == (1, ("low-3", "low-2"))
+    assert other.answer(SMALL, first) is one.answer(SMALL, first) is None
+    found = other.answer(SMALL, second)
+    assert found is not None
+    assert (found.number, found.runs) == (2, ("low-1", "mid"))
+    assert one.answer(SMALL, replace(first, id="c", cost=Decimal("6.99"))) is None
+    assert one.answer(SMALL, replace(first, id="d", cost=Decimal(0), amount=Decimal(0))) is None
+    assert log.last_round("small")[0] == 2
+    assert "7 of 7 EUR are spent" in str(log.state("mid").stop_asked)
+
+
+def test_a_message_that_found_nothing_to_stop_is_answered(tmp_path: Path) -> None:
+    clock = ManualClock()
+    log = project(tmp_path, clock, protected=True)
+    message = BudgetMessage("a", "small", Decimal(7), Decimal(7), "EUR")
+    assert enforcer(log, tmp_path, clock).answer(SMALL, message) is None
+    assert log.knows("small", "a")
+    assert not log.knows("small", "b")
+
+
+def test_a_round_that_lost_its_number_leaves_the_message_unanswered(tmp_path: Path) -> None:
+    log = project(tmp_path, ManualClock())
+    assert log.ask("small", 1, ["low-1"], "why") == ("low-1",)
+    assert log.ask("small", 1, ["low-2"], "why", "a") == ()
+    assert not log.knows("small", "a")
+    assert log.ask("small", 2, ["low-2"], "why", "a") == ("low-2",)
+    assert log.ask("small", 3, ["low-3"], "why", "a") == ()
 
 
 def test_a_controller_stops_its_run_and_says_why(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from tests.runs.test_budgeting import SMALL, enforcer, project
 from tests.runs.world import ManualClock
 
 from spotweld.project.nouns import Receiver
+from spotweld.runs import drive
 from spotweld.runs.notifying import CLAIM, LEAST_WAIT, AlertLog, Teller, note, send_test, tell
 
 if TYPE_CHECKING:
@@ -114,6 +115,34 @@ def test_a_receiver_that_is_down_is_tried_again_later_and_keeps_no_other_waiting
     first, second = hook.ids()[0], hook.ids()[1]
     assert hook.ids() == [first, second, first, second, first]
     assert len(other.got) == 2
+
+
+def test_a_receiver_that_hangs_keeps_no_run_from_being_stopped(
+    tmp_path: Path, hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driven: list[str] = []
+    said: list[str] = []
+    monkeypatch.setenv("HOOK", hook.url)
+    monkeypatch.setattr(drive, "ensure_driven", lambda _, run: driven.append(run))
+    clock = ManualClock()
+    log = project(tmp_path, clock)
+    log.keep([WATCHED])
+    clock.sleep(3600)
+    looker = drive.Looker(tmp_path, clock, said.append)
+    hook.may_answer.clear()
+    looker.look()
+    assert sorted(driven) == ["low-2", "low-3"]
+    clock.sleep(60)
+    looker.look()
+    assert sorted(set(driven)) == ["low-1", "low-2", "low-3", "mid"]
+    assert not any("was told" in line for line in said)
+    hook.may_answer.set()
+    looker.finish()
+    assert [line for line in said if "was told" in line] == [
+        "small at 80%: webhook HOOK was told",
+        "small at 100%: webhook HOOK was told",
+    ]
+    assert len(hook.got) == 2
 
 
 def test_a_claim_keeps_others_off_until_it_expires(tmp_path: Path, hook: Hook) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
 from spotweld.cli.output import print_json, print_table, say, say_changed
 from spotweld.cli.session import json_option, open_project
+from spotweld.costs.gcpbudgets import LARGEST, parse_message
 from spotweld.errors import UsageError
 from spotweld.project.words import nearest, quoted
 from spotweld.runs.budgeting import BudgetLog
-from spotweld.runs.drive import alerted, enforce, log_path, open_enforcer
+from spotweld.runs.drive import alerted, drive_stops, enforce, log_path, open_enforcer
 from spotweld.runs.events import Outcome
 from spotweld.runs.notifying import send_test
 from spotweld.values.clocks import SystemClock, iso
@@ -21,7 +22,7 @@ from spotweld.values.money import format_money
 if TYPE_CHECKING:
     from spotweld.costs.budgets import Standing
     from spotweld.project.nouns import Project
-    from spotweld.runs.budgeting import Enforcer
+    from spotweld.runs.budgeting import Enforcer, Round
 
 _COLUMNS = ("BUDGET", "PER", "AMOUNT", "SPENT", "SHARE", "STOPS AT", "PER HOUR", "SPENT BY")
 
@@ -67,25 +68,36 @@ def check_verb(*, as_json: bool) -> None:
 
 
 @command.command("enforce", short_help="Stop runs of broken budgets, a round at a time; for cron.")
+@click.option(
+    "--message",
+    type=click.File("rb"),
+    metavar="FILE",
+    help="A budget alert of Google Cloud as Pub/Sub delivers it, or its bare data; - is stdin.",
+)
 @json_option
-def enforce_verb(*, as_json: bool) -> None:
+def enforce_verb(*, message: BinaryIO | None, as_json: bool) -> None:
     """Stop runs of broken budgets: one round of each that is due. Saying it again, or twice at once, does no harm.
 
     Each run saves a checkpoint if its machine leaves time for that, and ends as `stopped by budget`. A run whose
     controller has died gets a new one. After that, receivers are told of the alerts that are due; stderr says what
     became of it.
 
+    With --message, only the project's budget of the message's name has a round, if the message says that its amount is
+    spent. A message that comes twice has one round.
+
     \b
     With --json: a list of {budget, number, runs}, the rounds that came about.
     """
     project, enforcer = _open()
-    rounds = enforce(project.state, enforcer)
+    rounds = enforce(project.state, enforcer) if message is None else _answer(message, project, enforcer)
     if as_json:
         print_json(rounds)
     else:
         for one in rounds:
             say_changed(f"{one.budget}: round {one.number} stops {', '.join(one.runs)}", "spotweld status")
-        if not rounds:
+        if not rounds and message is not None:
+            say("nothing to do: the amount is not spent, the message was here before, or nothing is left to stop")
+        elif not rounds:
             say("nothing to do: no budget is broken, its last round was not long ago, or nothing is left to stop")
     _tell(project, enforcer)
 
@@ -120,6 +132,20 @@ def _unknown(name: str, project: Project) -> UsageError:
     near = nearest(name, project.budgets)
     todo = f"did you mean {near}?" if near else "`spotweld budget ls` lists those that there are"
     return UsageError(f"there is no budget {quoted(name)}", "the project file has none of that name", todo)
+
+
+def _answer(stream: BinaryIO, project: Project, enforcer: Enforcer) -> list[Round]:
+    message = parse_message(stream.read(LARGEST + 1))
+    budget = project.budgets.get(message.budget)
+    if budget is None:
+        raise _unknown(message.budget, project)
+    if budget.stop is None:
+        raise UsageError(
+            f"the budget {budget.name} stops no runs", "it has no share at which it does", "add stop: 100%"
+        )
+    found = enforcer.answer(budget, message)
+    drive_stops(project.state, enforcer)
+    return [] if found is None else [found]
 
 
 def _tell(project: Project, enforcer: Enforcer) -> None:

@@ -114,11 +114,14 @@ def choose(stands: Standing, runs: Sequence[Candidate]) -> list[str]:
     The lowest priority first; of the same priority those on spot before those on demand, and of these the newest
     first, which loses least. Protected runs are never stopped.
     """
-    if not stands.broken:
-        return []
+    return first_to_stop(stands.budget, runs) if stands.broken else []
+
+
+def first_to_stop(budget: Budget, runs: Sequence[Candidate]) -> list[str]:
+    """The runs of one round of a broken budget, in the order that ``choose`` describes."""
     may = [run for run in runs if not run.protected]
     may.sort(key=lambda run: (run.priority, not run.spot, -run.opened, run.run))
-    return [run.run for run in may[: stands.budget.at_most]]
+    return [run.run for run in may[: budget.at_most]]
 
 
 def _within(row: Row, since: float | None, until: float | None) -> Decimal:

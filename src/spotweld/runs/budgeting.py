@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from spotweld.costs.budgets import Candidate, Standing, choose, standing
+from spotweld.costs.budgets import Candidate, Standing, choose, first_to_stop, standing
 from spotweld.costs.ledger import ledger
 from spotweld.project.nouns import Budget
 from spotweld.runs.events import StopAsked, encode
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from spotweld.costs.focus import Row
+    from spotweld.costs.gcpbudgets import BudgetMessage
     from spotweld.runs.pools.states import PoolState
     from spotweld.runs.states import RunState
     from spotweld.values.clocks import Clock
@@ -39,6 +40,9 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS budgets (name TEXT PRIMARY KEY, budget BLOB NOT NULL) STRICT",
     """CREATE TABLE IF NOT EXISTS rounds (
         budget TEXT NOT NULL, number INTEGER NOT NULL, time REAL NOT NULL, PRIMARY KEY (budget, number)
+    ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS messages (
+        budget TEXT NOT NULL, id TEXT NOT NULL, time REAL NOT NULL, PRIMARY KEY (budget, id)
     ) STRICT, WITHOUT ROWID""",
 )
 
@@ -94,7 +98,13 @@ class BudgetLog(EventLog):
         with self._transaction():
             return dict(self._db.execute("SELECT run, max(seq) FROM events GROUP BY run").fetchall())
 
-    def ask(self, budget: str, number: int, runs: Sequence[str], why: str) -> tuple[str, ...]:
+    def knows(self, budget: str, message: str) -> bool:
+        """Whether a message about the budget has been answered."""
+        with self._transaction():
+            row = self._db.execute("SELECT 1 FROM messages WHERE budget = ? AND id = ?", (budget, message)).fetchone()
+        return row is not None
+
+    def ask(self, budget: str, number: int, runs: Sequence[str], why: str, message: str = "") -> tuple[str, ...]:
         """Carry out a round: all of it is written, or nothing.
 
         Args:
@@ -102,9 +112,10 @@ class BudgetLog(EventLog):
             number: one more than the last round's that the decision was made after.
             runs: which to stop; one that has ended meanwhile, or is stopped by somebody else, is left out.
             why: for people.
+            message: the id of the message that this round answers, which has no other; empty: there is none.
 
         Returns:
-            The runs that were asked; none if somebody else had a round meanwhile.
+            The runs that were asked; none if somebody else had a round meanwhile, or has answered the message.
         """
         asked = []
         with self._transaction():
@@ -113,6 +124,10 @@ class BudgetLog(EventLog):
             ).fetchone()
             if last != number - 1:
                 return ()
+            if message:
+                row = budget, message, self._clock.now()
+                if not self._db.execute("INSERT OR IGNORE INTO messages VALUES (?, ?, ?)", row).rowcount:
+                    return ()
             for run in runs:
                 entries = self.entries(run)
                 if _may_be_asked(fold(entries)):
@@ -164,6 +179,26 @@ class Enforcer:
             if asked:
                 done.append(Round(budget.name, number + 1, asked))
         return done
+
+    def answer(self, budget: Budget, message: BudgetMessage) -> Round | None:
+        """One round of a budget that its cloud says is spent, however long ago the last was.
+
+        Args:
+            budget: the project's budget of that name.
+            message: what the cloud says.
+
+        Returns:
+            The round; None: the message has been answered, the budget holds, or nothing is left to stop.
+        """
+        why = f"{message.cost} of {message.amount} {message.currency} are spent, says the cloud's budget {budget.name}"
+        # Until it is answered: whoever loses a round to somebody else decides anew.
+        while message.broken and not self._log.knows(budget.name, message.id):
+            number, _ = self._log.last_round(budget.name)
+            may = [_candidate(state) for state in self._states() if _covers(budget, state) and _may_be_asked(state)]
+            asked = self._log.ask(budget.name, number + 1, first_to_stop(budget, may), why, message.id)
+            if asked:
+                return Round(budget.name, number + 1, asked)
+        return None
 
     def project(self) -> str:
         """The project's name, as its newest run or its pools have it; empty: it has neither."""

@@ -72,9 +72,14 @@ def enforce(state: Path, enforcer: Enforcer) -> list[Round]:
     been killed before it came to that.
     """
     rounds = enforcer.enforce()
+    drive_stops(state, enforcer)
+    return rounds
+
+
+def drive_stops(state: Path, enforcer: Enforcer) -> None:
+    """See that every run that is to stop has a controller."""
     for run in enforcer.stopping():
         ensure_driven(state, run)
-    return rounds
 
 
 def alerted(state: Path, enforcer: Enforcer, clock: Clock) -> list[Telling]:
