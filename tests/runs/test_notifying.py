@@ -164,6 +164,16 @@ def test_a_claim_keeps_others_off_until_it_expires(tmp_path: Path, hook: Hook) -
     assert len(tell(log, {"HOOK": hook.url})) == 1
 
 
+@pytest.mark.slow
+def test_of_two_processes_at_once_one_tells(tmp_path: Path, hook: Hook) -> None:
+    clock = ManualClock()
+    project(tmp_path, clock).keep([WATCHED])
+    environ = os.environ | {"HOOK": hook.url, "no_proxy": "*", "PYTHONPATH": os.pathsep.join(sys.path)}
+    two = [subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path), "1000000"], env=environ) for _ in range(2)]
+    assert [one.wait(60) for one in two] == [0, 0]
+    assert len(set(hook.ids())) == len(hook.ids()) == 2
+
+
 def test_who_lacks_the_url_leaves_the_delivery_to_others(tmp_path: Path, hook: Hook) -> None:
     log = spent(tmp_path, ManualClock())
     assert [one.trouble for one in tell(log, {})] == ["HOOK is not set here"]
