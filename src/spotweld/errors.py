@@ -23,7 +23,8 @@
     │   └── NoCapacity             SW4001  exit 5   the offer cannot be had now
     ├── RunError                   SW50xx  exit 1   a run that cannot go on
     │   ├── StaleWriter            SW5001           another controller drives this run
-    │   └── IllegalTransition      SW5002           the event does not fit the run's state
+    │   ├── IllegalTransition      SW5002           the event does not fit the run's state
+    │   └── BudgetSpent            SW5003  exit 3   a budget of the project stands against it
     └── ImageError                 SW60xx  exit 1   an image that cannot be built, kept or fetched
         ├── ImageNotFound          SW6001           no image under that name
         ├── RegistryUnavailable    SW6002           the registry did not answer; worth a retry
@@ -271,6 +272,17 @@ class IllegalTransition(RunError):
     """
 
     code = "SW5002"
+
+
+class BudgetSpent(RunError):
+    """A budget of the project that covers the job is broken, so that its run would be stopped at once.
+
+    Nothing was rented. Raise the budget's ``amount`` in the project file, or wait until its next period begins
+    (``spotweld budget ls``). Jobs with ``protected: true`` are never held up by budgets of the project.
+    """
+
+    code = "SW5003"
+    exit_status = 3
 
 
 class ImageError(SpotweldError):

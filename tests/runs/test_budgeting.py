@@ -9,14 +9,18 @@ import sys
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+import pytest
 from msgspec.structs import replace
 from tests.runs.samples import attempt_opened, opened
 from tests.runs.world import RUN, Life, ManualClock, World
 
 from spotweld.costs.gcpbudgets import BudgetMessage
-from spotweld.project.nouns import Budget
+from spotweld.errors import BudgetSpent, IllegalTransition, UsageError
+from spotweld.project.nouns import Budget, Job, Period
 from spotweld.runs.budgeting import BudgetLog, Enforcer
-from spotweld.runs.events import Cause, MachineStarted, Outcome, StopAsked
+from spotweld.runs.events import Cause, Ended, Entry, MachineStarted, Outcome, Reopened, StopAsked
+from spotweld.runs.reopening import check_against, check_budget, check_stopped, find_stopped
+from spotweld.runs.states import RunState, fold
 from spotweld.values.money import Money
 
 if TYPE_CHECKING:
@@ -179,3 +183,134 @@ def test_a_controller_stops_its_run_and_says_why(tmp_path: Path) -> None:
     assert (state.outcome, state.why) == (Outcome.BUDGET, "1.01 USD are spent")
     assert [attempt.cause for attempt in world.attempts] == [Cause.BUDGET]
     assert Outcome.BUDGET.exit_status == 3
+
+
+def usd(amount: str) -> Money:
+    return Money(Decimal(amount))
+
+
+def test_a_run_that_its_budget_stopped_ends_once_that_is_raised(tmp_path: Path) -> None:
+    world = World(tmp_path, [], [Life(ends=None), Life(ends=5.0)], budget=usd("0.01"))
+    stopped = world.drive()
+    assert stopped.outcome is Outcome.BUDGET
+    seq = world.log.entries(RUN)[-1].seq
+    other = BudgetLog(tmp_path / "events.db", world.clock)
+    world.clock.sleep(600)
+    assert [log.reopen(RUN, seq, usd("0.05")) for log in (world.log, other)] == [True, False]
+    state = world.drive()
+    assert (state.outcome, state.job.budget) == (Outcome.DONE, usd("0.05"))
+    assert [attempt.cause for attempt in state.attempts] == [Cause.BUDGET, Cause.DONE]
+    assert state.attempts[0] == stopped.attempts[0]
+    assert len(world.starts) == len({*world.starts}) == 2
+    assert [type(entry.event) for entry in world.log.entries(RUN)].count(Reopened) == 1
+
+
+def test_a_run_that_goes_on_may_be_stopped_by_a_later_round(tmp_path: Path) -> None:
+    world = World(tmp_path, [], [Life(ends=None)])
+    log = BudgetLog(tmp_path / "events.db", world.clock)
+    world.at.append((20.0, lambda: log.ask("small", 1, [RUN], "1.01 USD are spent")))
+    world.drive()
+    one = Enforcer(log, tmp_path / "pools.db", world.clock)
+    assert log.ask("small", 2, [RUN], "too late") == ()
+    assert log.reopen(RUN, log.entries(RUN)[-1].seq, None)
+    assert one.stopping() == []
+    assert log.ask("small", 2, [RUN], "2.01 USD are spent") == (RUN,)
+    assert one.stopping() == [RUN]
+    assert world.drive().why == "2.01 USD are spent"
+
+
+def test_what_no_budget_stopped_is_not_reopened(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    with pytest.raises(IllegalTransition):
+        world.log.reopen(RUN, 1, None)
+    assert world.drive().outcome is Outcome.DONE
+    seq = world.log.entries(RUN)[-1].seq
+    with pytest.raises(IllegalTransition):
+        world.log.reopen(RUN, seq, usd("9"))
+    assert world.log.entries(RUN)[-1].seq == seq
+
+
+def test_a_broken_budget_stands_against_the_jobs_that_it_covers(tmp_path: Path) -> None:
+    clock = ManualClock()
+    log = project(tmp_path, clock)
+    one = enforcer(log, tmp_path, clock)
+    job, wide = Job("job", "true"), replace(SMALL, amount=usd("9"))
+    assert one.against(job, [SMALL]) == []
+    clock.sleep(3600)
+    (stands,) = one.against(job, [SMALL, wide, replace(SMALL, stop=None), replace(SMALL, jobs=("other",))])
+    assert stands.budget == SMALL
+    assert one.against(replace(job, protected=True), [SMALL]) == []
+    assert one.against(replace(job, name="else"), [replace(SMALL, jobs=("job",))]) == []
+    with pytest.raises(BudgetSpent, match=r"4\.50 USD of the 1\.00 USD of the budget small are spent") as error:
+        check_against("it cannot be launched", [stands])
+    assert error.value.exit_status == 3
+    assert "raise the amount of the budget small" in error.value.todo
+    assert "wait" not in error.value.todo
+    check_against("it can be launched", [])
+
+
+def test_a_budget_of_a_period_can_be_waited_for(tmp_path: Path) -> None:
+    clock = ManualClock()
+    log = project(tmp_path, clock)
+    clock.sleep(3600)
+    daily = replace(SMALL, per=Period.DAY)
+    with pytest.raises(BudgetSpent) as error:
+        check_against("no", enforcer(log, tmp_path, clock).against(Job("job", "true"), [daily]))
+    assert "or wait until 1970-01-13T00:00:00.000Z" in error.value.todo
+    clock.sleep(86400)
+    assert enforcer(log, tmp_path, clock).against(Job("job", "true"), [replace(daily, amount=usd("500"))]) == []
+
+
+def ended_run(job: str, outcome: Outcome | None, run: str = "r", **fields: object) -> RunState:
+    events = [replace(opened(**fields), job=replace(opened(**fields).job, name=job))]
+    events += [Ended(outcome, "")] if outcome is not None else []
+    return fold([Entry(run, n + 1, float(n), event) for n, event in enumerate(events)])
+
+
+def test_the_newest_run_of_the_job_that_a_budget_stopped_is_meant() -> None:
+    states = [
+        ended_run("a", None, "a4"),
+        ended_run("b", Outcome.BUDGET, "b1"),
+        ended_run("a", Outcome.DONE, "a3"),
+        ended_run("a", Outcome.BUDGET, "a2"),
+        ended_run("a", Outcome.BUDGET, "a1"),
+    ]
+    assert find_stopped(states, "a").run == "a2"
+    check_stopped(states[1])
+    with pytest.raises(UsageError, match="a3 has ended") as error:
+        find_stopped([states[2]], "a")
+    assert error.value.todo == "begin a new run with: spotweld launch a"
+    with pytest.raises(UsageError, match="a4 goes on") as error:
+        find_stopped(states[:1], "a")
+    assert error.value.todo == "follow it with: spotweld watch a4"
+    with pytest.raises(UsageError, match="it has no runs"):
+        find_stopped(states, "c")
+    with pytest.raises(UsageError, match="the run a3 was not stopped"):
+        check_stopped(states[2])
+
+
+@pytest.mark.parametrize(
+    ("own", "amount", "spent", "said"),
+    [
+        ("1.00", "2.00", "1.50", None),
+        ("1.00", "1.50", "1.50", "a budget of 1.50 USD: it has spent 1.50 USD"),
+        ("1.00", None, "1.50", "a budget of 1.00 USD: it has spent 1.50 USD"),
+        ("2.00", None, "1.50", None),
+        (None, None, "1.50", None),
+        (None, "1.00", "1.50", "a budget of 1.00 USD: it has spent 1.50 USD"),
+        ("1.00", None, None, None),
+    ],
+)
+def test_a_run_needs_money_left(own: str | None, amount: str | None, spent: str | None, said: str | None) -> None:
+    state = ended_run("a", Outcome.BUDGET, budget=usd(own) if own else None)
+    given = usd(amount) if amount else None, usd(spent) if spent else None
+    if said is None:
+        check_budget(state, *given)
+        return
+    with pytest.raises(UsageError, match=said):
+        check_budget(state, *given)
+
+
+def test_currencies_do_not_add_up() -> None:
+    with pytest.raises(UsageError, match="currencies do not add up"):
+        check_budget(ended_run("a", Outcome.BUDGET), Money(Decimal(9), "EUR"), usd("1"))

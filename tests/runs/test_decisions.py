@@ -32,11 +32,13 @@ from spotweld.runs.events import (
     CancelRequested,
     Cause,
     Drawn,
+    Ended,
     Entry,
     Event,
     MachineStarted,
     Outcome,
     Priced,
+    Reopened,
     Running,
     Sighted,
     Waiting,
@@ -366,3 +368,22 @@ def test_it_is_ended_once_nothing_is_to_be_had_by_waiting(seen: Observed) -> Non
 
 def test_the_free_hour_of_a_machine_that_a_pool_has_had_is_nobody_knows_when() -> None:
     assert ends(on("aws", drawn=True), Observed(900.0, (), UP, None, SAVED))
+
+
+def test_a_run_that_goes_on_rents_again_until_its_new_budget_is_spent() -> None:
+    events = (*RUNNING, ended(1, Cause.BUDGET), Ended(Outcome.BUDGET, "1 of 1"), Reopened(Money(Decimal(2))))
+    state = state_after(*events, budget=Money(Decimal(1)))
+    assert isinstance(decide(state, Observed(10.0, OFFERS, spent=Money(Decimal("1.5"))), First()), OpenAttempt)
+    action = decide(state, Observed(10.0, OFFERS, spent=Money(Decimal(2))), First())
+    assert action == Finish(Outcome.BUDGET, "2.00 USD of 2.00 USD are spent")
+
+
+def test_time_for_which_a_run_was_over_is_no_part_of_its_longest_duration() -> None:
+    events = [opened(max_duration=60.0), Ended(Outcome.BUDGET, ""), Reopened(None)]
+    entries = [
+        Entry("r", n + 1, time, event) for n, (time, event) in enumerate(zip((0.0, 50.0, 1000.0), events, strict=True))
+    ]
+    assert isinstance(decide(fold(entries), Observed(1009.0, OFFERS), First()), OpenAttempt)
+    action = decide(fold(entries), Observed(1010.0, OFFERS), First())
+    assert isinstance(action, Finish)
+    assert action.outcome is Outcome.TIMED_OUT

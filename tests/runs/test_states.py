@@ -18,7 +18,9 @@ from spotweld.runs.events import (
     Outcome,
     Priced,
     Recorded,
+    Reopened,
     Running,
+    StopAsked,
     Waiting,
     decode,
     encode,
@@ -49,6 +51,7 @@ LIFE: tuple[Event, ...] = (
     AttemptEnded(3, Cause.CANCELLED, "by hand", 11.0),
     Ended(Outcome.CANCELLED, "by hand"),
 )
+SPENT: tuple[Event, ...] = (*LIFE[:9], StopAsked("all", 1, "2 of 1 are spent"), Ended(Outcome.BUDGET, "2 of 1"))
 
 
 def test_phases_of_a_life() -> None:
@@ -104,6 +107,63 @@ def test_illegal_transitions(events: tuple[Event, ...]) -> None:
 def test_a_clock_that_was_set_back_makes_no_negative_machine_time() -> None:
     state = run(opened(), attempt_opened(1), MachineStarted(1, "m", 100.0), AttemptEnded(1, Cause.DONE, "", 40.0))
     assert state.attempts[0].ended == 100.0
+
+
+def test_a_run_that_a_budget_stopped_goes_on_where_it_was() -> None:
+    before, after = run(*SPENT[:9]), run(*SPENT, Reopened(Money(Decimal(9))))
+    assert (after.outcome, after.why, after.ended, after.stop_asked, after.phase) == (None, "", None, None, "placing")
+    assert after.job.budget == Money(Decimal(9))
+    assert (after.opened, after.attempts, after.deadline) == (before.opened, before.attempts, before.deadline)
+    assert run(*SPENT, Reopened(None), attempt_opened(2)).attempts[1].number == 2
+
+
+def test_it_keeps_its_budget_unless_there_is_a_new_one() -> None:
+    mine = Money(Decimal(3))
+    assert run(opened(budget=mine), Ended(Outcome.BUDGET, ""), Reopened(None)).job.budget == mine
+
+
+def test_a_wish_to_cancel_that_came_with_the_stop_ends_with_it() -> None:
+    state = run(opened(), CancelRequested(), Ended(Outcome.BUDGET, ""), Reopened(None))
+    assert not state.cancel_requested
+
+
+def test_it_can_be_stopped_and_go_on_as_often_as_one_likes() -> None:
+    state = run(*SPENT, Reopened(None), Waiting(99.0, ""), Ended(Outcome.BUDGET, "again"), Reopened(None))
+    assert (state.outcome, state.rested) == (None, 2.0)
+    assert run(*SPENT, Reopened(None), Ended(Outcome.BUDGET, "again")).why == "again"
+
+
+def test_the_time_for_which_it_was_over_is_told() -> None:
+    entries = [opened(), Ended(Outcome.BUDGET, ""), Reopened(None)]
+    for at, rested in ((50.0, 40.0), (4.0, 0.0)):
+        times = (0.0, 10.0, at)
+        folded = fold(
+            [Entry("r", n + 1, time, event) for n, (time, event) in enumerate(zip(times, entries, strict=True))]
+        )
+        assert folded.rested == rested
+
+
+@pytest.mark.parametrize("outcome", [one for one in Outcome if one is not Outcome.BUDGET])
+def test_nothing_else_goes_on(outcome: Outcome) -> None:
+    with pytest.raises(IllegalTransition):
+        run(opened(), Ended(outcome, ""), Reopened(Money(Decimal(9))))
+
+
+@pytest.mark.parametrize("event", SPENT, ids=lambda event: type(event).__name__)
+def test_after_a_budget_s_stop_nothing_but_that_follows(event: Event) -> None:
+    with pytest.raises(IllegalTransition):
+        run(*SPENT, event)
+
+
+@pytest.mark.parametrize("before", [(opened(),), (opened(), attempt_opened(1)), (*SPENT, Reopened(None))])
+def test_what_goes_on_cannot_be_reopened(before: tuple[Event, ...]) -> None:
+    with pytest.raises(IllegalTransition):
+        run(*before, Reopened(None))
+
+
+@pytest.mark.parametrize("event", [Reopened(None), Reopened(Money(Decimal("0.3"), "EUR"))])
+def test_a_reopening_survives_encoding(event: Event) -> None:
+    assert decode(encode(event)) == event
 
 
 @pytest.mark.parametrize("event", LIFE, ids=lambda event: type(event).__name__)

@@ -12,6 +12,15 @@ if TYPE_CHECKING:
     from spotweld.values.money import Money
 
 
+def amount(text: str) -> Money:
+    """An amount with its currency; without one it is USD.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return parse_money(text if text.strip()[-3:].isalpha() else f"{text} USD")
+
+
 def price(context: click.Context, parameter: click.Parameter, value: str | None) -> Money | None:
     """An option's callback: an amount with its currency; without one it is USD.
 
@@ -21,6 +30,6 @@ def price(context: click.Context, parameter: click.Parameter, value: str | None)
     if value is None:
         return None
     try:
-        return parse_money(value if value.strip()[-3:].isalpha() else f"{value} USD")
+        return amount(value)
     except ValueError as error:
         raise click.BadParameter(str(error), context, parameter) from error

@@ -228,6 +228,8 @@ def _style(happening: Happening) -> str:
             return "green"
         case logged.AttemptEnded(cause=logged.Cause.NO_CAPACITY | logged.Cause.MOVED | logged.Cause.PASSED):
             return "yellow"
+        case logged.Reopened():
+            return "green"
         case logged.AttemptEnded() | logged.Ended() | told.SaveFailed() | told.Fenced():
             return "red"
         case told.Restored(damaged=damaged):

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from spotweld.cli.output import print_json
 from spotweld.cli.parts import open_log
+from spotweld.cli.refusing import refuse_broken
 from spotweld.cli.session import json_option, open_project, store_option
 from spotweld.errors import SpotweldError, UsageError
 from spotweld.placement.placer import Rent
@@ -57,7 +58,7 @@ def plan_of(
     project: Project, job_name: str | None, name: str | None, spot_policy: str | None, variables: tuple[str, ...]
 ) -> Plan:
     """The plan for the job that is meant, with the flags applied."""
-    job = _job(project, job_name)
+    job = job_of(project, job_name)
     if spot_policy is not None:
         job = replace(job, spot_policy=SpotUse(spot_policy))
     if variables:
@@ -79,7 +80,7 @@ def plan_of(
 
 def images_of(project: Project, job_name: str | None) -> list[str]:
     """The images of the project that the job itself names: one, or none."""
-    image = _job(project, job_name).image
+    image = job_of(project, job_name).image
     return [image] if image in project.images else []
 
 
@@ -117,7 +118,8 @@ def command(
 ) -> None:
     """Say what launch would do now, and what it would rent at which price. Changes nothing.
 
-    Exits with 2 if launch would do anything, with 0 if there is nothing to do.
+    Exits with 2 if launch would do anything, with 0 if there is nothing to do, and with 3 if a broken budget of the
+    project stands against it.
 
     \b
     With --json: {"would_change": true, "plan": {project, run, job, store,
@@ -137,6 +139,8 @@ def command(
             else:
                 click.echo(f"nothing to do: the run {name} exists ({state.phase})")
             return
+    job = job_of(project, job_name)
+    refuse_broken(project, job, f"the job {job.name} cannot be launched")
     wanted = images_of(project, job_name)
     if wanted:
         from spotweld.cli.build import show_plan  # noqa: PLC0415 - only jobs in images of the project need it
@@ -176,7 +180,12 @@ def _estimated(project: Project, job: Job) -> str:
     return ", ".join(words) or "unknown"
 
 
-def _job(project: Project, name: str | None) -> Job:
+def job_of(project: Project, name: str | None) -> Job:
+    """The job that is meant: the named one, or the only one.
+
+    Raises:
+        UsageError: there is none, or it has to be named.
+    """
     if name is None:
         if len(project.jobs) == 1:
             return next(iter(project.jobs.values()))

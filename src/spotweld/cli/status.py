@@ -19,6 +19,7 @@ from spotweld.runs.drive import is_driven
 from spotweld.runs.events import Cause
 from spotweld.runs.following import Follower
 from spotweld.runs.history import losses, progress
+from spotweld.runs.reopening import going_on
 from spotweld.values.durations import format_duration
 from spotweld.values.money import format_money
 
@@ -131,6 +132,11 @@ def _checkpoint_lines(attempt: Progress) -> list[tuple[str, str]]:
     return lines
 
 
+def _why_lines(state: RunState, summary: dict[str, Any]) -> list[tuple[str, str]]:
+    lines = [("why", summary["why"]), ("go on with", going_on(state))]
+    return [(label, line) for label, line in lines if line]
+
+
 def _deadline_lines(state: RunState) -> list[tuple[str, str]]:
     """How long a run with a deadline may still take, and the reasons of the latest decision in full."""
     if state.deadline is None:
@@ -183,9 +189,8 @@ def _one(known: Known, *, as_json: bool) -> None:
         ("run", "job", "state", "attempts", "interruptions", "cost", "age"), _row(summary), strict=True
     ):
         click.echo(f"{label:<14}{value}")
-    if summary["why"]:
-        click.echo(f"{'why':<14}{summary['why']}")
-    for label, line in _checkpoint_lines(history[max(history)]) if history else ():
+    lines = _why_lines(state, summary) + (_checkpoint_lines(history[max(history)]) if history else [])
+    for label, line in lines:
         click.echo(f"{label:<14}{line}")
     plan = history[state.current.number].cadence if state.current and state.current.number in history else None
     if plan is not None:

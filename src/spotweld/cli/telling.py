@@ -87,6 +87,8 @@ class Teller:
                 return "somebody asked to cancel the run"
             case logged.Ended(outcome=outcome, why=why):
                 return f"run ended: {outcome}{f' ({why})' if why else ''}"
+            case logged.Reopened(budget=budget):
+                return "the run goes on" if budget is None else f"the run goes on: its budget is {budget} now"
             case _:
                 return None
 

@@ -80,6 +80,8 @@ def _decisions(happenings: Iterable[Happening]) -> Iterable[Decision]:
                 yield Decision(entry.time, f"give up #{number}", why)
             case logged.Waiting(why=why):
                 yield Decision(entry.time, "wait", why)
+            case logged.Reopened(budget=budget):
+                yield Decision(entry.time, "go on", "" if budget is None else f"the budget is {budget} now")
             case logged.Sighted(up=up) if up:
                 yield Decision(entry.time, sighted(up))
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from spotweld.costs.focus import Row
     from spotweld.costs.gcpbudgets import BudgetMessage
+    from spotweld.project.nouns import Job
     from spotweld.runs.pools.states import PoolState
     from spotweld.runs.states import RunState
     from spotweld.values.clocks import Clock
@@ -159,6 +160,16 @@ class Enforcer:
         states, pools = self._states(), self._pool_states()
         return [standing(budget, _rows(budget, states, pools, now), now) for budget in self._log.budgets()]
 
+    def against(self, job: Job, budgets: Iterable[Budget]) -> list[Standing]:
+        """Those of some budgets that are broken and cover a job: its runs would be stopped. None if it is protected."""
+        covering = [] if job.protected else [budget for budget in budgets if _fits(budget, job.name, job.labels)]
+        if not covering:
+            return []
+        now = self._clock.now()
+        states, pools = self._states(), self._pool_states()
+        found = [standing(budget, _rows(budget, states, pools, now), now) for budget in covering]
+        return [stands for stands in found if stands.broken]
+
     def enforce(self) -> list[Round]:
         """One round of each budget that is broken and whose last round is long enough ago; those that came about."""
         done = []
@@ -175,7 +186,7 @@ class Enforcer:
             stands = standing(budget, _rows(budget, states, self._pool_states(), now), now)
             may = [_candidate(state) for state in states if _covers(budget, state) and _may_be_asked(state)]
             runs = choose(stands, may)
-            asked = self._log.ask(budget.name, number + 1, runs, _why(stands)) if runs else ()
+            asked = self._log.ask(budget.name, number + 1, runs, spending(stands)) if runs else ()
             if asked:
                 done.append(Round(budget.name, number + 1, asked))
         return done
@@ -255,7 +266,8 @@ def _candidate(state: RunState) -> Candidate:
     return Candidate(state.run, state.opened, job.priority, job.protected, spot)
 
 
-def _why(stands: Standing) -> str:
+def spending(stands: Standing) -> str:
+    """What of a budget is spent, in words."""
     budget = stands.budget
     per = f" of this {budget.per}" if stands.since is not None else ""
     spent, amount = format_money(stands.spent), format_money(budget.amount)

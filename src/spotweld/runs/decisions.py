@@ -282,7 +282,7 @@ def _reason_to_stop(state: RunState, seen: Observed) -> tuple[Cause, str] | None
         return Cause.BUDGET, state.stop_asked.why
     if job.budget is not None and seen.spent is not None and seen.spent >= job.budget:
         return Cause.BUDGET, f"{format_money(seen.spent)} of {format_money(job.budget)} are spent"
-    if job.max_duration is not None and seen.now - state.opened >= job.max_duration:
+    if job.max_duration is not None and seen.now - state.opened - state.rested >= job.max_duration:
         return Cause.TIMED_OUT, f"max_duration of {format_duration(job.max_duration)} is over"
     return None
 

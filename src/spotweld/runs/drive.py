@@ -39,6 +39,11 @@ LAST_WORDS = 30.0
 """Seconds that a controller whose run has ended waits for receivers of alerts; what is left is for the next look."""
 
 
+_GLANCE = 0.05
+_PATIENCE = 40
+"""Glances at a lock that somebody may be about to give back."""
+
+
 def log_path(state: Path) -> Path:
     """The event log of a project whose state folder this is."""
     return state / "events.db"
@@ -58,6 +63,15 @@ def ensure_driven(state: Path, run: str) -> bool:
     """Start a controller for the run unless one is at work; whether one was started. Returns at once."""
     folder = _folder(state, run)
     return ensure_at_work(folder, "spotweld.runs.drive", (str(state), run), controller_log(state, run))
+
+
+def drive_on(state: Path, run: str) -> None:
+    """Start a controller for a run that goes on again. Returns within seconds."""
+    for _ in range(_PATIENCE):
+        # The one that saw the run end may be about to leave, and then nobody would be left.
+        if ensure_driven(state, run):
+            return
+        time.sleep(_GLANCE)
 
 
 def open_enforcer(state: Path, clock: Clock) -> Enforcer:
@@ -177,11 +191,11 @@ def _lock_soon(state: Path, run: str) -> int:
         SystemExit: another controller has it.
     """
     descriptor = os.open(_folder(state, run) / "lock", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-    for _ in range(40):
+    for _ in range(_PATIENCE):
         # Whoever asks `is_driven` holds it for an instant; a controller holds it for long.
         if try_lock(descriptor):
             return descriptor
-        time.sleep(0.05)
+        time.sleep(_GLANCE)
     raise SystemExit(0)
 
 

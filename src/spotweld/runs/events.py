@@ -190,10 +190,17 @@ class StopAsked(msgspec.Struct, frozen=True, tag="stop-asked"):
 
 
 class Ended(msgspec.Struct, frozen=True, tag="ended"):
-    """The run is over. Nothing follows."""
+    """The run is over. Nothing follows, unless a budget has stopped it."""
 
     outcome: Outcome
     why: str
+
+
+class Reopened(msgspec.Struct, frozen=True, tag="reopened"):
+    """A run that a budget had stopped goes on."""
+
+    budget: Money | None
+    """Its job's budget from now on, what was spent before included; None: it stays as it was."""
 
 
 Event = (
@@ -210,6 +217,7 @@ Event = (
     | CancelRequested
     | StopAsked
     | Ended
+    | Reopened
 )
 
 

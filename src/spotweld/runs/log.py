@@ -8,12 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from spotweld.errors import StaleWriter
-from spotweld.runs.events import CancelRequested, Entry, Event, Opened, decode, encode
+from spotweld.runs.events import CancelRequested, Entry, Event, Opened, Reopened, decode, encode
 from spotweld.runs.journal import Journal
 from spotweld.runs.states import apply, fold
 
 if TYPE_CHECKING:
     from spotweld.runs.states import RunState
+    from spotweld.values.money import Money
 
 
 class EventLog(Journal):
@@ -59,6 +60,30 @@ class EventLog(Journal):
             if state.outcome is not None or state.cancel_requested:
                 return False
             self._insert(run, entries[-1].seq + 1, encode(CancelRequested()))
+        return True
+
+    def reopen(self, run: str, seq: int, budget: Money | None) -> bool:
+        """Let a run that a budget has stopped go on; somebody has to drive it then.
+
+        Args:
+            run: which.
+            seq: of the last event that the decision was made after.
+            budget: its job's from now on; None: as it was.
+
+        Returns:
+            False if something has happened to the run since, such as that somebody else has reopened it.
+
+        Raises:
+            IllegalTransition: it has not been stopped by a budget; nothing is written.
+        """
+        event = Reopened(budget)
+        with self._transaction():
+            entries = self.entries(run)
+            if entries[-1].seq != seq:
+                return False
+            entry = Entry(run, seq + 1, self._clock.now(), event)
+            apply(fold(entries), entry)
+            self._insert(run, entry.seq, encode(event), entry.time)
         return True
 
     def runs(self) -> list[str]:

@@ -28,6 +28,7 @@ from spotweld.runs.events import (
     Outcome,
     Priced,
     Recorded,
+    Reopened,
     Running,
     Sighted,
     StopAsked,
@@ -96,6 +97,8 @@ class RunState(msgspec.Struct, frozen=True):
     outcome: Outcome | None = None
     why: str = ""
     ended: float | None = None
+    rested: float = 0.0
+    """Seconds for which it was over before it went on."""
 
     @property
     def deadline(self) -> float | None:
@@ -154,7 +157,7 @@ def apply(state: RunState, entry: Entry) -> RunState:
     """
     event = entry.event
     if state.outcome is not None:
-        raise _illegal(state, entry)
+        return _reopen(state, entry)
     match event:
         case CancelRequested():
             return replace(state, cancel_requested=True)
@@ -179,6 +182,19 @@ def apply(state: RunState, entry: Entry) -> RunState:
             return replace(state, attempts=(*state.attempts[:-1], _advance(state, entry, state.current)))
         case _:
             raise _illegal(state, entry)
+
+
+def _reopen(state: RunState, entry: Entry) -> RunState:
+    """After the end: nothing else fits, and only where a budget was the reason."""
+    event = entry.event
+    if not isinstance(event, Reopened) or state.outcome is not Outcome.BUDGET or state.ended is None:
+        raise _illegal(state, entry)
+    job = state.job if event.budget is None else replace(state.job, budget=event.budget)
+    rested = state.rested + max(0.0, entry.time - state.ended)
+    # A wish to cancel that came with the stop was about what is over: somebody wants it to go on now.
+    return replace(
+        state, job=job, rested=rested, outcome=None, why="", ended=None, stop_asked=None, cancel_requested=False
+    )
 
 
 def _advance(state: RunState, entry: Entry, attempt: Attempt) -> Attempt:
