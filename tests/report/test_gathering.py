@@ -221,6 +221,15 @@ def test_what_was_decided_and_seen_is_told_with_its_reasons() -> None:
     assert "nothing is up; slack 3h" in page
 
 
+def test_a_run_that_went_on_after_a_budget_s_stop_goes_on_and_says_so() -> None:
+    stop = [end(3, 40.0, Cause.BUDGET), (41.0, logged.Ended(logged.Outcome.BUDGET, "x"))]
+    given = story(*stop, (60.0, logged.Reopened(ON_DEMAND_PRICE)), *begin(4, 70.0))
+    assert (given.state, given.closed, len(given.attempts)) == (State.RUNNING, None, 4)
+    assert [one.why for one in given.decisions if one.what == "go on"] == ["the budget is 3.06 USD now"]
+    assert {row.attempt for row in given.rows} == {1, 3, 4}
+    assert "the budget is 3.06 USD now" in render(given)
+
+
 def test_a_run_that_was_done_too_late_says_so() -> None:
     late = story(end(3, 50.0, Cause.DONE), (51.0, logged.Ended(logged.Outcome.LATE, "5.0 s after its deadline")))
     assert late.state is State.LATE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,7 @@ from spotweld.project.nouns import PlacementRules
 from spotweld.runs import decisions
 from spotweld.runs.events import Cause, Outcome
 from spotweld.testing.providers import Live, Refuse
+from spotweld.values.money import Money
 from spotweld.values.offers import CapacityType
 
 if TYPE_CHECKING:
@@ -78,6 +80,15 @@ def test_a_run_that_ends_after_its_deadline_says_so_and_exits_with_4(tmp_path: P
     assert state.outcome is Outcome.LATE
     assert state.outcome.exit_status == 4
     assert "after its deadline" in state.why
+
+
+def test_a_deadline_that_passed_while_a_budget_had_stopped_the_run_was_missed(tmp_path: Path) -> None:
+    world = World(tmp_path, [], [Life(ends=None), WORKS], PATIENT, budget=Money(Decimal("0.01")), **LONG)
+    assert world.drive().outcome is Outcome.BUDGET
+    world.clock.sleep(3600.0)
+    assert world.log.reopen("r", world.log.entries("r")[-1].seq, Money(Decimal(9)))
+    state = world.drive()
+    assert (state.outcome, len(state.attempts)) == (Outcome.LATE, 2)
 
 
 def test_what_was_seen_is_in_the_log_for_the_next_controller(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from spotweld.cli.plan import job_of
 from spotweld.cli.refusing import refuse_broken
 from spotweld.cli.session import session
 from spotweld.errors import UsageError
+from spotweld.images.containers.pinning import check_there
 from spotweld.runs.accounts import spent
 from spotweld.runs.drive import drive_on
 from spotweld.runs.reopening import check_budget, check_stopped, find_stopped
@@ -39,6 +40,7 @@ def go_on(project: Project, log: EventLog, job_name: str | None, name: str | Non
     Raises:
         UsageError: there is no such run, or it has no money left.
         BudgetSpent: a budget of the project stands against it.
+        ImageNotFound: its image is gone.
     """
     budget = _amount(text)
     if name is not None:
@@ -53,6 +55,8 @@ def go_on(project: Project, log: EventLog, job_name: str | None, name: str | Non
     had = spent(state, time.time())
     check_budget(state, budget, had)
     refuse_broken(project, state.job, f"the run {state.run} cannot go on")
+    if state.image is not None:
+        check_there(state.image)
     total = state.job.budget if budget is None else budget
     say(f"run       {state.run} (job {state.job.name} of {state.project}), in its files, image and store of then")
     say(f"spent     {format_money(had) if had is not None else 'nothing'} in {len(state.attempts)} attempts")

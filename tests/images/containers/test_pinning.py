@@ -8,10 +8,11 @@ import pytest
 from tests.images.samples import add_image
 
 from spotweld.errors import ImageNotFound
-from spotweld.images.containers.pinning import Pinned, resolve_image
+from spotweld.images.containers.pinning import Pinned, check_there, resolve_image
 from spotweld.images.registries.layouts import Layout
 from spotweld.images.registries.opening import open_registry
 from spotweld.project.nouns import Image, Job, Lifetime, LocalProvider, Project, Registries
+from spotweld.values.digests import Digest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,3 +64,12 @@ def test_any_other_is_what_its_registry_says(server: str, repository: str, tmp_p
 )
 def test_the_host_whose_credentials_are_needed(url: str, host: str) -> None:
     assert Pinned("n", url, "r", "sha256:0").host == host  # type: ignore[arg-type]
+
+
+def test_an_image_that_was_cleaned_up_is_gone(tmp_path: Path) -> None:
+    registry = Layout(tmp_path / "images")
+    made = add_image(registry, "team-x/box", "latest", [b"layer"])
+    check_there(Pinned("box", registry.url, "team-x/box", made.digest))
+    with pytest.raises(ImageNotFound, match=r"is gone: .* holds no team-x/box@sha256:0{64} any more") as error:
+        check_there(Pinned("box", registry.url, "team-x/box", Digest(f"sha256:{'0' * 64}")))
+    assert "launch a new run" in error.value.todo

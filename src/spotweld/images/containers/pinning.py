@@ -67,3 +67,16 @@ def resolve_image(project: Project, job: Job) -> Pinned | None:
     if digest is None:
         raise missing
     return Pinned(job.image, url, repository, digest)
+
+
+def check_there(image: Pinned) -> None:
+    """See that the image can still be fetched: builds are cleaned up when no run needs them.
+
+    Raises:
+        ImageNotFound: it is gone.
+        RegistryUnavailable: the registry does not answer.
+        RegistryRefused: the registry does not allow it.
+    """
+    if open_registry(image.registry).resolve(image.repository, image.digest) is None:
+        why = f"{image.registry} holds no {image.repository}@{image.digest} any more"
+        raise ImageNotFound(f"the image {image} is gone", why, "launch a new run, in the image of now")
