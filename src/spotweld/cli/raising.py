@@ -44,12 +44,11 @@ def go_on(project: Project, log: EventLog, job_name: str | None, name: str | Non
     """
     budget = _amount(text)
     if name is not None:
-        state = known_run(name).state
-        check_stopped(state)
+        run = known_run(name).run
     else:
         job = job_of(project, job_name).name
-        state = find_stopped([log.state(run) for run in log.runs()], job)
-    entries = log.entries(state.run)
+        run = find_stopped([log.state(one) for one in log.runs()], job).run
+    entries = log.entries(run)
     state = fold(entries)
     check_stopped(state)
     had = spent(state, time.time())
