@@ -16,7 +16,7 @@ from tests.runs.test_budgeting import SMALL, enforcer, project
 from tests.runs.world import ManualClock
 
 from spotweld.project.nouns import Receiver
-from spotweld.runs import drive
+from spotweld.runs import drive, sending
 from spotweld.runs.notifying import CLAIM, LEAST_WAIT, AlertLog, Teller, note, send_test, tell
 
 if TYPE_CHECKING:
@@ -94,6 +94,15 @@ def test_each_kind_of_receiver_gets_its_own_shape(tmp_path: Path, hook: Hook) ->
     assert "From: bot@example.org" in message
     assert f"Message-ID: <{hook.ids()[0]}@spotweld>" in message
     assert "It has reached 80%" in message.replace("=\r\n", "")
+
+
+def test_a_password_is_not_sent_in_the_clear_over_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sending, "_HERE", set())
+    with serving(Mail()) as mail:
+        log = spent(tmp_path, ManualClock(), PERSON)
+        (one,) = tell(log, {"SMTP": f"smtp://bot:hush@127.0.0.1:{mail.port}"})
+        assert one.trouble == "it offers no STARTTLS, and a password is not sent in the clear"
+        assert mail.got == []
 
 
 def test_a_receiver_that_is_down_is_tried_again_later_and_keeps_no_other_waiting(tmp_path: Path, hook: Hook) -> None:

@@ -31,6 +31,8 @@ PATIENCE = 10.0
 """Seconds that a receiver may take for each answer."""
 
 _PORTS = {"http": 80, "https": 443, "smtp": 587, "smtps": 465}
+_HERE = {"localhost", "127.0.0.1", "::1"}
+"""Hosts on the way to which nobody listens."""
 _SAME = frozenset({307, 308})
 """Redirects that ask for the same request again (RFC 9110, 15.4.8 and 15.4.9)."""
 
@@ -124,6 +126,8 @@ def _mail(receiver: Receiver, alert: Alert, at: float, parts: SplitResult) -> st
         server.ehlo()
         if parts.scheme == "smtp" and server.has_extn("starttls"):
             server.starttls(context=context)
+        elif user and parts.scheme == "smtp" and host not in _HERE:
+            return "it offers no STARTTLS, and a password is not sent in the clear"
         if user:
             server.login(user, password)
         server.send_message(message)
