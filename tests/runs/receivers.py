@@ -42,13 +42,14 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.got.append((self.path, self.headers["Idempotency-Key"], body))
         self.server.may_answer.wait()
-        self.send_response(self.server.status)
+        status = self.server.status
+        if self.server.elsewhere:
+            self.server.status = 200
+        self.send_response(status)
         if self.server.elsewhere and self.path != "/moved":
             self.send_header("Location", self.server.elsewhere)
         self.send_header("Content-Length", "0")
         self.end_headers()
-        if self.server.elsewhere:
-            self.server.status = 200
 
     def log_message(self, *args: object) -> None:
         pass
