@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from spotweld.costs.focus import COLUMNS, Row
 from spotweld.costs.ledger import EXACT, UNIT
 from spotweld.errors import RunError, Unavailable
+from spotweld.values.transactions import transaction
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -211,16 +212,8 @@ class LedgerFile:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with _answering():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                # A commit that failed for want of space has been rolled back already.
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+        with _answering(), transaction(self._db):
+            yield
 
 
 def split(row: Row) -> tuple[int, Row]:

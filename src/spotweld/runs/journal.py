@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from spotweld.errors import RunError, Unavailable, UsageError
 from spotweld.values.clocks import Clock, SystemClock
+from spotweld.values.transactions import transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,16 +117,8 @@ class Journal:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with _answering():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                # A commit that failed for want of space has been rolled back already.
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+        with _answering(), transaction(self._db):
+            yield
 
 
 @contextmanager
