@@ -12,7 +12,8 @@ from msgspec.structs import replace
 from tests.costs.test_ledger import usage, usages
 
 from spotweld.costs.billing import free_until
-from spotweld.costs.ledger import UNIT, cost, ledger
+from spotweld.costs.charges import UNIT
+from spotweld.costs.ledger import cost, ledger
 from spotweld.costs.totals import total
 from spotweld.values.offers import CapacityType
 

@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from spotweld.costs.charges import EXACT, UNIT
 from spotweld.costs.focus import COLUMNS, plain, write_csv
-from spotweld.costs.ledger import EXACT, UNIT, ledger
+from spotweld.costs.ledger import ledger
 from spotweld.costs.totals import total
 from spotweld.costs.usage import Since, Usage
 from spotweld.values.money import Money

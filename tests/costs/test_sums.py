@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.costs.test_ledger import usage
 
-from spotweld.costs.ledger import EXACT, ledger
+from spotweld.costs.charges import EXACT
+from spotweld.costs.ledger import ledger
 from spotweld.costs.ledgerfile import LedgerFile, Mark
 from spotweld.costs.sums import PERIODS, PLACES, Part, Sums, sum_up
 from spotweld.costs.totals import total

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,6 +18,7 @@ from spotweld.placement.policies import POLICIES, policy_of
 from spotweld.placement.seeing import Task
 from spotweld.placement.simulating import simulate
 from spotweld.project.nouns import Job, PlacementRules, PolicyName, SpotUse
+from spotweld.values.money import Money
 from spotweld.values.offers import CapacityType
 
 JOB = Job("j", "true", work=3600.0, deadline=7200.0)
@@ -109,6 +112,24 @@ def test_it_says_what_it_saw_and_what_it_expects_of_each_choice() -> None:
         "no spot in b",
     ):
         assert part in answer.why
+
+
+@pytest.mark.parametrize(
+    ("price", "size", "zone"), [(None, 50, "b"), ("0.02", 0, "b"), ("0.02", 1, "b"), ("0.02", 50, "a")]
+)
+def test_a_state_moves_to_another_region_only_where_that_pays(price: str | None, size: int, zone: str) -> None:
+    both = tuple(
+        offer(zone, kind, HOURLY[kind] - (zone == "b") * 0.4, region=f"region-{zone}")
+        for zone in "ab"
+        for kind in CapacityType
+    )
+    was = Placement("a", CapacityType.SPOT, EPOCH - 900, EPOCH - 10, Ending.OTHER)
+    left = Standing(3600.0, 7200.0, 60.0, 0.0, size * 2**30)
+    egress = None if price is None else Money(Decimal(price))
+    answer = placer(egress_price=egress, egress="global").decide(observation(offers=both, past=(was,), standing=left))
+    assert isinstance(answer, Rent)
+    # An hour there saves 0.40, and 50 GiB cost 1.00.
+    assert answer.offer.zone == zone
 
 
 def test_no_time_to_lose_means_on_demand_and_says_so() -> None:

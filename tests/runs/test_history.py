@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,10 +13,13 @@ from tests.runs.samples import OFFER, ON_DEMAND_PRICE, opened
 from tests.runs.telling import saved, training
 
 from spotweld.checkpoint import events as told
+from spotweld.costs.moves import Move
+from spotweld.project.nouns import PlacementRules
 from spotweld.runs.events import AttemptEnded, AttemptOpened, Cause, Entry, Event, MachineStarted
 from spotweld.runs.following import Told
-from spotweld.runs.history import Loss, Progress, losses, progress, usages
+from spotweld.runs.history import Loss, Progress, losses, moves, progress, rows_of, usages
 from spotweld.runs.states import RunState, fold
+from spotweld.values.money import Money
 
 
 def told_by(attempt: int, events: list[told.Event]) -> list[Told]:
@@ -154,3 +159,37 @@ def test_usages_are_the_machine_time_that_was_paid() -> None:
     assert [(usage.attempt, usage.started, usage.ended, usage.lost_seconds) for usage in found] == [
         (1, 10.0, 15.0, 0.0), (2, 20.0, 25.0, 4.0), (3, 30.0, 35.0, 0.0), (4, 40.0, 45.0, 0.0),
     ]  # fmt: skip
+
+
+def moved_by(price: str | None, tier: str = "") -> list[Move]:
+    """Three attempts in the regions r1, r2 and r2; the first saves 1,000 bytes and each later one goes on."""
+    cost = None if price is None else Money(Decimal(price))
+    log: list[Event] = [replace(opened(labels={"team": "vision"}), placement=PlacementRules(egress_price=cost))]
+    happenings: list[Told] = []
+    for number, region in enumerate(("r1", "r2", "r2"), 1):
+        log += [
+            AttemptOpened(number, replace(OFFER, region=region, provider="aws"), ON_DEMAND_PRICE, f"t-{number}", "why"),
+            MachineStarted(number, f"m-{number}", 100.0 * number),
+            AttemptEnded(number, Cause.PREEMPTED, "", 100.0 * number + 50),
+        ]
+        at = 100.0 * number + 5
+        begin = told.Fresh(at) if number == 1 else told.Restored(at, 10, "m", 0.1, tier=tier)
+        happenings += told_by(number, [begin, saved(at + 10, 10 * number)])
+    state = fold([Entry("r", seq, float(seq), event) for seq, event in enumerate(log, 1)])
+    return moves(state, progress(happenings))
+
+
+def test_a_state_that_goes_on_in_another_region_has_moved() -> None:
+    names = "aws", "r1", "r2"
+    assert moved_by("0.02") == [
+        Move("project", "r", 2, 205.0, 1000, Money(Decimal("0.02")), *names, {"team": "vision"})
+    ]
+
+
+def test_nothing_moves_without_a_price_or_out_of_a_tier_of_the_machine() -> None:
+    assert moved_by(None) == []
+    assert moved_by("0.02", tier="file:/fast") == []
+
+
+def test_without_a_price_the_ledger_has_machines_alone() -> None:
+    assert [row.resource_type for row in rows_of(state(), {}, 99.0)] == ["Machine"] * 4

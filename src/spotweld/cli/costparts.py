@@ -16,7 +16,8 @@ from spotweld.costs.sums import Part
 from spotweld.errors import UsageError
 from spotweld.project.words import nearest, quoted
 from spotweld.runs.ledgers import bring_up_to_date, ledger_path
-from spotweld.values.clocks import moment_of
+from spotweld.runs.weighing import weigh
+from spotweld.values.clocks import SystemClock, moment_of
 from spotweld.values.durations import parse_duration
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def open_ledger(part: Part) -> Iterator[tuple[str, LedgerFile, list[str]]]:
     """
     project, _ = open_project()
     with closing(LedgerFile(ledger_path(project.state))) as file:
-        notes = bring_up_to_date(file, project.state, time.time())
+        notes = weigh(project, SystemClock()) + bring_up_to_date(file, project.state, time.time())
         for note in notes:
             say(f"note: {note}")
         known = [run for _, run in file.marks()]

@@ -40,8 +40,8 @@ def _words(context: click.Context, parameter: click.Parameter, value: str | None
     "--by",
     callback=_words,
     metavar="WORDS",
-    help="day, week, month (if nothing is said), type, zone, region, provider, project, run, or a label such as team; "
-    "several with commas.",
+    help="day, week, month (if nothing is said), type, zone, region, provider, resource, project, run, or a label such "
+    "as team; several with commas.",
 )
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Draw it on a page, and print nothing.")
 @part_options

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from spotweld.costs.ledger import EXACT, UNIT
+from spotweld.costs.charges import EXACT, UNIT
 from spotweld.project.nouns import Budget, Period
 from spotweld.values.money import Money
 

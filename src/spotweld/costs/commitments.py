@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from spotweld.costs.ledger import EXACT
+from spotweld.costs.charges import EXACT
 from spotweld.errors import UsageError
 from spotweld.values.money import Money
 

@@ -22,7 +22,9 @@ def _column(field: str) -> str:
 
 
 class Row(msgspec.Struct, frozen=True, rename=_column):
-    """A charge period: a stretch of one machine's time, in one hour, at one price, that was either kept or lost.
+    """A charge period of a machine, of a disk, of what lies in a store, or of what moved between regions.
+
+    Of a machine and its disk it is a stretch of time, in one hour, at one price, that was either kept or lost.
 
     Encoded (JSON, CSV), each field has its FOCUS name: ``billed_cost`` is ``BilledCost``. ``list_*`` is the on-demand
     price of the same machine, which is how the clouds fill it for spot; ``billed``, ``contracted`` and ``effective``
@@ -42,7 +44,7 @@ class Row(msgspec.Struct, frozen=True, rename=_column):
     charge_period_end: datetime
     charge_period_start: datetime
     consumed_quantity: Decimal
-    consumed_unit: Literal["Seconds"]
+    consumed_unit: Literal["Seconds", "GiB-Months", "GiB"]
     contracted_cost: Decimal
     contracted_unit_price: Decimal
     effective_cost: Decimal
@@ -51,14 +53,14 @@ class Row(msgspec.Struct, frozen=True, rename=_column):
     list_unit_price: Decimal
     pricing_category: Literal["Dynamic", "Standard"]
     pricing_quantity: Decimal
-    pricing_unit: Literal["Hours"]
+    pricing_unit: Literal["Hours", "GiB-Months", "GiB"]
     provider_name: str
     publisher_name: str
-    region_id: str
-    availability_zone: str
+    region_id: str | None
+    availability_zone: str | None
     resource_id: str
     resource_type: str
-    service_category: Literal["Compute"]
+    service_category: Literal["Compute", "Storage", "Networking"]
     service_name: str
     service_subcategory: str
     sku_id: str
@@ -67,18 +69,23 @@ class Row(msgspec.Struct, frozen=True, rename=_column):
     run: str
     attempt: int
     work_kept: Decimal
-    """Seconds of this row whose work was kept."""
+    """Seconds of this row whose work was kept; of what is no machine and no disk: 0."""
     work_lost: Decimal
     """Seconds of this row whose work was thrown away."""
     price_source: str
     estimated: bool
-    """True while the machine still runs."""
-    machine_type: str
+    """True while it still grows."""
+    machine_type: str | None
 
     @property
     def key(self) -> tuple[str, str, int, str, datetime]:
         """What no other row of a ledger has: whose it is, of which machine, and from when."""
         return self.billing_account_id, self.run, self.attempt, self.resource_id, self.charge_period_start
+
+    @property
+    def rented(self) -> bool:
+        """Whether it is a machine or comes with one: on demand it would be needed as well."""
+        return self.resource_type in {"Machine", "Disk"}
 
     @property
     def lost(self) -> bool:

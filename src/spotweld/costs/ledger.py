@@ -7,32 +7,29 @@ quantities, products and sums are exact decimals, and kept plus lost is the whol
 
 from __future__ import annotations
 
-import calendar
-from datetime import UTC, datetime, timedelta
-from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
+from decimal import localcontext
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from spotweld.costs.billing import charged, is_free
-from spotweld.costs.focus import Row
+from spotweld.costs.charges import DISK, EXACT, MACHINE, UNIT, Charge, gib_months, row
 from spotweld.costs.periods import periods
 from spotweld.values.offers import CapacityType
+from spotweld.values.sizes import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
+    from spotweld.costs.focus import Row
     from spotweld.costs.periods import Period
     from spotweld.costs.usage import Since, Usage
     from spotweld.values.money import Money
-
-UNIT = Decimal("1e-11")
-"""Hours: what machine time is counted in."""
-EXACT = Context(prec=120, rounding=ROUND_HALF_EVEN)
-"""Wide enough that no product or sum in a ledger is ever rounded."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+    from spotweld.values.offers import Disk
 
 
 def ledger(usages: Iterable[Usage]) -> list[Row]:
-    """Price every machine's time: a row for each charge period, at least one for each machine.
+    """Price every machine's time, and its disk's: a row for each charge period, at least one for each machine.
 
     The lost part is the tail of the machine's time: what came after the state that a later attempt resumed from. The
     same machine may be given several times (it was still running when it was first looked at): the last word counts,
@@ -50,8 +47,8 @@ def ledger(usages: Iterable[Usage]) -> list[Row]:
         key = (usage.project, usage.run, usage.attempt, usage.machine)
         if key not in last or _finality(usage) > _finality(last[key]):
             last[key] = usage
-    rows = [row for usage in last.values() for row in _rows(usage)]
-    return sorted(rows, key=lambda row: (row.charge_period_start, *row.key))
+    rows = [row(charge) for usage in last.values() for charge in _charges(usage)]
+    return sorted(rows, key=lambda one: (one.charge_period_start, *one.key))
 
 
 def cost(usage: Usage) -> Money:
@@ -61,12 +58,9 @@ def cost(usage: Usage) -> Money:
         ValueError: its price changed its currency.
     """
     total = usage.offer.hourly * 0
-    if is_free(usage):
-        return total
-    cut = periods(usage)
     with localcontext(EXACT):
-        for period, units in zip(cut, charged(usage, cut), strict=True):
-            total += period.price.hourly * (units * UNIT)
+        for charge in _charges(usage):
+            total += charge.price * (charge.units * UNIT)
     return total
 
 
@@ -74,70 +68,59 @@ def _finality(usage: Usage) -> tuple[bool, bool, float, float, tuple[Since, ...]
     return usage.settled, usage.closed, usage.ended, usage.lost_seconds, tuple(sorted(usage.prices))
 
 
-def _rows(usage: Usage) -> list[Row]:
+def _charges(usage: Usage) -> Iterator[Charge]:
     cut, free = periods(usage), is_free(usage)
-    return [_row(usage, *one, free=free) for one in zip(cut, charged(usage, cut), strict=True)]
+    for period, units in zip(cut, charged(usage, cut), strict=True):
+        yield _machine(usage, period, units, free=free)
+        if usage.offer.disk is not None:
+            yield _disk(usage, usage.offer.disk, period)
 
 
-def _row(usage: Usage, period: Period, units: int, *, free: bool) -> Row:
-    offer, price, lost = usage.offer, period.price, period.lost
-    spot = offer.capacity_type is CapacityType.SPOT
-    # Subtracting is how two amounts of money are checked to be in one currency.
-    list_price = (price.on_demand_hourly - price.hourly * 0).amount
-    unit_price = Decimal(0) if free else price.hourly.amount
-    with localcontext(EXACT):
-        quantity, seconds = units * UNIT, period.units * UNIT * 3600
-        cost, list_cost = unit_price * quantity, list_price * quantity
-    start = _moment(period.start)
-    month = start.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    what = "work that was lost and done again" if lost else "work that was kept"
+def _machine(usage: Usage, period: Period, units: int, *, free: bool) -> Charge:
+    offer, price = usage.offer, period.price
+    what = "work that was lost and done again" if period.lost else "work that was kept"
     if free:
         what += "; free, as the provider took the machine so early"
-    return Row(
-        billed_cost=cost,
-        billing_account_id=usage.project,
-        billing_account_name=usage.project,
-        billing_currency=price.hourly.currency,
-        billing_period_end=month + timedelta(days=calendar.monthrange(month.year, month.month)[1]),
-        billing_period_start=month,
-        charge_category="Usage",
-        charge_class=None,
-        charge_description=f"{offer.machine_type} {offer.capacity_type} in {offer.zone}: {what}",
-        charge_frequency="Usage-Based",
-        charge_period_end=_moment(period.end),
-        charge_period_start=start,
-        consumed_quantity=seconds,
-        consumed_unit="Seconds",
-        contracted_cost=cost,
-        contracted_unit_price=unit_price,
-        effective_cost=cost,
-        invoice_issuer_name=offer.provider,
-        list_cost=list_cost,
-        list_unit_price=list_price,
-        pricing_category="Dynamic" if spot else "Standard",
-        pricing_quantity=quantity,
-        pricing_unit="Hours",
-        provider_name=offer.provider,
-        publisher_name=offer.provider,
-        region_id=offer.region,
-        availability_zone=offer.zone,
-        resource_id=usage.machine,
-        resource_type="Machine",
-        service_category="Compute",
-        service_name="Machines",
-        service_subcategory="Virtual Machines",
-        sku_id=f"{offer.machine_type}/{offer.capacity_type}",
-        sku_price_id=f"{offer.zone}/{offer.machine_type}/{offer.capacity_type}",
-        tags=dict(sorted(usage.labels.items())),
+    with localcontext(EXACT):
+        seconds = period.units * UNIT * 3600
+    return Charge(
+        sort=MACHINE,
+        start=period.start,
+        end=period.end,
+        units=units,
+        price=price.hourly * 0 if free else price.hourly,
+        list_price=price.on_demand_hourly,
+        source=price.source,
+        project=usage.project,
         run=usage.run,
         attempt=usage.attempt,
-        work_kept=Decimal(0) if lost else seconds,
-        work_lost=seconds if lost else Decimal(0),
-        price_source=price.source,
+        resource=usage.machine,
+        what=f"{offer.machine_type} {offer.capacity_type} in {offer.zone}: {what}",
+        sku=f"{offer.machine_type}/{offer.capacity_type}",
+        provider=offer.provider,
+        region=offer.region,
+        zone=offer.zone,
+        labels=usage.labels,
+        seconds=seconds,
+        lost=period.lost,
+        dynamic=offer.capacity_type is CapacityType.SPOT,
         estimated=not usage.closed,
         machine_type=offer.machine_type,
     )
 
 
-def _moment(microseconds: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=microseconds)
+def _disk(usage: Usage, disk: Disk, period: Period) -> Charge:
+    """A disk is there as long as its machine, and charged even where that is free."""
+    machine = _machine(usage, period, 0, free=False)
+    return replace(
+        machine,
+        sort=DISK,
+        units=gib_months(disk.size, period.start, period.end),
+        price=disk.monthly,
+        list_price=disk.monthly,
+        source=disk.source,
+        resource=f"{usage.machine}/disk",
+        what=f"disk of {format_size(disk.size)} of a {machine.what}",
+        sku="disk",
+        dynamic=False,
+    )

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
+from spotweld.costs.charges import EXACT, UNIT
 from spotweld.costs.focus import COLUMNS, Row
-from spotweld.costs.ledger import EXACT, UNIT
 from spotweld.errors import RunError, Unavailable
 from spotweld.values.transactions import transaction
 

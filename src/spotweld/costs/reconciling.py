@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from spotweld.costs.ledger import EXACT, cost
+from spotweld.costs.charges import EXACT
+from spotweld.costs.ledger import cost
 from spotweld.values.money import Money
 
 if TYPE_CHECKING:

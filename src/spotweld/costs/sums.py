@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
+from spotweld.costs.charges import EXACT, UNIT
 from spotweld.costs.focus import Row, plain
-from spotweld.costs.ledger import EXACT, UNIT
 from spotweld.costs.ledgerfile import LedgerFile, whole
 from spotweld.costs.totals import total
 from spotweld.values.money import Money
@@ -26,11 +26,12 @@ PERIODS: dict[str, Callable[[date], str]] = {
     "month": lambda day: f"{day:%Y-%m}",
 }
 """Calendar periods in UTC, and what they are called; weeks are those of ISO 8601."""
-PLACES: dict[str, Callable[[Row], str]] = {
+PLACES: dict[str, Callable[[Row], str | None]] = {
     "type": lambda row: row.machine_type,
     "zone": lambda row: row.availability_zone,
     "region": lambda row: row.region_id,
     "provider": lambda row: row.provider_name,
+    "resource": lambda row: row.resource_type,
     "project": lambda row: row.billing_account_id,
     "run": lambda row: row.run,
 }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from spotweld.costs.ledger import EXACT
+from spotweld.costs.charges import EXACT
 from spotweld.values.money import Money
 
 if TYPE_CHECKING:
@@ -28,14 +28,15 @@ class Total(msgspec.Struct, frozen=True):
     spot: Money
     """The part of ``kept`` that went to spot machines."""
     on_demand: Money
-    """What the kept machine time would have cost on demand, where nothing is interrupted and so nothing is lost."""
+    """What the kept time of machines and disks would have cost on demand, where nothing is interrupted and so nothing
+    is lost, kept in a store or moved."""
     savings: Money
     """``on_demand`` less ``billed``: net of lost work. Below zero when interruptions ate up the discount."""
     seconds: Decimal
     """Machine time."""
     lost_seconds: Decimal
     estimated: bool
-    """Whether a machine was still running."""
+    """Whether something was still growing."""
 
     @property
     def saved_share(self) -> float | None:
@@ -61,7 +62,8 @@ def _sum(currency: str, rows: list[Row]) -> Total:
         return Money(sum(amounts, Decimal(0)), currency)
 
     billed = money(row.billed_cost for row in rows)
-    on_demand = money(row.list_cost for row in rows if not row.lost)
+    machines = [row for row in rows if row.consumed_unit == "Seconds"]
+    on_demand = money(row.list_cost for row in rows if row.rented and not row.lost)
     return Total(
         billed=billed,
         kept=money(row.billed_cost for row in rows if not row.lost),
@@ -69,7 +71,7 @@ def _sum(currency: str, rows: list[Row]) -> Total:
         spot=money(row.billed_cost for row in rows if row.pricing_category == "Dynamic" and not row.lost),
         on_demand=on_demand,
         savings=on_demand - billed,
-        seconds=sum((row.consumed_quantity for row in rows), Decimal(0)),
-        lost_seconds=sum((row.work_lost for row in rows), Decimal(0)),
+        seconds=sum((row.consumed_quantity for row in machines), Decimal(0)),
+        lost_seconds=sum((row.work_lost for row in machines), Decimal(0)),
         estimated=any(row.estimated for row in rows),
     )

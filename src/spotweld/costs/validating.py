@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
+from spotweld.costs.charges import EXACT
 from spotweld.costs.focusrules import COLUMNS, COMPUTE, OTHERS, Column, Kind
-from spotweld.costs.ledger import EXACT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

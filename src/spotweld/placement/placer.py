@@ -55,6 +55,8 @@ class Standing(msgspec.Struct, frozen=True):
     """From a machine's start until the program makes progress."""
     cadence: float
     """Between two saves, about; 0: not known, or each step is saved."""
+    size: int = 0
+    """Bytes of its state; 0: not known."""
 
 
 class Sighting(msgspec.Struct, frozen=True):

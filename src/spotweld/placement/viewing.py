@@ -93,6 +93,9 @@ def view(
         max(deadline * pace, work * pace + changeover + 1.0),
         changeover,
         cadence=_up(standing.cadence * pace),
+        size=standing.size / 2**30,
+        # Machines' prices are by the market's time, which stretches them against what is paid at once.
+        egress=float(rules.egress_price.amount) * pace if rules.egress_price else 0.0,
     )
     policy_sees = Seen(
         up=np.array([up]),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from spotweld.project.nouns import Image, Lifetime, Registries
 from spotweld.project.shapes import Choice, Key, Named, Path, Table, Text, Whole
-from spotweld.project.texts import PRINTABLE, VALUE
+from spotweld.project.texts import PRINTABLE, VALUE, money, some
 
 if TYPE_CHECKING:
     from pathlib import Path as FilePath
@@ -146,6 +146,7 @@ REGISTRIES = Table(
     {
         "persistent": Key(_URL, "Where images live that survive a teardown."),
         "ephemeral": Key(_URL, "Where the others live."),
+        "price": Key(money(some, "0.10 USD"), "Of a GiB and month in them, for the ledger."),
     },
     Registries,
 )

@@ -38,10 +38,11 @@ from spotweld.project.nouns import (
     Tier,
 )
 from spotweld.project.shapes import Choice, Key, Named, Number, Path, Several, Table, Text, Truth, Whole
-from spotweld.project.texts import PRINTABLE, VALUE
+from spotweld.project.texts import PRINTABLE, VALUE, money, some
 from spotweld.project.urls import DEFAULT_STORE, STORE_URL, TIER_URL, absolute_store, check_store
 from spotweld.values.durations import DURATION, parse_duration
-from spotweld.values.money import MONEY, Money, parse_money
+from spotweld.values.money import parse_money
+from spotweld.values.offers import Disk
 from spotweld.values.sizes import SIZE, parse_size
 
 if TYPE_CHECKING:
@@ -57,13 +58,6 @@ def _positive(text: str) -> float:
     if not seconds:
         raise ValueError("it has to be longer than nothing")
     return seconds
-
-
-def _some(text: str) -> Money:
-    money = parse_money(text)
-    if not money.amount:
-        raise ValueError("it has to be more than nothing")
-    return money
 
 
 def _share(text: str) -> Decimal:
@@ -175,10 +169,6 @@ def _duration(read: Callable[[str], Any], example: str) -> Text:
     return Text("a duration", f"a duration is {_UNITS}", example, DURATION, read)
 
 
-def _money(read: Callable[[str], Money], example: str) -> Text:
-    return Text("an amount of money", "it takes an amount and a currency of three letters", example, MONEY, read)
-
-
 def _command(example: str) -> Text:
     rule = "it takes a shell command line"
     return Text("a command", rule, example, rf"{PRINTABLE}*[^\s\u0000-\u001f]{PRINTABLE}*", longest=32_768)
@@ -216,6 +206,8 @@ _STORE = Text(
     check_store,
     2000,
 )
+
+_SIZE = Text("a size", "it takes a number and a unit: MB, GB, MiB or GiB", "2GB", SIZE, parse_size)
 
 _TIER = Table(
     "a tier",
@@ -270,7 +262,7 @@ _CHECKPOINT = Table(
             Choice(Compress), "Smaller checkpoints; auto: where that makes them durable sooner, bytes: at any price."
         ),
         "staging_memory": Key(
-            Text("a size", "it takes a number and a unit: MB, GB, MiB or GiB", "2GB", SIZE, _staging),
+            replace(_SIZE, read=_staging),
             "Memory for the copy of the state; less than the state has makes saves hold the training up longer.",
         ),
         "directory": Key(
@@ -317,7 +309,7 @@ _JOB = Table(
             _duration(_positive, "60h"), "The run has to be done so long after its launch, for as little as possible."
         ),
         "max_duration": Key(_duration(_positive, "8h"), "The run is stopped after this long."),
-        "budget": Key(_money(_some, "12.50 USD"), "The run is stopped before it costs more."),
+        "budget": Key(money(some, "12.50 USD"), "The run is stopped before it costs more."),
         "priority": Key(Whole(-1000, 1000), "When a budget of the project breaks, lower ones are stopped first."),
         "protected": Key(Truth(), "No budget of the project stops its runs."),
         "labels": Key(Named(_LABEL_KEY, _LABEL, most=50), "Carried by the machines and the ledger's rows."),
@@ -326,12 +318,24 @@ _JOB = Table(
     _late,
 )
 
+_REGION_NAME = Text("a region", "as its provider writes it", "us-east-1", r"[a-z0-9]+(?:[-_.][a-z0-9]+)*")
+
+_DISK = Table(
+    "a disk",
+    {
+        "size": Key(_SIZE, "How large it is.", required=True),
+        "price": Key(money(some, "0.08 USD"), "Of a GiB and month.", required=True),
+    },
+    lambda size, price: Disk(size, price, "spotweld.yaml"),
+)
+
 _ZONE = Table(
     "a zone",
     {
-        "spot": Key(_money(parse_money, "0.92 USD"), "Price of a spot machine per hour.", required=True),
-        "on_demand": Key(_money(parse_money, "3.06 USD"), "Price of an on-demand machine per hour.", required=True),
+        "spot": Key(money(parse_money, "0.92 USD"), "Price of a spot machine per hour.", required=True),
+        "on_demand": Key(money(parse_money, "3.06 USD"), "Price of an on-demand machine per hour.", required=True),
         "machines": Key(Whole(1, 1000), "How many spot machines can be had while there is capacity."),
+        "region": Key(_REGION_NAME, "The region that it is in; default: local."),
         "trace": Key(Path(folder=False), "A recorded availability trace; without one it is drawn from the seed."),
     },
     LocalZone,
@@ -354,12 +358,12 @@ _LOCAL = Table(
             Several(_NOTICE, least=1), "Warnings before a machine is taken, drawn by the seed; none: no warning."
         ),
         "boot": Key(_duration(parse_duration, "500ms"), "How long a machine takes to come up."),
+        "disk": Key(_DISK, "What every machine has and pays for apart."),
     },
     LocalProvider,
 )
 
 _ZONE_NAME = Text("a zone", "with or without its provider's name", "us-east-1a", r"[a-z0-9]+(?:[-_/.][a-z0-9]+)*")
-_REGION_NAME = Text("a region", "as its provider writes it", "us-east-1", r"[a-z0-9]+(?:[-_.][a-z0-9]+)*")
 
 _PLACEMENT = Table(
     "placement",
@@ -371,7 +375,8 @@ _PLACEMENT = Table(
         "zones": Key(Several(_ZONE_NAME), "The only zones that are used; by default all."),
         "regions": Key(Several(_REGION_NAME), "The only regions that are used; by default all."),
         "egress": Key(Choice(Egress), "How far a run may move from the region that it began in."),
-        "max_price": Key(_money(_some, "1.20 USD"), "Spot machines that cost more an hour are not rented."),
+        "egress_price": Key(money(some, "0.02 USD"), "Of a GiB that moves to another region."),
+        "max_price": Key(money(some, "1.20 USD"), "Spot machines that cost more an hour are not rented."),
         "min_spot_share": Key(
             Number(0, 1), "The share of machine time that has to be spot; a deadline comes before it."
         ),
@@ -425,7 +430,7 @@ _RECEIVER = Table(
 _BUDGET = Table(
     "a budget",
     {
-        "amount": Key(_money(_some, "100 USD"), "What the runs may cost together.", required=True),
+        "amount": Key(money(some, "100 USD"), "What the runs may cost together.", required=True),
         "per": Key(Choice(Period), "When it begins anew, in UTC; weeks begin on Monday. Default: total, never."),
         "jobs": Key(Several(NAME), "Only runs of these jobs count; by default all."),
         "labels": Key(Named(_LABEL_KEY, _LABEL, most=50), "Only runs with all of these labels count."),
@@ -444,6 +449,7 @@ PROJECT = Table(
     {
         "name": Key(NAME, "The project's name; machines and the ledger's rows carry it.", required=True),
         "store": Key(_STORE, f"Where checkpoints live; relative file: URLs start here. Default: {DEFAULT_STORE}"),
+        "store_price": Key(money(some, "0.023 USD"), "Of a GiB and month in the store, for the ledger."),
         "providers": Key(
             Table("providers", {"local": Key(_LOCAL, "A spot cloud in small, on this machine.")}, dict),
             "Who rents machines.",

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from spotweld.values.money import Money
+from spotweld.values.offers import Disk
 
 
 class EveryAuto(msgspec.Struct, frozen=True, tag="auto"):
@@ -141,6 +142,8 @@ class Registries(msgspec.Struct, frozen=True):
     persistent: str = "oci:.spotweld/images/persistent"
     """``oci:`` URLs are absolute once the file is read."""
     ephemeral: str = "oci:.spotweld/images/ephemeral"
+    price: Money | None = None
+    """Of a GiB and month in them; None: not known, and not in the ledger."""
 
     def of(self, lifetime: Lifetime) -> str:
         """The registry for images of this lifetime."""
@@ -260,6 +263,7 @@ class LocalZone(msgspec.Struct, frozen=True):
     """How many spot machines can be had while there is capacity. On-demand ones can always be had."""
     trace: Path | None = None
     """A recorded availability trace (spot-traces JSON); None: drawn from the seed."""
+    region: str = "local"
 
 
 THREE_ZONES = (
@@ -285,6 +289,8 @@ class LocalProvider(msgspec.Struct, frozen=True):
     """Seconds of warning, drawn by the seed for each loss of capacity; None: no warning."""
     boot: float = 0.0
     """Seconds a machine takes to come up."""
+    disk: Disk | None = None
+    """What every machine has and pays for apart; None: nothing."""
 
 
 class Egress(StrEnum):
@@ -318,6 +324,8 @@ class PlacementRules(msgspec.Struct, frozen=True):
     regions: tuple[str, ...] = ()
     """Empty: all."""
     egress: Egress = Egress.CONTINENTAL
+    egress_price: Money | None = None
+    """Of a GiB that moves to another region; None: not known, and not in the ledger."""
     max_price: Money | None = None
     """Spot machines that cost more an hour are not rented; None: the price does not matter."""
     min_spot_share: float | None = None
@@ -352,6 +360,8 @@ class Project(msgspec.Struct, frozen=True):
     images: dict[str, Image] = {}
     """In the order of the file; their bases are there, and none needs itself."""
     registries: Registries = Registries()
+    store_price: Money | None = None
+    """Of a GiB and month in the store; None: not known, and not in the ledger."""
     pools: dict[str, Pool] = {}
     budgets: dict[str, Budget] = {}
 

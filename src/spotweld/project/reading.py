@@ -102,7 +102,9 @@ def load_with_lines(path: Path) -> tuple[Project, dict[str, int]]:
         registries=Registries(
             persistent=absolute_registry(registries.persistent, file.parent),
             ephemeral=absolute_registry(registries.ephemeral, file.parent),
+            price=registries.price,
         ),
+        store_price=values.get("store_price"),
         pools=pools,
         budgets=budgets,
     )

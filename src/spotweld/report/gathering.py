@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from spotweld.checkpoint import events as told
-from spotweld.costs.ledger import ledger
 from spotweld.preemption.notices import Kind
 from spotweld.report.story import Attempt, Carry, Checkpoint, Comparison, Decision, Outcome, State, Story, curve
 from spotweld.report.words import figure, origin, sighted
 from spotweld.runs import events as logged
 from spotweld.runs.following import Told
-from spotweld.runs.history import Loss, Progress, differences, losses, progress, usages
+from spotweld.runs.history import Loss, Progress, differences, losses, progress, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -65,7 +64,7 @@ def gather(
         decisions=tuple(_decisions(happenings)),
         checkpoints=_checkpoints(process, {attempt.number for attempt in state.attempts if not attempt.open}),
         curves=tuple(one for one in curves if len({p.step for p in one.points}) > 1),
-        rows=tuple(ledger(usages(state, lost, now))),
+        rows=tuple(rows_of(state, history, now)),
         differences=tuple(differences(state)),
         undisturbed=undisturbed,
     )

@@ -28,6 +28,7 @@ T = TypeVar("T")
 _MOST = 200
 _WORTH = 1.0
 """Seconds. Less than that is how seldom we look, and how clocks differ."""
+_UNITS = {"Hours": "h", "GiB-Months": "GiB mo", "GiB": "GiB"}
 _NOTHING = "\N{EN DASH}"
 
 
@@ -127,13 +128,13 @@ def _checkpoint(story: Story, one: Checkpoint) -> tuple[Child, ...]:
 
 def ledger_table(story: Story) -> Markup:
     """The ledger's rows; the same figures as the bars."""
-    head = ("attempt", "work", "charge", "hours", "price/h", "cost", "price from")
+    head = ("attempt", "work", "charge", "quantity", "price", "cost", "price from")
     rows = [
         (
             str(row.attempt),
             "lost" if row.lost else "kept",
-            f"{row.sku_id} in {row.availability_zone}",
-            f"{row.pricing_quantity:.6f}",
+            f"{row.sku_id} in {row.availability_zone or row.region_id}",
+            f"{row.pricing_quantity:.6f} {_UNITS[row.pricing_unit]}",
             plain(row.contracted_unit_price),
             f"{row.billed_cost:.6f} {row.billing_currency}" + (" so far" if row.estimated else ""),
             row.price_source,

@@ -8,7 +8,8 @@ from operator import add
 from typing import TYPE_CHECKING
 
 from spotweld.checkpoint.hazard import STEADY, USUAL, Life, informed
-from spotweld.costs.ledger import EXACT, cost
+from spotweld.costs.charges import EXACT
+from spotweld.costs.ledger import cost
 from spotweld.runs.events import Recorded
 from spotweld.runs.history import usages
 from spotweld.values.offers import CapacityType

@@ -7,7 +7,7 @@ that it has decided upon is there already, and does nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
@@ -67,11 +67,7 @@ class BudgetLog(EventLog):
         RunError: the file is not a log, or of a newer Spotweld.
     """
 
-    def __init__(self, path: Path, clock: Clock | None = None) -> None:
-        super().__init__(path, clock)
-        with self._transaction():
-            for table in _TABLES:
-                self._db.execute(table)
+    tables: ClassVar[tuple[str, ...]] = _TABLES
 
     def keep(self, budgets: Iterable[Budget]) -> None:
         """Let these be the project's budgets from now on: controllers do not read the project file."""

@@ -9,6 +9,8 @@ from msgspec.structs import replace
 
 from spotweld.checkpoint import events as told
 from spotweld.checkpoint.cadence import Plan
+from spotweld.costs.ledger import ledger
+from spotweld.costs.moves import Move, moved
 from spotweld.costs.reconciling import Difference, difference
 from spotweld.costs.usage import Usage
 from spotweld.providers.provider import MachineEnd
@@ -17,6 +19,7 @@ from spotweld.runs.following import Told
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from spotweld.costs.focus import Row
     from spotweld.runs.states import Attempt, RunState
 
 
@@ -42,6 +45,8 @@ class Progress(msgspec.Struct, frozen=True):
     """Steps of the whole run, as the program told; None: it did not."""
     last_save: told.Emergency | None = None
     """What it did when its machine was about to go; None: nothing was to be done yet."""
+    size: int | None = None
+    """Bytes of its state, when it saved last; None: it never did."""
 
     @property
     def last(self) -> int | None:
@@ -63,7 +68,7 @@ class Loss(msgspec.Struct, frozen=True):
     seconds: float
 
 
-def progress(happenings: Iterable[object]) -> dict[int, Progress]:  # noqa: C901 - one case for each kind
+def progress(happenings: Iterable[object]) -> dict[int, Progress]:  # noqa: C901, PLR0912 - one case for each kind
     """Each attempt's steps, from everything that was told."""
     first: dict[int, tuple[int, float]] = {}
     marks: dict[int, list[tuple[int, float]]] = {}
@@ -73,10 +78,13 @@ def progress(happenings: Iterable[object]) -> dict[int, Progress]:  # noqa: C901
     totals: dict[int, int] = {}
     plans: dict[int, Plan] = {}
     last_saves: dict[int, told.Emergency] = {}
+    sizes: dict[int, int] = {}
     for happening in happenings:
         if not isinstance(happening, Told):
             continue
         number, event = happening.attempt, happening.event
+        if isinstance(event, told.Saved):
+            sizes[number] = event.size
         match event:
             case told.Start():
                 totals[number] = event.total
@@ -113,6 +121,7 @@ def progress(happenings: Iterable[object]) -> dict[int, Progress]:  # noqa: C901
             plans.get(number),
             totals.get(number),
             last_saves.get(number),
+            sizes.get(number),
         )
         for number in sorted(first.keys() | marks.keys())
     }
@@ -164,6 +173,31 @@ def usages(state: RunState, lost: dict[int, Loss], now: float) -> list[Usage]:
         for attempt in state.attempts
         if attempt.started is not None
     ]
+
+
+def moves(state: RunState, history: dict[int, Progress]) -> list[Move]:
+    """Where the run's state went on in another region than it had been saved in; none if no price of that is known.
+
+    What moved is counted as all of the state: how small it is in the store nobody tells.
+    """
+    found: list[Move] = []
+    price, last, size = state.placement.egress_price, None, 0
+    for attempt in state.attempts:
+        told_of = history.get(attempt.number)
+        if price is None or told_of is None:
+            continue
+        back, here = told_of.restored, attempt.offer
+        if back is not None and not back.tier and last is not None and last.region != here.region:
+            names = last.provider, last.region, here.region
+            found.append(Move(state.project, state.run, attempt.number, back.t, size, price, *names, state.job.labels))
+        if told_of.size is not None:
+            last, size = here, told_of.size
+    return found
+
+
+def rows_of(state: RunState, history: dict[int, Progress], now: float) -> list[Row]:
+    """All that the ledger has of the run itself, until ``now``; what lies in the store is weighed elsewhere."""
+    return [*ledger(usages(state, losses(history), now)), *moved(moves(state, history))]
 
 
 def differences(state: RunState) -> list[Difference]:

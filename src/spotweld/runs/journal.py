@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from spotweld.errors import RunError, Unavailable, UsageError
 from spotweld.values.clocks import Clock, SystemClock
@@ -52,6 +52,8 @@ class Journal:
 
     noun = "run"
     todo = "`spotweld status` lists the runs of this project"
+    tables: ClassVar[tuple[str, ...]] = ()
+    """What else a kind of log keeps in the file, as statements that do nothing where it is there."""
 
     def __init__(self, path: Path, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
@@ -71,6 +73,10 @@ class Journal:
             ) from error
         if layout > _LAYOUT:
             raise RunError(f"{path} was written by a newer Spotweld", f"layout {layout}", "upgrade Spotweld")
+        if self.tables:
+            with self._transaction():
+                for table in self.tables:
+                    self._db.execute(table)
 
     def close(self) -> None:
         """Give the database back."""

@@ -2,42 +2,48 @@
 
 from __future__ import annotations
 
+import math
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from spotweld.costs.holdings import held
 from spotweld.costs.ledger import ledger
 from spotweld.costs.ledgerfile import Mark
 from spotweld.errors import StoreError
 from spotweld.runs.drive import log_path
 from spotweld.runs.events import Entry
 from spotweld.runs.following import Follower
-from spotweld.runs.history import losses, progress, usages
+from spotweld.runs.history import progress, rows_of, usages
 from spotweld.runs.log import EventLog
 from spotweld.runs.pools import states as pools
 from spotweld.runs.pools.drive import pools_path
 from spotweld.runs.pools.log import PoolLog
 from spotweld.runs.states import fold
+from spotweld.runs.weighing import Weighed, WeightLog
 from spotweld.store.opening import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from spotweld.costs.focus import Row
     from spotweld.costs.ledgerfile import LedgerFile
-    from spotweld.costs.usage import Usage
     from spotweld.runs.pools.events import PoolEntry
 
 
 class _Read(NamedTuple):
     project: str
-    used: list[Usage]
-    last: Entry | PoolEntry
+    rows: list[Row]
+    open: bool
+    """Whether something still grows."""
+    last: Entry | PoolEntry | Weighed
 
 
 class _Source(NamedTuple):
     run: str
     """As its rows call it."""
-    entries: Callable[[int], Sequence[Entry | PoolEntry]]
+    entries: Callable[[int], Sequence[Entry | PoolEntry | Weighed]]
     """The events above a sequence number."""
     read: Callable[[], _Read]
 
@@ -69,13 +75,12 @@ def bring_up_to_date(file: LedgerFile, state: Path, now: float) -> list[str]:
             project, mark = known.get(source.run, ("", None))
             if mark is None or _is_stale(source, mark):
                 try:
-                    project, used, last = source.read()
+                    project, rows, is_open, last = source.read()
                 except StoreError as error:
                     what = "its figures are old" if mark is not None else "it is not counted"
                     notes.append(f"the store of {source.run} does not answer, so {what}: {error}")
                 else:
-                    is_open = any(not usage.closed for usage in used)
-                    file.replace(project, source.run, ledger(used), Mark(last.seq, last.time, is_open))
+                    file.replace(project, source.run, rows, Mark(last.seq, last.time, is_open))
             found.add((project, source.run))
     finally:
         for log in logs:
@@ -98,7 +103,33 @@ def _sources(state: Path, now: float, logs: list[EventLog | PoolLog]) -> list[_S
             _Source(f"pool {name}", partial(kept.entries, name), partial(_pool, kept, name, now))
             for name in kept.pools()
         ]
+    if log_path(state).exists():
+        weights = WeightLog(log_path(state))
+        logs.append(weights)
+        found += [_month(weights, begin, end, now) for begin, end in _months(weights, now)]
     return found
+
+
+def _months(log: WeightLog, now: float) -> Iterator[tuple[float, float]]:
+    """The calendar months (UTC) since something was weighed first: each is a source, so that old ones are settled."""
+    first = min((one.time for one in log.weighings()), default=math.inf)
+    if first >= now:
+        return
+    begin = datetime.fromtimestamp(first, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    while begin.timestamp() < now:
+        end = (begin + timedelta(days=32)).replace(day=1)
+        yield begin.timestamp(), end.timestamp()
+        begin = end
+
+
+def _month(log: WeightLog, begin: float, end: float, now: float) -> _Source:
+    def read() -> _Read:
+        weighed = log.weighings(until=end)
+        rows = held((one.weighing for one in weighed), begin, end, now)
+        return _Read(weighed[-1].weighing.project, rows, now < end, weighed[-1])
+
+    name = f"what lay in stores, {datetime.fromtimestamp(begin, UTC):%Y-%m}"
+    return _Source(name, partial(log.weighings, until=end), read)
 
 
 def _is_stale(source: _Source, mark: Mark) -> bool:
@@ -111,10 +142,12 @@ def _run(log: EventLog, run: str, now: float) -> _Read:
     # The state is of the moment of the happenings: the log may have grown since its store was looked up.
     entries = [happening for happening in happenings if isinstance(happening, Entry)]
     state = fold(entries)
-    return _Read(state.project, usages(state, losses(progress(happenings)), now), entries[-1])
+    is_open = any(not usage.closed for usage in usages(state, {}, now))
+    return _Read(state.project, rows_of(state, progress(happenings), now), is_open, entries[-1])
 
 
 def _pool(log: PoolLog, name: str, now: float) -> _Read:
     entries = log.entries(name)
     state = pools.fold(entries)
-    return _Read(state.wanted.project, pools.usages(state, now), entries[-1])
+    used = pools.usages(state, now)
+    return _Read(state.wanted.project, ledger(used), any(not usage.closed for usage in used), entries[-1])

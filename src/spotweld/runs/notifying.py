@@ -12,7 +12,7 @@ import os
 import secrets
 import threading
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
@@ -84,11 +84,7 @@ class AlertLog(BudgetLog):
         RunError: the file is not a log, or of a newer Spotweld.
     """
 
-    def __init__(self, path: Path, clock: Clock | None = None) -> None:
-        super().__init__(path, clock)
-        with self._transaction():
-            for table in _TABLES:
-                self._db.execute(table)
+    tables: ClassVar[tuple[str, ...]] = (*BudgetLog.tables, *_TABLES)
 
     def note(self, standings: Iterable[Standing], project: str) -> None:
         """Write down the thresholds that are reached, and who is to be told: all of it, or nothing."""

@@ -57,6 +57,7 @@ def standing(state: RunState, history: Mapping[int, Progress], now: float) -> St
         time=deadline - now - REACTION - (max(starts) - usual),
         changeover=usual,
         cadence=_cadence(state, history, job.work, now),
+        size=next((history[n].size or 0 for n in sorted(history, reverse=True) if history[n].size), 0),
     )
 
 

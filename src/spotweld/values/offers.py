@@ -16,6 +16,17 @@ class CapacityType(StrEnum):
     ON_DEMAND = "on-demand"
 
 
+class Disk(msgspec.Struct, frozen=True, order=True):
+    """What a machine keeps its files on; it is charged as long as the machine."""
+
+    size: int
+    """Bytes."""
+    monthly: Money
+    """Of a GiB."""
+    source: str
+    """Where the price comes from."""
+
+
 class Offer(msgspec.Struct, frozen=True, order=True):
     """One thing that can be rented, at the price asked now."""
 
@@ -27,6 +38,8 @@ class Offer(msgspec.Struct, frozen=True, order=True):
     hourly: Money
     price_source: str
     """Where the price comes from, for the ledger: ``spotweld.yaml``, ``trace us-east-1a``, ..."""
+    disk: Disk | None = None
+    """What comes with the machine and is charged apart; None: its price has all that comes with it."""
 
     @property
     def place(self) -> str:

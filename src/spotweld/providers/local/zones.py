@@ -82,12 +82,13 @@ class Zone:
     def _offer(self, capacity_type: CapacityType, hourly: Money, source: str) -> Offer:
         return Offer(
             provider=PROVIDER,
-            region=PROVIDER,
+            region=self._zone.region,
             zone=f"{PROVIDER}/{self.name}",
             machine_type=PROVIDER,
             capacity_type=capacity_type,
             hourly=hourly,
             price_source=source,
+            disk=self._config.disk,
         )
 
     def _trace_time(self, elapsed: float) -> int:
