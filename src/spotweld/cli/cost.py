@@ -16,6 +16,7 @@ from spotweld.cli.costexport import export_verb
 from spotweld.cli.costoptions import price
 from spotweld.cli.costprices import prices_verb
 from spotweld.cli.costreport import report_verb
+from spotweld.cli.coststack import stack_verb
 from spotweld.cli.output import print_json, print_table, say
 from spotweld.cli.parts import open_log
 from spotweld.cli.session import json_option, open_project, seconds
@@ -48,6 +49,7 @@ command.add_command(export_verb)
 command.add_command(check_verb)
 command.add_command(prices_verb)
 command.add_command(estimate_verb)
+command.add_command(stack_verb)
 
 
 def _share(context: click.Context, parameter: click.Parameter, value: str) -> Decimal:
