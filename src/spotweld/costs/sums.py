@@ -36,16 +36,11 @@ PLACES: dict[str, Callable[[Row], str | None]] = {
     "run": lambda row: row.run,
 }
 """What every row has. Every other word that one may sum by is a label."""
-# Rows that differ in these only are priced alike, so that they can be added up before they are multiplied.
-_NAMES = frozenset(
-    (
-        *("run", "attempt", "tags", "resource_id", "availability_zone", "region_id", "sku_id", "charge_description"),
-        *("machine_type", "sku_price_id"),
-        *("billing_account_id", "billing_account_name", "billing_period_start", "billing_period_end"),
-        *("provider_name", "publisher_name", "invoice_issuer_name", "price_source"),
-    )
+# All that a total depends on: kinds that agree in it can be added up before they are multiplied.
+_shape = attrgetter(
+    *("billing_currency", "billed_cost", "list_cost", "consumed_quantity", "consumed_unit", "work_lost"),
+    *("pricing_category", "resource_type", "estimated"),
 )
-_shape = attrgetter(*(name for name in Row.__struct_fields__ if name not in _NAMES))
 _EPOCH = date(1970, 1, 1)
 
 
