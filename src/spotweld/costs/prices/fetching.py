@@ -23,11 +23,18 @@ _PAUSES = (1.0, 4.0, 16.0)
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)
 
 
-def get(url: str, *, patience: float = 30.0, sleep: Callable[[float], None] = time.sleep) -> bytes:
-    """What lies at a public URL.
+def get(
+    url: str,
+    *,
+    secret: tuple[str, str] | None = None,
+    patience: float = 30.0,
+    sleep: Callable[[float], None] = time.sleep,
+) -> bytes:
+    """What lies at a URL.
 
     Args:
         url: http or https.
+        secret: a header by name and value, for this URL's host alone.
         patience: seconds for connecting, and for any silence.
         sleep: waits before a next attempt.
 
@@ -37,6 +44,9 @@ def get(url: str, *, patience: float = 30.0, sleep: Callable[[float], None] = ti
     if not url.startswith(("https://", "http://")):
         raise ProviderError("a price list cannot be fetched", f"no web address: {url[:80]}", "fetch it by hand")
     request = urllib.request.Request(url, headers={"User-Agent": f"spotweld/{VERSION}"})  # noqa: S310 - checked above
+    if secret is not None:
+        # A redirection takes other headers with it, wherever it goes.
+        request.add_unredirected_header(*secret)
     pauses = iter(_PAUSES)
     while True:
         again = True
