@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 
 def spent(state: RunState, now: float) -> Money | None:
-    """The price of all machine time so far, the running machine's until ``now`` included; None: no machine yet.
+    """The price of all machines and their disks so far, what runs until ``now`` included; None: no machine yet.
 
-    It is what the ledger's rows come to.
+    It is what the ledger's rows of these come to.
     """
     costs = [cost(usage) for usage in usages(state, {}, now)]
     with localcontext(EXACT):
