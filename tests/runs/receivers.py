@@ -5,13 +5,23 @@ from __future__ import annotations
 import base64
 import json
 import socketserver
+import ssl
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 class Hook(ThreadingHTTPServer):
@@ -56,14 +66,23 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class Mail(socketserver.ThreadingTCPServer):
-    """As much of SMTP (RFC 5321) as a message needs; ``user`` and ``password`` are let in."""
+    """As much of SMTP (RFC 5321) as a message needs; who knows the password is let in.
+
+    Args:
+        tls: how it encrypts; None: it does not.
+        at_once: from the first byte on (RFC 8314); otherwise when STARTTLS asks for it (RFC 3207).
+    """
 
     daemon_threads = True
     allow_reuse_address = True
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None, *, at_once: bool = False) -> None:
         super().__init__(("127.0.0.1", 0), _Session)
+        self.tls = tls
+        self.at_once = at_once
         self.password = "p@ss/word"
+        self.heard: list[bool] = []
+        """Of each password, whether it came encrypted."""
         self.got: list[tuple[str, str]] = []
 
     @property
@@ -75,13 +94,24 @@ class _Session(socketserver.StreamRequestHandler):
     server: Mail
 
     def handle(self) -> None:
+        with suppress(OSError):
+            self.talk()
+
+    def talk(self) -> None:
+        if self.server.at_once:
+            self.encrypt()
         self.say("220 here")
         recipient = ""
         while line := self.rfile.readline().decode().strip():
             match line[:4].upper():
                 case "EHLO":
-                    self.say("250-here\r\n250 AUTH PLAIN")
+                    may = self.server.tls is not None and not self.is_encrypted
+                    self.say(f"250-here\r\n{'250-STARTTLS' if may else '250-8BITMIME'}\r\n250 AUTH PLAIN")
+                case "STAR":
+                    self.say("220 go on")
+                    self.encrypt()
                 case "AUTH":
+                    self.server.heard.append(self.is_encrypted)
                     _, _, password = base64.b64decode(line.split()[2]).decode().split("\0")
                     self.say("235 come in" if password == self.server.password else f"535 {password} is wrong")
                 case "RCPT":
@@ -97,8 +127,47 @@ class _Session(socketserver.StreamRequestHandler):
                 case _:
                     self.say("250 fine")
 
+    def finish(self) -> None:
+        with suppress(OSError):
+            super().finish()
+        # The server closes the socket that it accepted, and encryption has made another one of it.
+        self.request.close()
+
+    @property
+    def is_encrypted(self) -> bool:
+        return isinstance(self.request, ssl.SSLSocket)
+
+    def encrypt(self) -> None:
+        assert self.server.tls is not None
+        self.request = self.server.tls.wrap_socket(self.request, server_side=True)
+        self.rfile, self.wfile = self.request.makefile("rb"), self.request.makefile("wb", 0)
+
     def say(self, text: str) -> None:
         self.wfile.write(text.encode() + b"\r\n")
+
+
+def certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:
+    """A server's certificate for 127.0.0.1, signed by itself: how to serve with it, and the file to trust it by."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "here")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    trusted, secret = folder / "trusted.pem", folder / "secret.pem"
+    trusted.write_bytes(made.public_bytes(Encoding.PEM))
+    secret.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(trusted, secret)
+    return context, trusted
 
 
 Server = TypeVar("Server", Hook, Mail)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from msgspec.structs import replace
-from tests.runs.receivers import Hook, Mail, serving
+from tests.runs.receivers import Hook, Mail, certificate, serving
 from tests.runs.test_budgeting import SMALL, enforcer, project
 from tests.runs.world import ManualClock
 
@@ -103,6 +103,26 @@ def test_a_password_is_not_sent_in_the_clear_over_a_network(tmp_path: Path, monk
         (one,) = tell(log, {"SMTP": f"smtp://bot:hush@127.0.0.1:{mail.port}"})
         assert one.trouble == "it offers no STARTTLS, and a password is not sent in the clear"
         assert mail.got == []
+
+
+@pytest.mark.parametrize(("scheme", "at_once"), [("smtp", False), ("smtps", True)])
+def test_a_password_goes_over_a_network_once_it_is_encrypted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, at_once: bool
+) -> None:
+    monkeypatch.setattr(sending, "_HERE", set())
+    context, trusted = certificate(tmp_path)
+    with serving(Mail(context, at_once=at_once)) as mail:
+        url = f"{scheme}://bot%40example.org:p%40ss%2Fword@127.0.0.1:{mail.port}"
+        clock = ManualClock()
+        log = spent(tmp_path, clock, PERSON)
+        found = {one.trouble for one in tell(log, {"SMTP": url})}
+        assert found == {"its certificate is not one that this machine trusts"}
+        assert (mail.heard, mail.got) == ([], [])
+        monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+        clock.sleep(7200)
+        assert {one.trouble for one in tell(log, {"SMTP": url})} == {""}
+        assert mail.heard == [True, True]
+        assert [recipient.lower() for recipient, _ in mail.got] == ["rcpt to:<me@example.org>"] * 2
 
 
 def test_a_receiver_that_is_down_is_tried_again_later_and_keeps_no_other_waiting(tmp_path: Path, hook: Hook) -> None:
