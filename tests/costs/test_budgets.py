@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from spotweld.costs.budgets import Candidate, Standing, burn, choose, period, standing
+from spotweld.costs.budgets import Candidate, Standing, choose, period, standing
 from spotweld.costs.ledger import ledger
 from spotweld.costs.usage import Usage
 from spotweld.project.nouns import Budget, Period
@@ -59,41 +59,6 @@ def test_a_disk_is_spent_by_the_hour_too() -> None:
     stands = standing(TEN, ledger([replace(one, offer=replace(one.offer, disk=disk))]), now)
     assert abs(stands.spent.amount - 12) < Decimal("1e-6")
     assert abs(stands.hourly.amount - 2) < Decimal("1e-6")
-
-
-def test_what_is_overspent_is_said() -> None:
-    now = DAY + 12 * HOUR
-    assert standing(TEN, ledger([usage(DAY, now)]), now).overshoot == Money(Decimal(2))
-    assert standing(TEN, ledger([usage(DAY, now - 3 * HOUR)]), now).overshoot == Money(Decimal(0))
-
-
-lives = st.lists(
-    st.tuples(st.floats(-30, 20), st.floats(0, 10), st.sampled_from(["USD", "EUR"])).map(
-        lambda life: (DAY + life[0] * HOUR, DAY + (life[0] + life[1]) * HOUR, life[2])
-    ),
-    max_size=5,
-)
-
-
-@given(lives, st.sampled_from(Period))
-def test_what_is_left_falls_to_what_the_standing_says(found: list[tuple[float, float, str]], per: Period) -> None:
-    now = DAY + 20 * HOUR
-    rows = [
-        row
-        for number, (began, ended, currency) in enumerate(found)
-        for row in ledger([usage(began, min(ended, now), f"r{number}", currency=currency)])
-    ]
-    stands = standing(replace(TEN, per=per), rows, now)
-    points = burn(stands, rows)
-    times, left = [time for time, _ in points], [amount for _, amount in points]
-    assert times == sorted(times)
-    assert left == sorted(left, reverse=True)
-    if points:
-        assert (left[0], left[-1]) == (10, 10 - stands.spent.amount)
-        assert stands.since is None or times[0] == stands.since
-    else:
-        assert stands.since is None
-        assert stands.spent.amount == 0
 
 
 def test_only_the_time_inside_the_period_counts() -> None:

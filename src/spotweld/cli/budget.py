@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from spotweld.cli.output import print_json, print_table, say, say_changed
-from spotweld.cli.parts import enforcer_of
 from spotweld.cli.session import json_option, open_project
 from spotweld.costs.gcpbudgets import LARGEST, parse_message
 from spotweld.errors import UsageError
 from spotweld.project.words import nearest, quoted
-from spotweld.runs.drive import alerted, drive_stops, enforce
+from spotweld.runs.budgeting import BudgetLog
+from spotweld.runs.drive import alerted, drive_stops, enforce, log_path, open_enforcer
 from spotweld.runs.events import Outcome
 from spotweld.runs.notifying import send_test
 from spotweld.values.clocks import SystemClock, iso
@@ -44,9 +44,9 @@ def list_verb(*, as_json: bool) -> None:
     """List budgets, and how they stand.
 
     \b
-    With --json: a list of {budget, per, amount, spent, overshoot, share, stop,
-    hourly, exhausted, broken, others}; share and stop are parts of 1, exhausted
-    is seconds since 1970 UTC; null: none. others was spent in other currencies.
+    With --json: a list of {budget, per, amount, spent, share, stop, hourly,
+    exhausted, broken, others}; share and stop are parts of 1, exhausted is
+    seconds since 1970 UTC; null: none. others was spent in other currencies.
     """
     _, enforcer = _open()
     _show(enforcer.standings(), as_json=as_json)
@@ -155,7 +155,10 @@ def _tell(project: Project, enforcer: Enforcer) -> None:
 
 def _open() -> tuple[Project, Enforcer]:
     project, _ = open_project()
-    return project, enforcer_of(project)
+    log = BudgetLog(log_path(project.state))
+    log.keep(project.budgets.values())
+    log.close()
+    return project, open_enforcer(project.state, SystemClock())
 
 
 def _show(found: list[Standing], *, as_json: bool) -> None:
@@ -164,9 +167,6 @@ def _show(found: list[Standing], *, as_json: bool) -> None:
     elif found:
         print_table(_COLUMNS, [_cells(stands) for stands in found], right=range(2, 7))
         for stands in found:
-            if stands.overshoot.amount:
-                beyond = stands.share - 1
-                say(f"{stands.budget.name}: {format_money(stands.overshoot)} ({beyond:.1%}) over its amount")
             for money in stands.others:
                 say(f"{stands.budget.name}: {format_money(money)} more were spent, and currencies do not add up")
     else:
@@ -180,7 +180,6 @@ def _row(stands: Standing) -> dict[str, Any]:
         "per": budget.per,
         "amount": budget.amount,
         "spent": stands.spent,
-        "overshoot": stands.overshoot,
         "share": stands.share,
         "stop": budget.stop,
         "hourly": stands.hourly,

@@ -12,7 +12,6 @@ import msgspec
 
 from spotweld.cli.costparts import open_ledger, part_options, writing
 from spotweld.cli.output import json_bytes, print_json, print_table, say, say_changed
-from spotweld.cli.parts import enforcer_of
 from spotweld.cli.session import json_option
 from spotweld.costs.focus import plain
 from spotweld.costs.sums import sum_up
@@ -79,8 +78,7 @@ def report_verb(
     """
     with open_ledger(part) as (project, file, notes):
         if html is not None:
-            burns = enforcer_of(project).burns() if project.budgets else ()
-            _draw(html, page(project.name, file, part, by or (), burns))
+            _draw(html, page(project, file, part, by or ()))
             return
         sums = sum_up(file, part, by or ("month",))
     if as_json or form == "json":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,18 +12,15 @@ from spotweld.cli.session import open_project
 from spotweld.errors import UsageError
 from spotweld.project.words import nearest, quoted
 from spotweld.providers.opening import open_provider
-from spotweld.runs.budgeting import BudgetLog
-from spotweld.runs.drive import log_path, open_enforcer
+from spotweld.runs.drive import log_path
 from spotweld.runs.log import EventLog
 from spotweld.store.opening import open_store
-from spotweld.values.clocks import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from spotweld.project.nouns import Project
     from spotweld.providers.provider import Provider
-    from spotweld.runs.budgeting import Enforcer
     from spotweld.runs.states import RunState
     from spotweld.store.objects import Objects
 
@@ -54,13 +50,6 @@ class Known:
 def open_log(project: Project) -> EventLog:
     """The project's event log."""
     return EventLog(log_path(project.state))
-
-
-def enforcer_of(project: Project) -> Enforcer:
-    """Who looks at the project's budgets; controllers know from now on what the project file says of them."""
-    with closing(BudgetLog(log_path(project.state))) as log:
-        log.keep(project.budgets.values())
-    return open_enforcer(project.state, SystemClock())
 
 
 def known_run(name: str | None) -> Known:

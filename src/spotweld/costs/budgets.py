@@ -38,24 +38,9 @@ class Standing(msgspec.Struct, frozen=True):
     """Spent in other currencies, which nobody adds up: not in ``spent``."""
 
     @property
-    def overshoot(self) -> Money:
-        """What is spent beyond the amount."""
-        beyond = max(self.spent.amount - self.budget.amount.amount, Decimal(0))
-        return Money(beyond, self.spent.currency)
-
-    @property
     def broken(self) -> bool:
         """Whether runs are to be stopped."""
         return self.budget.stop is not None and self.share >= self.budget.stop
-
-
-class Burn(msgspec.Struct, frozen=True):
-    """How a budget came to stand as it does."""
-
-    stands: Standing
-    points: tuple[tuple[float, Decimal], ...]
-    """What was left, by time; see ``burn``."""
-    now: float
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -121,37 +106,6 @@ def standing(budget: Budget, rows: Iterable[Row], now: float) -> Standing:
         exhausted = exhausted if until is None or exhausted < until else None
     others = tuple(Money(spent[name], name) for name in sorted(spent) if spent[name])
     return Standing(budget, since, until, Money(ours, currency), share, Money(hourly, currency), exhausted, others)
-
-
-def burn(stands: Standing, rows: Iterable[Row]) -> list[tuple[float, Decimal]]:
-    """What was left of a budget's amount, by time: (seconds since 1970 UTC, amount), below zero where it was overspent.
-
-    A row counts from its end on; they are an hour long at most. The last point is what is left now, to the last digit.
-
-    Args:
-        stands: how the budget stands now.
-        rows: those that it covers, and no others.
-    """
-    currency, left = stands.budget.amount.currency, stands.budget.amount.amount
-    ends: dict[float, Decimal] = {}
-    starts: list[float] = []
-    with localcontext(EXACT):
-        for row in rows:
-            cost = _within(row, stands.since, stands.until)
-            if row.billing_currency == currency and cost:
-                starts.append(row.charge_period_start.timestamp())
-                end = row.charge_period_end.timestamp()
-                end = end if stands.until is None else min(end, stands.until)
-                ends[end] = ends.get(end, Decimal(0)) + cost
-        begin = stands.since if stands.since is not None else min(starts, default=None)
-        found = [] if begin is None else [(begin, left)]
-        first = min(starts, default=0.0)
-        if found and first > found[0][0]:
-            found.append((first, left))
-        for end in sorted(ends):
-            left -= ends[end]
-            found.append((end, left))
-    return found
 
 
 def choose(stands: Standing, runs: Sequence[Candidate]) -> list[str]:

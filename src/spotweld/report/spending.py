@@ -8,8 +8,6 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from spotweld.costs.sums import PERIODS, sum_up
-from spotweld.report.burndown import STYLE as BURNING
-from spotweld.report.burndown import burn_down
 from spotweld.report.markup import Markup, el
 from spotweld.report.page import document
 from spotweld.report.scale import Scale, spread, value_ticks
@@ -17,9 +15,8 @@ from spotweld.report.words import brief, share
 from spotweld.values.money import format_money
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
-    from spotweld.costs.budgets import Burn
     from spotweld.costs.ledgerfile import LedgerFile
     from spotweld.costs.sums import Group, Line, Part, Sums
 
@@ -46,7 +43,7 @@ _STYLE = """
 """
 
 
-def page(project: str, file: LedgerFile, part: Part, by: Sequence[str], burns: Iterable[Burn] = ()) -> str | None:
+def page(project: str, file: LedgerFile, part: Part, by: Sequence[str]) -> str | None:
     """The page of a part of a ledger; None: nothing was spent.
 
     Args:
@@ -55,7 +52,6 @@ def page(project: str, file: LedgerFile, part: Part, by: Sequence[str], burns: I
         part: of which rows.
         by: what is stacked, as words that ``costs.sums`` knows; a period among them says how time is cut, otherwise
             one that fits is taken.
-        burns: the project's budgets, which are drawn whole: they are of their own periods.
     """
     days = sum_up(file, part, ("day",))
     if not days.lines:
@@ -82,10 +78,9 @@ def page(project: str, file: LedgerFile, part: Part, by: Sequence[str], burns: I
             _section(what, f"{currency} a {word}", *_stacked(periods, mine, others)),
             _section("Kept and lost, against on-demand", f"{currency} a {word}", *_against(periods, mine)),
         ]
-    parts += [burn_down(burn) for burn in burns]
     if others:
         parts.append(el("section", el("h2", "Figures"), _table(whole)))
-    return document(title, el("div", el("style", Markup(_STYLE + BURNING)), parts, class_="spend"))
+    return document(title, el("div", el("style", Markup(_STYLE)), parts, class_="spend"))
 
 
 def _key_figures(total: Line) -> Markup:

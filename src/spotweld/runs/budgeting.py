@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
-from spotweld.costs.budgets import Burn, Candidate, Standing, burn, choose, first_to_stop, standing
+from spotweld.costs.budgets import Candidate, Standing, choose, first_to_stop, standing
 from spotweld.costs.ledger import ledger
 from spotweld.project.nouns import Budget
 from spotweld.runs.events import StopAsked, encode
@@ -155,17 +155,6 @@ class Enforcer:
         now = self._clock.now()
         states, pools = self._states(), self._pool_states()
         return [standing(budget, _rows(budget, states, pools, now), now) for budget in self._log.budgets()]
-
-    def burns(self) -> list[Burn]:
-        """How every budget of the project stands now, and how it came to that."""
-        now = self._clock.now()
-        states, pools = self._states(), self._pool_states()
-        found = []
-        for budget in self._log.budgets():
-            rows = _rows(budget, states, pools, now)
-            stands = standing(budget, rows, now)
-            found.append(Burn(stands, tuple(burn(stands, rows)), now))
-        return found
 
     def against(self, job: Job, budgets: Iterable[Budget]) -> list[Standing]:
         """Those of some budgets that are broken and cover a job: its runs would be stopped. None if it is protected."""
