@@ -45,8 +45,9 @@ def list_verb(*, as_json: bool) -> None:
 
     \b
     With --json: a list of {budget, per, amount, spent, share, stop, hourly,
-    exhausted, broken, others}; share and stop are parts of 1, exhausted is
-    seconds since 1970 UTC; null: none. others was spent in other currencies.
+    exhausted, broken, overshoot, overshoot_share, others}; shares and stop are
+    parts of 1, exhausted is seconds since 1970 UTC; null: none. overshoot was
+    spent beyond the amount, others in other currencies.
     """
     _, enforcer = _open()
     _show(enforcer.standings(), as_json=as_json)
@@ -167,6 +168,9 @@ def _show(found: list[Standing], *, as_json: bool) -> None:
     elif found:
         print_table(_COLUMNS, [_cells(stands) for stands in found], right=range(2, 7))
         for stands in found:
+            if stands.overshoot is not None:
+                over = f"{format_money(stands.overshoot)} ({stands.overshoot_share:.1%} of the amount)"
+                say(f"{stands.budget.name}: overshot by {over}")
             for money in stands.others:
                 say(f"{stands.budget.name}: {format_money(money)} more were spent, and currencies do not add up")
     else:
@@ -185,6 +189,8 @@ def _row(stands: Standing) -> dict[str, Any]:
         "hourly": stands.hourly,
         "exhausted": stands.exhausted,
         "broken": stands.broken,
+        "overshoot": stands.overshoot,
+        "overshoot_share": stands.overshoot_share,
         "others": stands.others,
     }
 

@@ -12,14 +12,17 @@ import msgspec
 
 from spotweld.cli.costparts import open_ledger, part_options, writing
 from spotweld.cli.output import json_bytes, print_json, print_table, say, say_changed
-from spotweld.cli.session import json_option
+from spotweld.cli.session import json_option, open_project
 from spotweld.costs.focus import plain
 from spotweld.costs.sums import sum_up
 from spotweld.errors import UsageError
 from spotweld.report.spending import page
+from spotweld.runs.drive import open_enforcer
+from spotweld.values.clocks import SystemClock
 from spotweld.values.money import format_money
 
 if TYPE_CHECKING:
+    from spotweld.costs.burndown import Burndown
     from spotweld.costs.sums import Line, Part, Sums
 
 _MONEY = ("spent", "kept", "lost", "list_cost", "on_demand", "savings")
@@ -78,7 +81,7 @@ def report_verb(
     """
     with open_ledger(part) as (project, file, notes):
         if html is not None:
-            _draw(html, page(project, file, part, by or ()))
+            _draw(html, page(project, file, part, by or (), _burndowns()))
             return
         sums = sum_up(file, part, by or ("month",))
     if as_json or form == "json":
@@ -93,6 +96,11 @@ def report_verb(
         raise UsageError("a table is for the terminal", "", "write a file with --format csv or json")
     else:
         _show(sums)
+
+
+def _burndowns() -> list[Burndown]:
+    project, _ = open_project()
+    return open_enforcer(project.state, SystemClock()).burndowns(project.budgets.values()) if project.budgets else []
 
 
 def _draw(path: Path, text: str | None) -> None:

@@ -42,6 +42,24 @@ class Standing(msgspec.Struct, frozen=True):
         """Whether runs are to be stopped."""
         return self.budget.stop is not None and self.share >= self.budget.stop
 
+    @property
+    def left(self) -> Money:
+        """Of the amount; below 0: it is overshot."""
+        with localcontext(EXACT):
+            return self.budget.amount - self.spent
+
+    @property
+    def overshoot(self) -> Money | None:
+        """Spent beyond the amount; None: nothing is."""
+        with localcontext(EXACT):
+            return self.left * -1 if self.left.amount < 0 else None
+
+    @property
+    def overshoot_share(self) -> Decimal | None:
+        """The overshoot as a share of the amount."""
+        with localcontext(EXACT):
+            return None if self.overshoot is None else self.overshoot.amount / self.budget.amount.amount
+
 
 class Candidate(msgspec.Struct, frozen=True):
     """A run that goes on, as far as a budget is concerned."""
@@ -86,7 +104,7 @@ def standing(budget: Budget, rows: Iterable[Row], now: float) -> Standing:
     running: dict[tuple[str, int, str], Row] = {}
     with localcontext(EXACT):
         for row in rows:
-            spent[row.billing_currency] = spent.get(row.billing_currency, Decimal(0)) + _within(row, since, until)
+            spent[row.billing_currency] = spent.get(row.billing_currency, Decimal(0)) + within(row, since, until)
             machine = row.run, row.attempt, row.resource_id
             # A machine may have several rows; what it costs now is said by the last.
             if row.estimated and (
@@ -124,7 +142,8 @@ def first_to_stop(budget: Budget, runs: Sequence[Candidate]) -> list[str]:
     return [run.run for run in may[: budget.at_most]]
 
 
-def _within(row: Row, since: float | None, until: float | None) -> Decimal:
+def within(row: Row, since: float | None, until: float | None) -> Decimal:
+    """What of a row was spent between two moments (seconds since 1970; None: no border). Exact inside ``EXACT``."""
     start, end = row.charge_period_start.timestamp(), row.charge_period_end.timestamp()
     first = start if since is None else max(start, since)
     last = end if until is None else min(end, until)

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from spotweld.costs.sums import PERIODS, sum_up
+from spotweld.report.burndown import STYLE, burndowns
 from spotweld.report.markup import Markup, el
 from spotweld.report.page import document
 from spotweld.report.scale import Scale, spread, value_ticks
@@ -17,6 +18,7 @@ from spotweld.values.money import format_money
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from spotweld.costs.burndown import Burndown
     from spotweld.costs.ledgerfile import LedgerFile
     from spotweld.costs.sums import Group, Line, Part, Sums
 
@@ -43,7 +45,7 @@ _STYLE = """
 """
 
 
-def page(project: str, file: LedgerFile, part: Part, by: Sequence[str]) -> str | None:
+def page(project: str, file: LedgerFile, part: Part, by: Sequence[str], budgets: Sequence[Burndown] = ()) -> str | None:
     """The page of a part of a ledger; None: nothing was spent.
 
     Args:
@@ -52,6 +54,7 @@ def page(project: str, file: LedgerFile, part: Part, by: Sequence[str]) -> str |
         part: of which rows.
         by: what is stacked, as words that ``costs.sums`` knows; a period among them says how time is cut, otherwise
             one that fits is taken.
+        budgets: of the project, whatever the part is.
     """
     days = sum_up(file, part, ("day",))
     if not days.lines:
@@ -70,7 +73,7 @@ def page(project: str, file: LedgerFile, part: Part, by: Sequence[str]) -> str |
         el("h1", f"{first.isoformat()} to {max(dates).isoformat()}"),
         [_key_figures(line) for line in whole.totals],
     )
-    parts = [header]
+    parts = [header, *([burndowns(budgets)] if budgets else [])]
     for currency in (line.spent.currency for line in whole.totals):
         mine = [line for line in over_time.lines if line.spent.currency == currency]
         what = f"Spent by {', '.join(others)}" if others else "Spent"
@@ -80,7 +83,7 @@ def page(project: str, file: LedgerFile, part: Part, by: Sequence[str]) -> str |
         ]
     if others:
         parts.append(el("section", el("h2", "Figures"), _table(whole)))
-    return document(title, el("div", el("style", Markup(_STYLE)), parts, class_="spend"))
+    return document(title, el("div", el("style", Markup(_STYLE + STYLE)), parts, class_="spend"))
 
 
 def _key_figures(total: Line) -> Markup:

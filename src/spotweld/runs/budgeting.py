@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 import msgspec
 
 from spotweld.costs.budgets import Candidate, Standing, choose, first_to_stop, standing
+from spotweld.costs.burndown import Burndown, burndown
 from spotweld.costs.ledger import ledger
 from spotweld.project.nouns import Budget
 from spotweld.runs.events import StopAsked, encode
@@ -90,6 +91,12 @@ class BudgetLog(EventLog):
             ).fetchone()
         return (0, 0.0) if row is None else row
 
+    def rounds(self, budget: str) -> list[float]:
+        """When the budget had its rounds, seconds since 1970, in their order."""
+        with self._transaction():
+            rows = self._db.execute("SELECT time FROM rounds WHERE budget = ? ORDER BY number", (budget,)).fetchall()
+        return [at for (at,) in rows]
+
     def lengths(self) -> dict[str, int]:
         """The last sequence number of every run."""
         with self._transaction():
@@ -155,6 +162,15 @@ class Enforcer:
         now = self._clock.now()
         states, pools = self._states(), self._pool_states()
         return [standing(budget, _rows(budget, states, pools, now), now) for budget in self._log.budgets()]
+
+    def burndowns(self, budgets: Iterable[Budget]) -> list[Burndown]:
+        """How some budgets came to stand as they do now."""
+        now = self._clock.now()
+        states, pools = self._states(), self._pool_states()
+        return [
+            burndown(budget, _rows(budget, states, pools, now), self._log.rounds(budget.name), now)
+            for budget in budgets
+        ]
 
     def against(self, job: Job, budgets: Iterable[Budget]) -> list[Standing]:
         """Those of some budgets that are broken and cover a job: its runs would be stopped. None if it is protected."""
