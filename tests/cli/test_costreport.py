@@ -190,3 +190,19 @@ def test_a_page_with_pictures(report: Callable[..., Result], tmp_path: Path) -> 
     assert "Spent by zone" in path.read_text()
     assert "nothing is drawn" in report("--html", tmp_path / "none.html", "--until", "2025-01-01").stderr
     assert not (tmp_path / "none.html").exists()
+
+
+def test_the_page_has_a_panel_for_each_budget_of_its_own_runs(report: Callable[..., Result], tmp_path: Path) -> None:
+    path = tmp_path / "costs.html"
+    report("--html", path)
+    assert "Budgets" not in path.read_text()
+    (tmp_path / "spotweld.yaml").write_text(
+        "name: own\njobs: {train: {command: 'true'}, other: {command: 'true'}}\n"
+        "budgets: {all: {amount: 40 USD}, others: {amount: 3 USD, jobs: [other]}}\n"
+    )
+    # What the rest of the page is about changes nothing about budgets.
+    report("--html", path, "--run", "short")
+    text = path.read_text()
+    assert text.count("<figure>") == 2
+    assert "7.60 USD overspent, 19 %" in text
+    assert "3.00 USD left, 100 %" in text

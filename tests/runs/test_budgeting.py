@@ -82,6 +82,22 @@ def test_rounds_go_from_the_least_important_upwards(tmp_path: Path) -> None:
     assert sorted(one.stopping()) == sorted(asked(log)) == sorted(RUNS)
 
 
+def test_how_a_budget_burnt_down_knows_its_rounds_and_its_own_runs_alone(tmp_path: Path) -> None:
+    clock = ManualClock()
+    log = project(tmp_path, clock)
+    clock.sleep(3600)
+    one = enforcer(log, tmp_path, clock)
+    assert one.enforce() != []
+    at = clock.now()
+    clock.sleep(60)
+    assert one.enforce() != []
+    small, nobody = one.burndowns([SMALL, replace(SMALL, name="nobody", jobs=("nobody",))])
+    assert small.stops == (at, at + 60)
+    assert small.stands == one.standings()[0]
+    assert small.points[-1] == (clock.now(), small.stands.spent.amount)
+    assert (nobody.stops, nobody.points) == ((), ((clock.now(), 0),))
+
+
 def test_protected_runs_go_on(tmp_path: Path) -> None:
     clock = ManualClock()
     log = project(tmp_path, clock, protected=True)

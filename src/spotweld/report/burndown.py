@@ -116,7 +116,7 @@ def _panel(one: Burndown, width: float) -> Markup:
     stands, budget = one.stands, one.stands.budget
     per = "in all" if stands.since is None else f"a {budget.per}"
     others = ", ".join(brief(money) for money in stands.others)
-    state = "bad" if stands.left.amount <= 0 else "good"
+    state = "bad" if stands.broken or stands.left.amount <= 0 else "good"
     tone, says = _says(one)
     return el(
         "figure",
@@ -145,7 +145,7 @@ def _of(budget: Budget) -> str:
 
 def _left(stands: Standing) -> str:
     if stands.overshoot is not None and stands.overshoot_share is not None:
-        return f"{brief(stands.overshoot)} overspent, {share(float(stands.overshoot_share), 1)} of the amount"
+        return f"{brief(stands.overshoot)} overspent, {share(float(stands.overshoot_share), 1)}"
     left, amount = stands.left.amount, stands.budget.amount.amount
     return f"{brief(stands.left)} left, {share(float(left), float(amount))}" if left else "nothing left"
 
@@ -196,6 +196,7 @@ def _picture(one: Burndown, width: float) -> Markup:
         _ahead(one, plot, left),
         el("path", d=plot.path(above if left >= 0 else [point for point in line if point[1] >= 0]), class_="left"),
         [_stopped(plot, at, _left_at(spent, at)) for at in one.stops],
+        el("line", x1=plot.x(now), x2=plot.x(now), y1=_TOP - 4, y2=_TOP + _HEIGHT, class_="cut"),
         el("circle", cx=plot.x(now), cy=plot.y(left), r=5, class_="now bad" if left < 0 else "now"),
         el("text", "now", x=plot.x(now), y=_TOP - 8, text_anchor="middle", class_="now"),
         viewBox=f"0 0 {width} {_TOP + _HEIGHT + _FOOT}",
@@ -245,7 +246,7 @@ def _times(per: Period, plot: _Plot, begin: float, end: float) -> list[Markup]:
     return [
         Markup(
             el("line", x1=plot.x(at), x2=plot.x(at), y1=foot, y2=foot + 4, class_="base")
-            + el("text", _named(at, form), x=plot.x(at), y=foot + 18, text_anchor="start" if at == begin else "middle")
+            + el("text", _named(at, form), x=plot.x(at), y=foot + 18, text_anchor="middle")
         )
         for at in places
     ]
