@@ -195,9 +195,10 @@ def _picture(one: Burndown, width: float) -> Markup:
         _thresholds(budget, plot, right),
         _ahead(one, plot, left),
         el("path", d=plot.path(above if left >= 0 else [point for point in line if point[1] >= 0]), class_="left"),
-        [_stopped(plot, at, _left_at(spent, at)) for at in one.stops],
         el("line", x1=plot.x(now), x2=plot.x(now), y1=_TOP - 4, y2=_TOP + _HEIGHT, class_="cut"),
         el("circle", cx=plot.x(now), cy=plot.y(left), r=5, class_="now bad" if left < 0 else "now"),
+        # Above the dot: a stop of the last minutes is at the same place.
+        [_stopped(plot, at, _left_at(spent, at)) for at in one.stops],
         el("text", "now", x=plot.x(now), y=_TOP - 8, text_anchor="middle", class_="now"),
         viewBox=f"0 0 {width} {_TOP + _HEIGHT + _FOOT}",
         role="img",
