@@ -14,7 +14,8 @@ from tests.costs.test_budgets import DAY, HOUR, TEN, usage
 
 from spotweld.costs.budgets import standing
 from spotweld.costs.burndown import burndown
-from spotweld.costs.ledger import EXACT, ledger
+from spotweld.costs.charges import EXACT
+from spotweld.costs.ledger import ledger
 from spotweld.project.nouns import Period
 from spotweld.values.money import Money
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from spotweld.project.nouns import Project
+
 
 def part_options(verb: Callable[..., Any]) -> Callable[..., Any]:
     """Let a verb take ``--since``, ``--until``, ``--run`` and ``--label``; they arrive as ``part``."""
@@ -47,8 +49,8 @@ def part_options(verb: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextmanager
-def open_ledger(part: Part) -> Iterator[tuple[str, LedgerFile, list[str]]]:
-    """The project's name, its ledger, brought up to date, and notes that were said already.
+def open_ledger(part: Part) -> Iterator[tuple[Project, LedgerFile, list[str]]]:
+    """The project, its ledger, brought up to date, and notes that were said already.
 
     Raises:
         UsageError: there is no run of a name that ``part`` has.
@@ -64,7 +66,7 @@ def open_ledger(part: Part) -> Iterator[tuple[str, LedgerFile, list[str]]]:
                 near = nearest(run, known)
                 todo = f"did you mean {near}?" if near else "`spotweld status` lists the runs of this project"
                 raise UsageError(f"there is no run {quoted(run)}", "", todo)
-        yield project.name, file, notes
+        yield project, file, notes
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import msgspec
 
 from spotweld.cli.costparts import open_ledger, part_options, writing
 from spotweld.cli.output import json_bytes, print_json, print_table, say, say_changed
-from spotweld.cli.session import json_option, open_project
+from spotweld.cli.session import json_option
 from spotweld.costs.focus import plain
 from spotweld.costs.sums import sum_up
 from spotweld.errors import UsageError
@@ -24,6 +24,7 @@ from spotweld.values.money import format_money
 if TYPE_CHECKING:
     from spotweld.costs.burndown import Burndown
     from spotweld.costs.sums import Line, Part, Sums
+    from spotweld.project.nouns import Project
 
 _MONEY = ("spent", "kept", "lost", "list_cost", "on_demand", "savings")
 _HOURS = ("hours", "lost_hours")
@@ -81,7 +82,7 @@ def report_verb(
     """
     with open_ledger(part) as (project, file, notes):
         if html is not None:
-            _draw(html, page(project, file, part, by or (), _burndowns()))
+            _draw(html, page(project.name, file, part, by or (), _burndowns(project)))
             return
         sums = sum_up(file, part, by or ("month",))
     if as_json or form == "json":
@@ -98,8 +99,7 @@ def report_verb(
         _show(sums)
 
 
-def _burndowns() -> list[Burndown]:
-    project, _ = open_project()
+def _burndowns(project: Project) -> list[Burndown]:
     return open_enforcer(project.state, SystemClock()).burndowns(project.budgets.values()) if project.budgets else []
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from spotweld.costs.budgets import Standing, standing, within
-from spotweld.costs.ledger import EXACT
+from spotweld.costs.charges import EXACT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
