@@ -162,10 +162,11 @@ def truth(script: list[Life]) -> tuple[Fraction, Fraction]:
         start = round(began * 1e6)
         stop = began + life.ends if life.told != "never" else began + life.skew + life.ends
         end = max(start, round(stop * 1e6))
-        changes = [(round((began + life.skew + after) * 1e6), price.amount) for after, price, _ in life.changes]
-        # Of two prices of one moment the higher one is taken; they are sorted so that it comes last.
-        held = max((change for change in changes if change[0] <= start), default=(start, life.price.amount))[1]
-        inside = sorted(change for change in changes if start < change[0] < end)
+        # Of two prices of one moment the higher one is taken, of two of one microsecond the later one: it comes last.
+        noted = sorted((began + life.skew + after, price.amount) for after, price, _ in life.changes)
+        changes = [(round(at * 1e6), price) for at, price in noted]
+        held = ([life.price.amount] + [price for at, price in changes if at <= start])[-1]
+        inside = [change for change in changes if start < change[0] < end]
         for (at, price), (until, _) in pairwise([(start, held), *inside, (end, Decimal(0))]):
             length = units(until - start) - units(at - start)
             time += length
