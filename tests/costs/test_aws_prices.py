@@ -1,4 +1,7 @@
-"""AWS's spot prices, fetched from an imitation of its API (moto)."""
+"""AWS's prices: spot from an imitation of its API (moto), on-demand from a server that answers as its price list.
+
+moto has no price list. What the server here answers is checked against botocore's own model of the service.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +9,111 @@ import json
 import os
 import sys
 import threading
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Self
 
+import boto3
 import pytest
+from botocore.stub import Stubber
 from click.testing import CliRunner, Result
 from moto.server import ThreadedMotoServer
 
 from spotweld.cli.main import program
 from spotweld.costs.prices.aws import fetch_aws, fetch_aws_on_demand
+from spotweld.costs.prices.table import Price
 from spotweld.errors import ProviderError, UsageError
+from spotweld.values.money import Money
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 REGION, TYPE = "us-east-1", "g4dn.xlarge"
+REFRESH = ("cost", "prices", "--refresh", "aws", "--region", REGION, "--type", TYPE, "--json")
+
+
+FILTERS = {
+    "instanceType": TYPE,
+    "regionCode": REGION,
+    "operatingSystem": "Linux",
+    "tenancy": "Shared",
+    "preInstalledSw": "NA",
+    "capacitystatus": "Used",
+    "marketoption": "OnDemand",
+}
+
+
+def product(
+    usd: str = "0.5260000000", *, unit: str = "Hrs", since: str = "2024-04-01T00:00:00Z", **attributes: str
+) -> str:
+    """A row of the price list, with the fields that AWS describes for the list of AmazonEC2."""
+    term, rate = "SKU.JRTCKXETXF", "SKU.JRTCKXETXF.6YS6EN2CT7"
+    dimension = {
+        "unit": unit,
+        "endRange": "Inf",
+        "description": "an hour",
+        "appliesTo": [],
+        "rateCode": rate,
+        "beginRange": "0",
+        "pricePerUnit": {"USD": usd},
+    }
+    on_demand = {"priceDimensions": {rate: dimension}, "sku": "SKU", "effectiveDate": since, "offerTermCode": "JRTCKX"}
+    about = {**FILTERS, "servicecode": "AmazonEC2", "vcpu": "4", "memory": "16 GiB", **attributes}
+    return json.dumps(
+        {
+            "product": {"productFamily": "Compute Instance", "attributes": about, "sku": "SKU"},
+            "serviceCode": "AmazonEC2",
+            "terms": {"OnDemand": {term: on_demand}, "Reserved": {"SKU.X": {"effectiveDate": since}}},
+            "version": "20240508191027",
+            "publicationDate": "2024-05-08T19:10:27Z",
+        }
+    )
+
+
+class PriceList:
+    """A server that gives its rows one a page, or refuses."""
+
+    def __init__(self, *rows: str, refuses: bool = False) -> None:
+        self.rows, self.refuses = rows, refuses
+        self.asked: list[dict[str, object]] = []
+
+    def __enter__(self) -> Self:
+        mine = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                assert self.headers["X-Amz-Target"] == "AWSPriceListService.GetProducts"
+                asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                mine.asked.append(asked)
+                body = json.dumps(mine.answer(int(asked.get("NextToken", "0")))).encode()
+                self.send_response(400 if mine.refuses else 200)
+                self.send_header("Content-Type", "application/x-amz-json-1.1")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.running.serve_forever, args=(0.01,))
+        self.thread.start()
+        os.environ["AWS_ENDPOINT_URL_PRICING"] = f"http://127.0.0.1:{self.running.server_port}"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        del os.environ["AWS_ENDPOINT_URL_PRICING"]
+        self.running.shutdown()
+        self.thread.join()
+        self.running.server_close()
+
+    def answer(self, first: int) -> dict[str, object]:
+        if self.refuses:
+            return {"__type": "AccessDeniedException", "Message": "no pricing:GetProducts for you"}
+        more = {"NextToken": str(first + 1)} if first + 1 < len(self.rows) else {}
+        return {"FormatVersion": "aws_v1", "PriceList": list(self.rows[first : first + 1]), **more}
 
 
 @pytest.fixture
@@ -40,7 +129,6 @@ def _aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     server.start()
     host, port = server.get_host_and_port()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    monkeypatch.setenv("AWS_ENDPOINT_URL_PRICING", "http://127.0.0.1:9")  # moto has no price list service
     yield
     server.stop()
 
@@ -51,8 +139,12 @@ def call(*words: object) -> Result:
 
 @pytest.mark.usefixtures("_aws")
 def test_a_fetched_history_is_a_price_list_and_a_market(tmp_path: Path) -> None:
-    result = call("cost", "prices", "--refresh", "aws", "--region", REGION, "--type", TYPE, "--json")
+    with PriceList(product()):
+        result = call(*REFRESH)
     assert result.exit_code == 0, result.output
+    (whole,) = [row for row in json.loads(result.stdout)["prices"] if row["source"] == "AWS price list us-east-1"]
+    assert (whole["on_demand"]["amount"], whole["zone"], whole["accelerator"]) == ("0.526", None, "T4")
+    assert (tmp_path / "data" / "spotweld" / "prices" / f"aws-{REGION}-{TYPE}.csv").exists()
     kept = tmp_path / "data" / "spotweld" / "prices" / f"aws-{REGION}-{TYPE}.json"
     said = {row["AvailabilityZone"]: row["SpotPrice"] for row in json.loads(kept.read_bytes())["SpotPriceHistory"]}
     assert said
@@ -67,6 +159,71 @@ def test_a_fetched_history_is_a_price_list_and_a_market(tmp_path: Path) -> None:
     )
     assert simulated.exit_code == 0, simulated.output
     assert json.loads(simulated.stdout)["market"]["zones"]
+
+
+@pytest.mark.usefixtures("_aws")
+def test_without_the_permission_for_the_price_list_spot_is_kept_all_the_same(tmp_path: Path) -> None:
+    with PriceList(refuses=True):
+        result = call(*REFRESH)
+    assert result.exit_code == 0, result.output
+    assert "no on-demand price was fetched" in result.stderr
+    assert "pricing:GetProducts is needed" in result.stderr
+    kept = tmp_path / "data" / "spotweld" / "prices"
+    assert [path.name for path in kept.iterdir()] == [f"aws-{REGION}-{TYPE}.json"]
+    assert any(row["spot"] for row in json.loads(result.stdout)["prices"])
+
+
+@pytest.mark.usefixtures("_aws")
+def test_the_on_demand_price_of_all_pages() -> None:
+    now = datetime.now(UTC)
+    others = [
+        product("9", capacitystatus="UnusedCapacityReservation"),
+        product("9", tenancy="Dedicated"),
+        product("9", preInstalledSw="SQL Web"),
+        product("9", operatingSystem="Windows"),
+        product("9", instanceType="g4dn.2xlarge"),
+        product("9", regionCode="eu-west-1"),
+        product("9", unit="Quantity"),
+        product("9", since=(now + timedelta(days=9)).isoformat()),
+    ]
+    with PriceList(*others, product(), product("0.526")) as server:
+        price = fetch_aws_on_demand(REGION, TYPE, now)
+    assert price == Price(
+        "aws", REGION, None, TYPE, on_demand=Money(Decimal("0.526")), as_of=now, source="AWS price list us-east-1"
+    )
+    assert len(server.asked) == 10
+    assert server.asked[0]["ServiceCode"] == "AmazonEC2"
+    assert server.asked[0]["Filters"] == [
+        {"Type": "TERM_MATCH", "Field": field, "Value": value} for field, value in FILTERS.items()
+    ]
+
+
+@pytest.mark.usefixtures("_aws")
+@pytest.mark.parametrize(
+    ("rows", "why"),
+    [
+        ([], "no on-demand price of g4dn.xlarge in us-east-1$"),
+        ([product("9", tenancy="Host")], "no on-demand price of g4dn.xlarge in us-east-1$"),
+        ([product("0.5"), product("0.6")], "2 prices fit"),
+        ([product("0.0000000000")], "a price is more than 0"),
+        ([product("dear")], "not a number"),
+        ([product("")], "no on-demand price"),
+        (["<html>"], "malformed"),
+        (['{"product": {}}'], "attributes"),
+    ],
+)
+def test_what_is_no_single_on_demand_price(rows: list[str], why: str) -> None:
+    with PriceList(*rows), pytest.raises(ProviderError, match=why):
+        fetch_aws_on_demand(REGION, TYPE, datetime.now(UTC))
+
+
+def test_what_the_server_here_answers_is_of_the_services_form() -> None:
+    client = boto3.client("pricing", region_name=REGION, aws_access_key_id="a", aws_secret_access_key="b")
+    filters = [{"Type": "TERM_MATCH", "Field": field, "Value": value} for field, value in FILTERS.items()]
+    asked = {"ServiceCode": "AmazonEC2", "FormatVersion": "aws_v1", "Filters": filters}
+    with Stubber(client) as stub:
+        stub.add_response("get_products", PriceList(product(), product()).answer(0), asked)
+        assert client.get_products(**asked)["NextToken"] == "1"
 
 
 @pytest.mark.usefixtures("_aws")
@@ -94,120 +251,3 @@ def test_what_refreshing_needs() -> None:
         result = call("cost", "prices", *words)
         assert result.exit_code == 2
         assert "needs --region" in result.stderr
-
-
-def product(*dollars: str, unit: str = "Hrs") -> str:
-    """A product as AWS's price list service documents it: JSON in a string."""
-    dimensions = {
-        f"JRTCKXETXF.{number}": {
-            "unit": unit,
-            "endRange": "Inf",
-            "description": f"${dollars} per On Demand Linux instance hour",
-            "appliesTo": [],
-            "rateCode": "X",
-            "beginRange": "0",
-            "pricePerUnit": {"USD": one},
-        }
-        for number, one in enumerate(dollars)
-    }
-    term = {
-        "priceDimensions": dimensions,
-        "sku": "X",
-        "effectiveDate": "2026-05-01T00:00:00Z",
-        "offerTermCode": "JRTCKXETXF",
-        "termAttributes": {},
-    }
-    reserved = {"X.R": {"priceDimensions": {"X.R.1": {"unit": "Hrs", "pricePerUnit": {"USD": "0.1"}}}}}
-    return json.dumps(
-        {
-            "product": {"productFamily": "Compute Instance", "attributes": {"instanceType": TYPE}, "sku": "X"},
-            "serviceCode": "AmazonEC2",
-            "terms": {"OnDemand": {"X.JRTCKXETXF": term}, "Reserved": reserved},
-            "version": "20260501000000",
-            "publicationDate": "2026-05-01T00:00:00Z",
-        }
-    )
-
-
-@contextmanager
-def price_lists(monkeypatch: pytest.MonkeyPatch, *pages: list[str]) -> Iterator[list[dict[str, Any]]]:
-    """AWS's price list service, which answers with these pages; what it is asked."""
-    asked: list[dict[str, Any]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            number = int(asked[-1].get("NextToken", 0))
-            answer = {"FormatVersion": "aws_v1", "PriceList": pages[number]}
-            if number + 1 < len(pages):
-                answer["NextToken"] = str(number + 1)
-            body = json.dumps(answer).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/x-amz-json-1.1")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
-        thread.start()
-        monkeypatch.setenv("AWS_ENDPOINT_URL_PRICING", f"http://127.0.0.1:{running.server_port}")
-        try:
-            yield asked
-        finally:
-            running.shutdown()
-            thread.join()
-
-
-@pytest.mark.usefixtures("_aws")
-def test_the_on_demand_price_of_linux_on_shared_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = datetime(2026, 6, 1, tzinfo=UTC)
-    with price_lists(monkeypatch, [], [product("0.5260000000"), product("0.0000000000")]) as asked:
-        price = fetch_aws_on_demand(REGION, TYPE, now)
-    assert price.on_demand is not None
-    assert price.on_demand.amount == Decimal("0.526")
-    assert (price.provider, price.region, price.zone, price.machine_type) == ("aws", REGION, None, TYPE)
-    assert (price.spot, price.as_of) == (None, now)
-    filters = {one["Field"]: one["Value"] for one in asked[0]["Filters"]}
-    assert asked[0]["ServiceCode"] == "AmazonEC2"
-    assert {"instanceType": TYPE, "regionCode": REGION, "operatingSystem": "Linux", "tenancy": "Shared"}.items() <= (
-        filters.items()
-    )
-
-
-@pytest.mark.usefixtures("_aws")
-@pytest.mark.parametrize(
-    ("listed", "why"),
-    [
-        ([], "none is listed"),
-        ([product("0.5"), product("0.6")], "2 are listed"),
-        ([product("12", unit="Quantity")], "none is listed"),
-        (["{}"], "cannot be read"),
-        (["half"], "cannot be read"),
-        ([product("cheap")], "cannot be read"),
-    ],
-)
-def test_what_is_no_single_price_is_refused(monkeypatch: pytest.MonkeyPatch, listed: list[str], why: str) -> None:
-    with price_lists(monkeypatch, listed), pytest.raises(ProviderError) as caught:
-        fetch_aws_on_demand(REGION, TYPE, datetime.now(UTC))
-    assert why in f"{caught.value} {caught.value.why}"
-
-
-@pytest.mark.usefixtures("_aws")
-def test_both_prices_are_kept_and_spot_even_where_the_other_may_not_be_asked(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    words = ("cost", "prices", "--refresh", "aws", "--region", REGION, "--type", TYPE, "--json")
-    result = call(*words)
-    assert result.exit_code == 0, result.output
-    assert "note: no on-demand price" in result.stderr
-    with price_lists(monkeypatch, [product("0.5555")]):
-        result = call(*words)
-    assert result.exit_code == 0, result.output
-    found = [one["on_demand"]["amount"] for one in json.loads(result.stdout)["prices"] if one["on_demand"]]
-    assert "0.5555" in found
-    kept = {path.name for path in (tmp_path / "data" / "spotweld" / "prices").iterdir()}
-    assert kept == {f"aws-{REGION}-{TYPE}.json", f"aws-{REGION}-{TYPE}-on-demand.csv"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from spotweld.costs.prices.asking import keep_list, keep_prices, known_prices, n
 from spotweld.costs.prices.gathering import Reading
 from spotweld.costs.prices.reading import not_older, read_prices
 from spotweld.costs.prices.table import by_name, cheapest, find, is_old, newest
-from spotweld.errors import ProviderError, UsageError
+from spotweld.errors import ProviderError
 from spotweld.report.words import count
 from spotweld.values.durations import format_duration
 from spotweld.values.money import format_money
@@ -62,7 +61,7 @@ def _maybe_seconds(context: click.Context, parameter: click.Parameter, value: st
 @click.option(
     "--refresh",
     type=click.Choice(["aws", "azure", "gcp"]),
-    help="Fetch and keep what this cloud asks now in --region; of AWS of one --type.",
+    help="Fetch and keep what this cloud asks now in --region; of AWS for one --type; gcp needs GOOGLE_API_KEY.",
 )
 @click.option("--keep", is_flag=True, help="Keep the prices of the FILEs: they are known from then on.")
 @json_option
@@ -131,14 +130,21 @@ def prices_verb(
 
 
 def _refresh(cloud: str, region: str | None, machine_type: str | None, folder: Path, now: datetime) -> None:
+    from spotweld.costs.prices.azure import fetch_azure  # noqa: PLC0415 - only when asked for
+    from spotweld.costs.prices.fetching import get  # noqa: PLC0415
+    from spotweld.costs.prices.gcp import fetch_gcp, getter  # noqa: PLC0415
+
     if region is None or (cloud == "aws" and machine_type is None):
         needed = "--region and --type" if cloud == "aws" else "--region"
         raise click.UsageError(f"--refresh {cloud} needs {needed}")
     if cloud == "aws" and machine_type is not None:
         _refresh_aws(region, machine_type, folder, now)
         return
-    fetched = _fetched_gcp if cloud == "gcp" else _fetched_azure
-    found = fetched(region, machine_type, folder, now)
+    if cloud == "gcp":
+        known = known_prices(folder, now).prices
+        found = fetch_gcp(getter(os.environ), region, now, known, machine_type=machine_type)
+    else:
+        found = fetch_azure(get, region, now, machine_type=machine_type)
     name = "-".join(filter(None, (cloud, region, machine_type)))
     kept = keep_prices(found.prices, folder, name)
     _tell(found, len(found.prices))
@@ -146,37 +152,18 @@ def _refresh(cloud: str, region: str | None, machine_type: str | None, folder: P
 
 
 def _refresh_aws(region: str, machine_type: str, folder: Path, now: datetime) -> None:
-    """Spot, and on-demand as far as that may be asked: it is another permission."""
+    """Spot and on-demand need a permission each, so what one of them gives is kept without the other."""
     from spotweld.costs.prices.aws import fetch_aws, fetch_aws_on_demand  # noqa: PLC0415 - only when asked for
 
-    kept = keep_list(fetch_aws(region, machine_type, now), folder, f"aws-{region}-{machine_type}.json")
+    name = f"aws-{region}-{machine_type}"
+    kept = keep_list(fetch_aws(region, machine_type, now), folder, f"{name}.json")
+    say_changed(f"the price history is kept: {kept}", f"spotweld simulate {kept}")
     try:
         price = fetch_aws_on_demand(region, machine_type, now)
     except ProviderError as error:
-        say(f"note: no on-demand price: {error}")
-    else:
-        firm = keep_prices((price,), folder, f"aws-{region}-{machine_type}-on-demand")
-        say(f"the on-demand price is kept: {firm}")
-    say_changed(f"the price history is kept: {kept}", f"spotweld simulate {kept}")
-
-
-def _fetched_azure(region: str, machine_type: str | None, _: Path, now: datetime) -> Reading:
-    from spotweld.costs.prices.azure import fetch_azure  # noqa: PLC0415 - only when asked for
-    from spotweld.costs.prices.fetching import get  # noqa: PLC0415
-
-    return fetch_azure(get, region, now, machine_type=machine_type)
-
-
-def _fetched_gcp(region: str, machine_type: str | None, folder: Path, now: datetime) -> Reading:
-    from spotweld.costs.prices.fetching import get  # noqa: PLC0415 - only when asked for
-    from spotweld.costs.prices.gcp import KEY, KEY_HEADER, fetch_gcp  # noqa: PLC0415
-
-    key = os.environ.get(KEY, "")
-    if not key:
-        todo = f"make one at Google for the Cloud Billing API, and set {KEY}; or use a pricing.yml"
-        raise UsageError("Google's billing catalogue cannot be asked", f"it takes a key, and {KEY} is not set", todo)
-    known = known_prices(folder, now).prices
-    return fetch_gcp(partial(get, secret=(KEY_HEADER, key)), region, known, now, machine_type=machine_type)
+        say(f"no on-demand price was fetched: {error}; {error.todo}")
+        return
+    say(f"the on-demand price is kept: {keep_prices([price], folder, name)}")
 
 
 def _cells(price: Price, now: datetime) -> list[str]:

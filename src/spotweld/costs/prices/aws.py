@@ -1,12 +1,11 @@
-"""Prices of AWS: spot from its own history, on-demand from its price list service; needs the extra ``aws``.
+"""Prices of AWS: spot from its own history, on-demand from its price list; needs the extra ``aws``.
 
-The price list service: https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/price-changes.html
+The price list: https://docs.aws.amazon.com/aws-cost-management/latest/APIReference/API_pricing_GetProducts.html
 """
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -15,18 +14,40 @@ from spotweld.costs.prices import cells as cell
 from spotweld.costs.prices.table import Price
 from spotweld.errors import ProviderError, UsageError
 
-_LISTS = "us-east-1"
-"""Where the price list service is; it knows all regions."""
-_LINUX = {
+LENGTH = timedelta(days=30)
+"""How much of the history is fetched; AWS keeps 90 days."""
+_LISTED_AT = "us-east-1"
+"""The price list of all regions is served in a few only."""
+_PLAIN = {
     "operatingSystem": "Linux",
     "tenancy": "Shared",
     "preInstalledSw": "NA",
-    "licenseModel": "No License required",
     "capacitystatus": "Used",
     "marketoption": "OnDemand",
 }
-LENGTH = timedelta(days=30)
-"""How much of the history is fetched; AWS keeps 90 days."""
+
+
+class _Dimension(msgspec.Struct, rename="camel"):
+    unit: str
+    price_per_unit: dict[str, str]
+
+
+class _Term(msgspec.Struct, rename="camel"):
+    effective_date: datetime
+    price_dimensions: dict[str, _Dimension]
+
+
+class _Terms(msgspec.Struct):
+    on_demand: dict[str, _Term] = msgspec.field(name="OnDemand", default_factory=dict)
+
+
+class _Product(msgspec.Struct):
+    attributes: dict[str, str]
+
+
+class _Listed(msgspec.Struct):
+    product: _Product
+    terms: _Terms
 
 
 def fetch_aws(region: str, machine_type: str, now: datetime) -> bytes:
@@ -50,14 +71,16 @@ def fetch_aws(region: str, machine_type: str, now: datetime) -> bytes:
         "StartTime": now - LENGTH,
         "EndTime": now,
     }
-    rows = _asked("ec2", region, "describe_spot_price_history", "SpotPriceHistory", asked)
+    rows = _pages(
+        "ec2", region, "describe_spot_price_history", asked, "SpotPriceHistory", "ec2:DescribeSpotPriceHistory"
+    )
     if not rows:
         raise ProviderError(f"AWS has no spot prices of {machine_type} in {region}", "", "look at the names of both")
     return msgspec.json.encode({"SpotPriceHistory": rows})
 
 
 def fetch_aws_on_demand(region: str, machine_type: str, now: datetime) -> Price:
-    """The on-demand price of a Linux machine on shared hardware, in USD.
+    """The on-demand price of a machine type in a region: Linux, no other software, no reservation, in USD.
 
     Args:
         region: such as ``us-east-1``.
@@ -66,60 +89,36 @@ def fetch_aws_on_demand(region: str, machine_type: str, now: datetime) -> Price:
 
     Raises:
         UsageError: boto3 is not installed.
-        ProviderError: AWS refuses, does not answer, or has no such price, or several.
+        ProviderError: AWS refuses, does not answer, or has none, or not a single one.
     """
-    wanted = _LINUX | {"instanceType": machine_type, "regionCode": region}
+    wanted = {"instanceType": machine_type, "regionCode": region, **_PLAIN}
     filters = [{"Type": "TERM_MATCH", "Field": field, "Value": value} for field, value in wanted.items()]
-    listed = _asked("pricing", _LISTS, "get_products", "PriceList", {"ServiceCode": "AmazonEC2", "Filters": filters})
+    asked = {"ServiceCode": "AmazonEC2", "FormatVersion": "aws_v1", "Filters": filters}
+    rows = _pages("pricing", _LISTED_AT, "get_products", asked, "PriceList", "pricing:GetProducts")
+    what = f"AWS's list has no on-demand price of {machine_type} in {region}"
     try:
-        products = [msgspec.json.decode(text, type=_Product) for text in listed]
-        amounts = {amount for product in products for amount in product.hourly()}
-    except (msgspec.MsgspecError, TypeError) as error:
-        raise ProviderError("the prices of AWS cannot be read", str(error), "try again") from error
-    if len(amounts) != 1:
-        why = f"{len(amounts)} are listed" if amounts else "none is listed"
-        raise ProviderError(f"AWS has not one on-demand price of {machine_type} in {region}", why, "look at both names")
-    cells = {"USD": str(amounts.pop())}
+        listed = [msgspec.json.decode(row, type=_Listed) for row in rows]
+        prices = {
+            cell.hourly(dimension.price_per_unit, "USD")
+            for one in listed
+            if wanted.items() <= one.product.attributes.items()
+            for term in one.terms.on_demand.values()
+            if term.effective_date <= now
+            for dimension in term.price_dimensions.values()
+            if dimension.unit == "Hrs"
+        }
+    except (msgspec.MsgspecError, cell.BadCell) as error:
+        raise ProviderError(what, str(error), "look it up by hand") from error
+    if len(prices) != 1 or None in prices:
+        why = f"{len(prices)} prices fit" if prices else ""
+        raise ProviderError(what, why, "look at the names of both")
     return Price(
-        provider="aws",
-        region=region,
-        zone=None,
-        machine_type=machine_type,
-        on_demand=cell.hourly(cells, "USD"),
-        as_of=now,
-        source=f"AWS price list service, {region}",
+        "aws", region, None, machine_type, on_demand=prices.pop(), as_of=now, source=f"AWS price list {region}"
     )
 
 
-class _Dimension(msgspec.Struct, rename="camel"):
-    unit: str
-    price_per_unit: dict[str, Decimal]
-
-
-class _Term(msgspec.Struct, rename="camel"):
-    price_dimensions: dict[str, _Dimension]
-
-
-class _Terms(msgspec.Struct):
-    on_demand: dict[str, _Term] = msgspec.field(name="OnDemand", default={})
-
-
-class _Product(msgspec.Struct):
-    terms: _Terms
-
-    def hourly(self) -> list[Decimal]:
-        """What it costs in an hour, as far as that is more than nothing: capacity that is reserved is listed at 0."""
-        found = [one for term in self.terms.on_demand.values() for one in term.price_dimensions.values()]
-        return [one.price_per_unit["USD"] for one in found if one.unit == "Hrs" and one.price_per_unit.get("USD")]
-
-
-def _asked(service: str, region: str, operation: str, key: str, asked: dict[str, Any]) -> list[Any]:
-    """All pages of an answer of AWS.
-
-    Raises:
-        UsageError: boto3 is not installed.
-        ProviderError: AWS refuses, or does not answer.
-    """
+def _pages(service: str, region: str, verb: str, asked: dict[str, Any], rows: str, permission: str) -> list[Any]:
+    """The rows of all pages of an answer."""
     try:
         import boto3  # noqa: PLC0415 - an extra
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
@@ -127,13 +126,8 @@ def _asked(service: str, region: str, operation: str, key: str, asked: dict[str,
         raise UsageError(
             "the prices of AWS cannot be fetched", "boto3 is not installed", "pip install 'spotweld[aws]'"
         ) from error
-    rows: list[Any] = []
     try:
-        for page in boto3.client(service, region_name=region).get_paginator(operation).paginate(**asked):
-            rows += page[key]
+        pages = boto3.client(service, region_name=region).get_paginator(verb)
+        return [row for page in pages.paginate(**asked) for row in page[rows]]
     except (BotoCoreError, ClientError) as error:
-        needed = "".join(word.capitalize() for word in operation.split("_"))
-        raise ProviderError(
-            "the prices of AWS cannot be fetched", str(error), f"{service}:{needed} is needed"
-        ) from error
-    return rows
+        raise ProviderError("the prices of AWS cannot be fetched", str(error), f"{permission} is needed") from error

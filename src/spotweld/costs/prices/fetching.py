@@ -12,7 +12,7 @@ from spotweld.errors import ProviderError
 from spotweld.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     Get = Callable[[str], bytes]
     """The body of what lies at a URL."""
@@ -26,15 +26,15 @@ _AGAIN = (408, 425, 429, 500, 502, 503, 504)
 def get(
     url: str,
     *,
-    secret: tuple[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
     patience: float = 30.0,
     sleep: Callable[[float], None] = time.sleep,
 ) -> bytes:
-    """What lies at a URL.
+    """What lies at a public URL.
 
     Args:
-        url: http or https.
-        secret: a header by name and value, for this URL's host alone.
+        url: http or https. Errors quote it, so it holds no secret.
+        headers: such as a key; a server that another one names instead of itself does not get them.
         patience: seconds for connecting, and for any silence.
         sleep: waits before a next attempt.
 
@@ -44,9 +44,8 @@ def get(
     if not url.startswith(("https://", "http://")):
         raise ProviderError("a price list cannot be fetched", f"no web address: {url[:80]}", "fetch it by hand")
     request = urllib.request.Request(url, headers={"User-Agent": f"spotweld/{VERSION}"})  # noqa: S310 - checked above
-    if secret is not None:
-        # A redirection takes other headers with it, wherever it goes.
-        request.add_unredirected_header(*secret)
+    for name, value in (headers or {}).items():
+        request.add_unredirected_header(name, value)
     pauses = iter(_PAUSES)
     while True:
         again = True
