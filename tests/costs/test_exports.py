@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from importlib import resources
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -67,6 +69,17 @@ def test_bigquery_loads_lines_that_fit_its_schema() -> None:
                 assert len(value.partition(".")[2]) <= 38
             elif field["type"] == "TIMESTAMP":
                 assert datetime.fromisoformat(value).utcoffset() is not None
+
+
+def test_bigquery_s_own_description_knows_the_fields_of_the_schema() -> None:
+    found = resources.files("googleapiclient") / "discovery_cache" / "documents" / "bigquery.v2.json"
+    known = json.loads(found.read_text())["schemas"]["TableFieldSchema"]["properties"]
+    types = set(re.findall(r"\b[A-Z]{3,}\b", known["type"]["description"].partition("Use of")[0]))
+    assert {"STRING", "BIGNUMERIC", "RECORD"} <= types
+    for field in bigquery_schema():
+        assert field.keys() <= known.keys()
+        assert field["type"] in types
+        assert field["mode"] in known["mode"]["description"]
 
 
 def test_parquet_has_every_digit(tmp_path: Path) -> None:
