@@ -120,7 +120,8 @@ def test_no_more_is_lost_than_was_allowed_or_it_is_said(every: Every, now: Situa
         assert found.interval + now.pace + durable <= now.max_lost_work * (1 + 1e-9)
     else:
         assert found.interval <= durable
-        assert 2 * durable + now.pace > now.max_lost_work
+        # Seconds far below the last digit of a pace vanish in the sum.
+        assert 2 * durable + now.pace >= now.max_lost_work
 
 
 @given(everies, situations, st.floats(0.1, 10_000))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ from spotweld.placement.baselines import UniformProgress
 from spotweld.placement.optimum import optimum
 from spotweld.placement.ours import Ours
 from spotweld.placement.outlook import look_ahead
+from spotweld.placement.pricewindows import PriceWindows
 from spotweld.placement.seeing import Past, Policy, Task
 from spotweld.placement.simulating import simulate
 
@@ -153,3 +155,27 @@ def test_ticks_of_a_second_and_deadlines_of_weeks_are_taken_in_longer_steps() ->
         outlook = look_ahead(np.ones((0, zones), dtype=np.bool_), 195.0, np.full(zones, 0.9), 3.06, weeks)
         assert len(outlook.plans.firm) < 300
         assert outlook.plans.firm.shape[-1] <= 1502
+
+
+def cycle(swing: float, days: int) -> list[float]:
+    return [1 + swing * math.cos(2 * math.pi * tick / 144) for tick in range(days * 144)]
+
+
+LATER = np.arange(4 * 144, 6 * 144, 72)
+"""Jobs that begin when some days have been seen."""
+
+
+@pytest.mark.parametrize("zones", [1, 3])
+def test_where_the_hours_of_the_day_tell_prices_it_runs_in_the_cheap_ones(zones: int) -> None:
+    market = market_from([[1] * 1440] * zones, [cycle(0.4, 10)] * zones)
+    task = Task(24 * 3600.0, 48 * 3600.0, 720.0)
+    assert (simulate(market, LATER, task, Ours()).cost / optimum(market, LATER, task)).mean() < 1.02
+
+
+@pytest.mark.parametrize("policy", [Ours, PriceWindows])
+def test_where_capacity_is_scarce_hours_are_no_plan(policy: type[Policy]) -> None:
+    turns = np.cumsum(np.random.default_rng(1).geometric(1 / 18, size=1440))
+    up = (np.searchsorted(turns, np.arange(1440), side="right") % 2 == 0).astype(int).tolist()
+    market, task = market_from([up], [cycle(0.4, 10)]), Task(24 * 3600.0, 48 * 3600.0, 720.0)
+    ratio = (simulate(market, LATER, task, policy()).cost / optimum(market, LATER, task)).mean()
+    assert ratio < 1.12 if policy is Ours else ratio > 1.2

@@ -9,13 +9,15 @@ import numpy as np
 from spotweld.placement.guarding import away, refuge
 from spotweld.placement.lives import HOUR
 from spotweld.placement.outlook import Outlook, look_ahead
+from spotweld.placement.pricewindows import PriceWindows
 from spotweld.placement.seeing import NONE, Policy
+from spotweld.placement.windows import DAY, DAYS, rhythm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from spotweld.placement.lives import Lives
-    from spotweld.placement.market import Bools, Floats, Ints
+    from spotweld.placement.market import Bools, Floats, Ints, Market
     from spotweld.placement.outlook import Costs
     from spotweld.placement.seeing import Past, Seen, Task
 
@@ -23,31 +25,44 @@ RENEWAL = 48 * HOUR
 """Seconds between two moments at which the outlook is drawn up anew: lives change slowly."""
 MEMORY = 14 * 24 * HOUR
 """Seconds for which the past counts."""
+RHYTHM = 0.05
+"""The share of the price that the time of day has to foretell for its hours to be worth more than the ages of zones."""
+SCARCE = 4.0
+"""Times the share of time without any capacity it has to be, too: a plan of hours needs capacity in them."""
 
 
 class Ours(Policy):
-    """The least expected cost, by an outlook on what the past has shown so far."""
+    """The least expected cost, by an outlook on what the past has shown so far.
+
+    How long capacity lasts is what counts where prices are steady. Where they come and go with the time of day, what
+    counts is to run in the cheap hours, and price windows are what is looked for.
+    """
 
     name = "ours"
 
     def __init__(self) -> None:
         self._known: tuple[Past, Task] | None = None
-        self._outlooks: dict[int, Outlook] = {}
+        self._outlooks: dict[int, Outlook | None] = {}
+        self._windows = PriceWindows()
 
     def decide(self, seen: Seen) -> Ints:
         want = np.full(len(seen.tick), NONE, dtype=np.int64)
-        for rows, outlook in self._drawn(seen):
-            want[rows] = _best(seen, rows, outlook)
+        drawn = list(self._drawn(seen))
+        windows = self._windows.decide(seen) if any(outlook is None for _, outlook in drawn) else want
+        for rows, outlook in drawn:
+            want[rows] = windows[rows] if outlook is None else _best(seen, rows, outlook)
         return want
 
     def reckoned(self, seen: Seen) -> dict[int, float]:
         ((rows, outlook),) = self._drawn(seen)
+        if outlook is None:
+            return {}
         none, firm, spot = expected(seen, rows, outlook)
         costs = {int(zone): float(spot[0, zone]) for zone in np.flatnonzero(seen.up[0])}
         return costs | {NONE: float(none[0]), int(refuge(seen)[0]): float(firm[0])}
 
-    def _drawn(self, seen: Seen) -> Iterator[tuple[Ints, Outlook]]:
-        """The rows of jobs, with the outlook of each."""
+    def _drawn(self, seen: Seen) -> Iterator[tuple[Ints, Outlook | None]]:
+        """The rows of jobs, with the outlook of each; None: prices have a rhythm."""
         if self._known is None or self._known[0] is not seen.past or self._known[1] != seen.task:
             # What was reckoned before is no state: it would be reckoned again.
             self._known, self._outlooks = (seen.past, seen.task), {}
@@ -62,10 +77,18 @@ class Ours(Policy):
             yield rows, self._outlooks[tick]
 
 
-def _outlook(seen: Seen, tick: int) -> Outlook:
+def _outlook(seen: Seen, tick: int) -> Outlook | None:
     past, gang = seen.past.before(tick + 1, MEMORY), seen.task.gang
+    if _is_rhythmic(seen.past.before(tick + 1, DAYS * DAY), gang):
+        return None
     on_demand = float(past.on_demand.min()) * gang
     return look_ahead(past.up(gang)[:-1], past.gap, past.spot[-1] * gang, on_demand, seen.task)
+
+
+def _is_rhythmic(past: Market, gang: int) -> bool:
+    """Whether the hours of the day say more of what is to be paid than the ages of zones do."""
+    want = 1.0 - float(past.up(gang).any(axis=1).mean())
+    return rhythm(past) > max(RHYTHM, SCARCE * want)
 
 
 def _best(seen: Seen, rows: Ints, outlook: Outlook) -> Ints:

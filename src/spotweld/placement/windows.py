@@ -58,13 +58,9 @@ def days_of(past: Market, gang: int) -> Days | None:
     Returns:
         None, if the past is shorter than a day.
     """
-    each = round(DAY / past.gap)
-    count = min(DAYS, past.ticks // max(each, 1))
-    if not each or not count:
+    begins, each = _begins(past)
+    if not begins:
         return None
-    # In whole ticks from the last one back, so that a gap that does not divide the day drifts by no more than half.
-    begins = [past.ticks - round(back * DAY / past.gap) for back in range(1, count + 1)]
-    begins = [max(0, begin) for begin in begins]
     up = past.up(gang)
     prices = np.stack([past.spot[begin : begin + each] for begin in begins])
     mean = prices.mean(axis=1, keepdims=True)
@@ -75,6 +71,35 @@ def days_of(past: Market, gang: int) -> Days | None:
         up=np.stack([up[begin : begin + each] for begin in begins]),
         lost=(up[:-1] & ~up[1:]).sum(axis=0) / held,
     )
+
+
+def rhythm(past: Market) -> float:
+    """How much of a machine's price the time of day foretells: a standard deviation, as a share of the mean price.
+
+    A day is foretold by the mean of the others. What was not foretold is taken off, so that chance gives 0.
+
+    Args:
+        past: what was seen; less than two days have no rhythm.
+    """
+    begins, each = _begins(past)
+    if len(begins) < 2:
+        return 0.0
+    # (K, D): the cheapest zone's, each day by its own mean.
+    days = np.stack([past.spot[begin : begin + each].min(axis=1) for begin in begins])
+    mean = days.mean(axis=1, keepdims=True)
+    if not (mean > 0).all():
+        return 0.0
+    days = days / mean
+    others = (days.sum(axis=0) - days) / (len(days) - 1)
+    return math.sqrt(max(0.0, float((days - 1.0).var() - (days - others).var())))
+
+
+def _begins(past: Market) -> tuple[list[int], int]:
+    """The ticks at which the last days began, the latest first, and the ticks of a day."""
+    each = round(DAY / past.gap)
+    count = min(DAYS, past.ticks // max(each, 1)) if each else 0
+    # In whole ticks from the last one back, so that a gap that does not divide the day drifts by no more than half.
+    return [max(0, past.ticks - round(back * DAY / past.gap)) for back in range(1, count + 1)], each
 
 
 @dataclass(frozen=True, eq=False)
