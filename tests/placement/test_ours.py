@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.placement.markets import market_from
 
+from spotweld.placement import ours
 from spotweld.placement.baselines import UniformProgress
 from spotweld.placement.optimum import optimum
 from spotweld.placement.ours import Ours
@@ -109,10 +110,10 @@ def test_it_pays_less_than_uniform_progress(zones: int) -> None:
     """Means over 120 jobs that the seed fixes; by the margin that recorded markets show, and no deadline is missed."""
     market = heavy_tailed(1, zones, 1500)
     starts = np.arange(200, 1400, 10)
-    ours, theirs = (simulate(market, starts, TASK, policy) for policy in (Ours(), UniformProgress()))
-    assert ours.cost.mean() < theirs.cost.mean()
-    assert not ours.missed.any()
-    assert (ours.cost >= optimum(market, starts, TASK) - 1e-9).all()
+    mine, theirs = (simulate(market, starts, TASK, policy) for policy in (Ours(), UniformProgress()))
+    assert mine.cost.mean() < theirs.cost.mean()
+    assert not mine.missed.any()
+    assert (mine.cost >= optimum(market, starts, TASK) - 1e-9).all()
 
 
 @settings(max_examples=20)
@@ -179,3 +180,34 @@ def test_where_capacity_is_scarce_hours_are_no_plan(policy: type[Policy]) -> Non
     market, task = market_from([up], [cycle(0.4, 10)]), Task(24 * 3600.0, 48 * 3600.0, 720.0)
     ratio = (simulate(market, LATER, task, policy()).cost / optimum(market, LATER, task)).mean()
     assert ratio < 1.12 if policy is Ours else ratio > 1.2
+
+
+def test_where_one_price_holds_hours_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    market, starts = heavy_tailed(3, 2, 1000), np.arange(300, 800, 50)
+    found = simulate(market, starts, TASK, Ours())
+    monkeypatch.setattr(ours, "RHYTHM", math.inf)
+    same = simulate(market, starts, TASK, Ours())
+    np.testing.assert_array_equal(found.cost, same.cost)
+    np.testing.assert_array_equal(found.preemptions, same.preemptions)
+
+
+class Consistent(Policy):
+    """Ours, and whether what it wanted was what it said to cost least."""
+
+    name = "consistent"
+
+    def __init__(self) -> None:
+        self.asked = Ours()
+        self.kept: list[bool] = []
+
+    def decide(self, seen: Seen) -> Ints:
+        want, costs = self.asked.decide(seen), self.asked.reckoned(seen)
+        self.kept.append(costs[int(want[0])] <= min(costs.values()) * 1.002)
+        return want
+
+
+def test_what_it_expects_of_each_choice_is_what_it_decides_by_in_cheap_hours_too() -> None:
+    market, policy = market_from([[1] * 1440], [cycle(0.4, 10)]), Consistent()
+    simulate(market, LATER[:1], Task(24 * HOUR, 48 * HOUR, 720.0), policy)
+    assert len(policy.kept) > 100
+    assert all(policy.kept)

@@ -56,7 +56,7 @@ class Ours(Policy):
     def reckoned(self, seen: Seen) -> dict[int, float]:
         ((rows, outlook),) = self._drawn(seen)
         if outlook is None:
-            return {}
+            return self._windows.reckoned(seen)
         none, firm, spot = expected(seen, rows, outlook)
         costs = {int(zone): float(spot[0, zone]) for zone in np.flatnonzero(seen.up[0])}
         return costs | {NONE: float(none[0]), int(refuge(seen)[0]): float(firm[0])}

@@ -54,12 +54,7 @@ class PriceWindows(Policy):
         self._places: dict[_Drawn, _Place | None] = {}
 
     def decide(self, seen: Seen) -> Ints:
-        if self._known is None or self._known[0] is not seen.past or self._known[1] != seen.task:
-            # What was reckoned before is no state: it would be reckoned again.
-            self._known, self._places = (seen.past, seen.task), {}
-        moments = _moments(seen)
-        self._places = {one: self._places[one] for one in moments if one in self._places}
-        _learn(seen, moments, self._places)
+        moments = self._look(seen)
         want = Greedy().decide(seen)
         alike: dict[tuple[int, int], list[int]] = {}
         for row, one in enumerate(moments):
@@ -70,6 +65,25 @@ class PriceWindows(Policy):
             places = [place for row in rows if (place := self._places[moments[row]]) is not None]
             want[rows] = _best(seen, np.array(rows), places, since)
         return want
+
+    def reckoned(self, seen: Seen) -> dict[int, float]:
+        (one,) = self._look(seen)
+        place = self._places[one]
+        if place is None:
+            return {}
+        none, firm, spot = _expected(seen, np.array([0]), [place], int(seen.tick[0]) - one.tick)
+        costs = {int(zone): float(spot[0, zone]) for zone in np.flatnonzero(seen.up[0])}
+        return costs | {NONE: float(none[0]), int(refuge(seen)[0]): float(firm[0])}
+
+    def _look(self, seen: Seen) -> list[_Drawn]:
+        """(J,): when the past was looked at for each job; what was seen then is kept."""
+        if self._known is None or self._known[0] is not seen.past or self._known[1] != seen.task:
+            # What was reckoned before is no state: it would be reckoned again.
+            self._known, self._places = (seen.past, seen.task), {}
+        moments = _moments(seen)
+        self._places = {one: self._places[one] for one in moments if one in self._places}
+        _learn(seen, moments, self._places)
+        return moments
 
 
 def _moments(seen: Seen) -> list[_Drawn]:
@@ -118,8 +132,8 @@ def _prices(seen: Seen) -> tuple[Floats, Floats]:
     return seen.on_demand[rows, haven], np.concatenate([egress, egress[rows, haven][:, None]], axis=1)
 
 
-def _best(seen: Seen, rows: Ints, places: list[_Place], since: int) -> Ints:
-    """(R,): what to hold: what is expected to cost least to the end.
+def _expected(seen: Seen, rows: Ints, places: list[_Place], since: int) -> tuple[Floats, Floats, Floats]:
+    """What is expected to be paid to the end: (R,) with nothing, (R,) on demand, (R, Z) with spot, were it there.
 
     Args:
         seen: J jobs in Z zones.
@@ -130,7 +144,7 @@ def _best(seen: Seen, rows: Ints, places: list[_Place], since: int) -> Ints:
     windows, zones, task = places[0].windows, seen.up.shape[1], seen.task
     own = np.array([place.row for place in places])
     later = windows.of(own, (since + 1) * seen.gap / windows.step)
-    step, hour, count = windows.step, 3600.0, np.arange(len(rows))
+    step, hour = windows.step, 3600.0
     held, warming, work = seen.held[rows], seen.warming[rows], seen.work[rows]
     slack, changeover = (seen.time[rows] - work) / step, np.full(len(rows), task.changeover)
     haven = refuge(seen)[rows]
@@ -149,6 +163,14 @@ def _best(seen: Seen, rows: Ints, places: list[_Place], since: int) -> Ints:
     lost = np.stack([place.days.lost for place in places])
     gone = later.cost(later.none, after - task.cadence / 2 / step)
     spot = paid + (1 - lost) * later.cost(later.spot, after) + lost * gone
+    return none, on_demand, spot
+
+
+def _best(seen: Seen, rows: Ints, places: list[_Place], since: int) -> Ints:
+    """(R,): what to hold: what is expected to cost least to the end; see ``_expected``."""
+    none, on_demand, spot = _expected(seen, rows, places, since)
+    same = seen.held[rows][:, None] == np.arange(seen.up.shape[1])
+    haven, count = refuge(seen)[rows], np.arange(len(rows))
     missed = np.where(seen.up[rows], np.inf, spot).min(axis=1)
     spot = np.where(seen.up[rows], spot, np.inf)
     # Of two that cost the same, the one that is held.
