@@ -30,16 +30,12 @@ if TYPE_CHECKING:
 SMALL = Budget("small", Money(Decimal("1.00")), stop=Decimal(1), at_most=2, every=60.0)
 RUNS = {"low-1": 0, "low-2": 0, "low-3": 0, "mid": 1, "high": 2}
 KILLED = """
-import os, signal, sys
+import sys
 from pathlib import Path
 from spotweld.runs.budgeting import BudgetLog
+from tests.runs.dying import die_after
 log, left = BudgetLog(Path(sys.argv[1])), int(sys.argv[2])
-def traced(statement):
-    global left
-    left -= 1
-    if left < 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-log._db.set_trace_callback(traced)
+die_after(log, left)
 log.ask("small", 1, ["low-3", "low-2"], "why", "message")
 """
 

@@ -28,20 +28,16 @@ PERSON = Receiver(email="me@example.org", smtp="SMTP")
 WATCHED = replace(SMALL, alerts=(Decimal("0.8"), Decimal(1)), notify=(HOOK,))
 SECRET = "hush-hush"
 KILLED = """
-import os, signal, sys
+import sys
 from pathlib import Path
 from spotweld.runs.budgeting import Enforcer
 from spotweld.runs.notifying import AlertLog, note, tell
+from tests.runs.dying import die_after
 from tests.runs.world import ManualClock
 folder, left, clock = Path(sys.argv[1]), int(sys.argv[2]), ManualClock()
 clock.sleep(3605)
 log = AlertLog(folder / "events.db", clock)
-def traced(statement):
-    global left
-    left -= 1
-    if left < 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-log._db.set_trace_callback(traced)
+die_after(log, left)
 note(log, Enforcer(log, folder / "pools.db", clock))
 tell(log)
 """

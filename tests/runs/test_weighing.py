@@ -36,19 +36,15 @@ if TYPE_CHECKING:
 
 PRICE = Money(Decimal("0.50"))
 KILLED = """
-import os, signal, sys
+import sys
 from decimal import Decimal
 from pathlib import Path
 from spotweld.costs.holdings import Weighing
 from spotweld.runs.weighing import WeightLog
 from spotweld.values.money import Money
+from tests.runs.dying import die_after
 log, left = WeightLog(Path(sys.argv[1])), int(sys.argv[2])
-def traced(statement):
-    global left
-    left -= 1
-    if left < 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-log._db.set_trace_callback(traced)
+die_after(log, left)
 log.weigh("s3://b", [Weighing(1.0, "s3://b", "store", run, 5, Money(Decimal(1)), "own") for run in "xyz"])
 """
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from spotweld.costs.charges import GIB
 from spotweld.costs.prices.gathering import Reading, Refused
 from spotweld.costs.prices.table import Price
 from spotweld.values.money import Money
@@ -131,7 +132,7 @@ def _needed(name: str, said: set[_Contents]) -> dict[str, Decimal] | Unpriced:
     if bool(inside.accelerators) != bool(series.gpu):
         return Unpriced(f"{inside.accelerators:g} accelerators are said to be in it, which cannot be")
     # Bytes are kept whole, while lists say GiB with a few digits: 1.8 GiB is no whole number of bytes.
-    memory = round(Decimal(inside.memory) / 2**30, 6)
+    memory = round(Decimal(inside.memory) / GIB, 6)
     return dict(_counted(series, Decimal(str(inside.vcpus)), memory, Decimal(str(inside.accelerators))))
 
 
