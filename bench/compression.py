@@ -22,16 +22,20 @@ import zstandard
 from harness import Figure, figure, in_turns, report
 
 from spotweld.checkpoint.codecs import decode, encode
+from spotweld.checkpoint.scales import Matrix
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    State = dict[str, np.ndarray[Any, Any]]
+    Numbers = np.ndarray[Any, Any]
+    State = dict[str, list[Numbers]]
 
 RUNS = 5
 STEP = 400
 LATER = (0, 1, 10, 100)
 CHUNK = 4 * 2**20
+SMALL = 256 * 2**10
+"""Bytes: smaller arrays share chunks."""
 CACHE = Path(__file__).parent / ".cache"
 EXAMPLE = Path(__file__).parent.parent / "examples" / "pygpt" / "train.py"
 COMMAND = "make bench-compression"
@@ -67,25 +71,44 @@ def train(name: str) -> None:
 
 
 def state(name: str, later: int) -> State:
-    """Weights, first and second moments: each one array of unsigned integers with the numbers' bits."""
+    """Weights, first and second moments: arrays of unsigned integers with the numbers' bits, largest first."""
     path = CACHE / f"{name}-{later}.pt"
     if not path.exists():
         train(name)
     whole, bits = (torch.int32, "<u4") if name == "fp32" else (torch.int16, "<u2")
-    return {
-        part: np.concatenate([tensor.contiguous().view(whole).numpy().view(bits).ravel() for tensor in tensors])
-        for part, tensors in torch.load(path, weights_only=True).items()
+    parts = torch.load(path, weights_only=True).items()
+    found = {
+        part: [tensor.contiguous().view(whole).numpy().view(bits) for tensor in tensors] for part, tensors in parts
     }
+    return {part: sorted(arrays, key=lambda array: -array.size) for part, arrays in found.items()}
 
 
-def chunks(numbers: np.ndarray[Any, Any]) -> list[memoryview]:
-    """The bytes in pieces as a checkpoint has them."""
-    raw = memoryview(numbers.view("u1"))  # type: ignore[arg-type]
-    return [raw[start : start + CHUNK] for start in range(0, raw.nbytes, CHUNK)]
+def chunks(arrays: Iterable[Numbers]) -> list[memoryview]:
+    """The bytes in pieces as a checkpoint has them: those of matrices one by one, small arrays together."""
+    matrices, small = _by_size(arrays)
+    raws = [memoryview(array.reshape(-1).view("u1")) for array in (*matrices, small)]  # type: ignore[arg-type]
+    return [raw[start : start + CHUNK] for raw in raws for start in range(0, raw.nbytes, CHUNK)]
 
 
-def bound(numbers: np.ndarray[Any, Any]) -> float:
+def places(arrays: Iterable[Numbers]) -> list[Matrix | None]:
+    """Where in a matrix each of the ``chunks`` lies."""
+    matrices, small = _by_size(arrays)
+    found: list[Matrix | None] = []
+    for array in matrices:
+        columns = array.size // len(array)
+        found += [Matrix(columns, start // array.itemsize % columns) for start in range(0, array.nbytes, CHUNK)]
+    return found + [None] * -(-small.nbytes // CHUNK)
+
+
+def _by_size(arrays: Iterable[Numbers]) -> tuple[list[Numbers], Numbers]:
+    every = list(arrays)
+    large = [array for array in every if array.nbytes >= SMALL]
+    return large, np.concatenate([array.reshape(-1) for array in every if array.nbytes < SMALL])
+
+
+def bound(arrays: Sequence[Numbers]) -> float:
     """Bytes over raw that a code without memory needs for sign and exponent, with the mantissa as it is."""
+    numbers = np.concatenate([array.reshape(-1) for array in arrays])
     size = 8 * numbers.itemsize
     mantissa = 23 if size == 32 else 7
     counts = np.bincount(numbers >> mantissa)
@@ -122,15 +145,17 @@ class Contender:
         return (time.process_time() - begun) / self.total * 1e9
 
 
-def spotweld(raw: list[memoryview], codec: str, bases: list[memoryview] | None) -> Contender:
-    """Ours."""
+def spotweld(arrays: Sequence[Numbers], codec: str, bases: Sequence[Numbers] = ()) -> Contender:
+    """Ours; where there is no matrix, ``planesN`` does what ``scaledN`` cannot."""
+    raw, matrices = chunks(arrays), places(arrays)
+    codecs = [codec if matrix else codec.replace("scaled", "planes") for matrix in matrices]
+    base: Sequence[memoryview | None] = chunks(bases) if bases else [None] * len(raw)
     into = memoryview(bytearray(CHUNK))
-    base: Sequence[memoryview | None] = bases or [None] * len(raw)
 
     def back(index: int, stored: bytes) -> None:
-        decode(memoryview(stored), codec, into[: raw[index].nbytes], base[index])
+        decode(memoryview(stored), codecs[index], into[: raw[index].nbytes], base[index])
 
-    made = Contender(lambda index: encode(raw[index], codec, base[index]), back, raw)
+    made = Contender(lambda index: encode(raw[index], codecs[index], base[index], matrices[index]), back, raw)
     for index, stored in enumerate(made.stored):
         back(index, stored)
         assert into[: raw[index].nbytes] == raw[index]
@@ -166,15 +191,19 @@ def sizes(name: str, what: str, taken: dict[str, float], limit: float | None = N
 def measure(name: str, states: dict[int, State]) -> list[Figure]:
     """All figures of one dtype."""
     width = DTYPES[name].itemsize
-    base = {part: chunks(numbers) for part, numbers in states[0].items()}
-    raw = {part: chunks(numbers) for part, numbers in states[10].items()}
+    raw = {part: chunks(arrays) for part, arrays in states[10].items()}
+    planes, scaled = (
+        {part: spotweld(arrays, f"{codec}{width}") for part, arrays in states[10].items()}
+        for codec in ("planes", "scaled")
+    )
     alone = {
-        "spotweld": {part: spotweld(pieces, f"planes{width}", None) for part, pieces in raw.items()},
+        "spotweld": {part: min(planes[part], scaled[part], key=Contender.ratio) for part in raw},
+        "spotweld, planes": planes,
         "zstd -3": {part: zstd(pieces) for part, pieces in raw.items()},
     }
     if importlib.util.find_spec("zipnn"):
         alone["zipnn"] = {part: zip_nn(pieces, name) for part, pieces in raw.items()}
-    bounds = {part: bound(numbers) for part, numbers in states[10].items()}
+    bounds = {part: bound(arrays) for part, arrays in states[10].items()}
     ratios = {who: {part: made.ratio() for part, made in parts.items()} for who, parts in alone.items()}
     ratios["order-0 entropy"] = bounds
     mean = {who: statistics.mean(parts.values()) for who, parts in ratios.items()}
@@ -183,7 +212,7 @@ def measure(name: str, states: dict[int, State]) -> list[Figure]:
     deltas = {}
     for later in LATER[1:]:
         deltas[later] = {
-            part: spotweld(chunks(numbers), f"delta{width}", base[part]) for part, numbers in states[later].items()
+            part: spotweld(arrays, f"delta{width}", states[0][part]) for part, arrays in states[later].items()
         }
         taken = {part: made.ratio() for part, made in deltas[later].items()}
         best = statistics.mean(min(taken[part], ratios["spotweld"][part]) for part in raw)

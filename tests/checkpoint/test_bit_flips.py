@@ -25,7 +25,7 @@ from spotweld.store.heads import head_key, read_head, take_over
 from spotweld.testing.stores import flip_bit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from conftest import HandClock, Watched
     from spotweld.checkpoint.format import Chunk, Manifest
@@ -35,7 +35,7 @@ RUN = "r"
 NEAR = "near:/tier"
 HEADER = 21
 """Bytes before the planes of numbers of 4 bytes: docs/compression.md."""
-CODECS = {"zeros": "zstd", "planes": "planes4", "deltas": "delta4"}
+CODECS = {"zeros": "zstd", "planes": "planes4", "matrix": "scaled4", "deltas": "delta4"}
 
 
 class Dictated:
@@ -43,9 +43,9 @@ class Dictated:
 
     link = None
 
-    def codec_for(self, kind: tuple[str, ...], _itemsize: int, has_base: bool) -> str:
+    def codec_for(self, kind: tuple[str, ...], names: Sequence[str]) -> str:
         codec = CODECS.get(kind[1], "raw")
-        return codec if has_base else codec.replace("delta", "planes")
+        return codec if codec in names else codec.replace("delta", "planes")
 
     def learn(self, *_: object) -> None:
         pass
@@ -71,6 +71,7 @@ class Scene:
                 "raw": np.frombuffer(np.random.default_rng(step).bytes(5000), np.uint8),
                 "zeros": np.full(2000, step, "<f8"),
                 "planes": (noise * step).astype("<f4"),
+                "matrix": (noise[::-1] * step).astype("<f4").reshape(60, 50),
                 "deltas": (noise * (1 + 1e-6 * step)).astype("<f4"),
             }
             self.truth[step] = {name: part.tobytes() for name, part in state.items()}
@@ -150,8 +151,8 @@ def test_every_codec_is_there(scene: Scene) -> None:
     stored: dict[str, int] = {}
     for (key, _), size in spots.items():
         stored[key] = stored.get(key, 0) + size
-    assert {chunk.codec for chunk in newest.chunks} == {"raw", "zstd", "planes4", "delta4"}
-    assert {chunk.codec for chunk in base.chunks} == {"raw", "zstd", "planes4"}
+    assert {chunk.codec for chunk in newest.chunks} == {"raw", "zstd", "planes4", "scaled4", "delta4"}
+    assert {chunk.codec for chunk in base.chunks} == {"raw", "zstd", "planes4", "scaled4"}
     assert any(only for _, only in chunks_of(newest).values())
     for manifest in scene.manifests:  # no byte of a pack belongs to nothing
         assert {pack.key for pack in manifest.packs} <= stored.keys()

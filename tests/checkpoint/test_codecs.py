@@ -15,13 +15,15 @@ from hypothesis import strategies as st
 
 from spotweld.checkpoint import narrow, planes
 from spotweld.checkpoint.codecs import codec_names, decode, encode
+from spotweld.checkpoint.scales import Matrix
 from spotweld.errors import Corrupt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 WIDTHS = (2, 4, 8)
-CODECS = ("zstd", *(f"{name}{width}" for name in ("planes", "delta") for width in WIDTHS))
+MATRIX = Matrix(columns=61, start=17)
+CODECS = ("zstd", *(f"{name}{width}" for name in ("planes", "scaled", "delta") for width in WIDTHS))
 
 
 def trained(width: int, count: int, seed: int = 0, scale: float = 0.02) -> np.ndarray:
@@ -40,8 +42,8 @@ def near(numbers: np.ndarray) -> np.ndarray:
     return whole - (step >> (8 if numbers.itemsize == 2 else 0)).astype(whole.dtype)
 
 
-def there_and_back(raw: bytes, codec: str, base: bytes | None = None) -> bytes:
-    stored = encode(memoryview(raw), codec, None if base is None else memoryview(base))
+def there_and_back(raw: bytes, codec: str, base: bytes | None = None, matrix: Matrix = MATRIX) -> bytes:
+    stored = encode(memoryview(raw), codec, None if base is None else memoryview(base), matrix)
     into = bytearray(random.Random(1).randbytes(len(raw)))
     decode(memoryview(stored), codec, memoryview(into), None if base is None else memoryview(base))
     assert into == raw
@@ -74,7 +76,7 @@ def test_memory_need_not_be_aligned(codec: str, offset: int) -> None:
     raw = bytes(offset) + trained(4, 3001).tobytes() + b"xy"
     view = memoryview(raw)[offset:]
     base = memoryview(bytes(offset) + raw)[2 * offset :] if codec.startswith("delta") else None
-    stored = encode(view, codec, base)
+    stored = encode(view, codec, base, MATRIX)
     into = bytearray(len(raw))
     decode(memoryview(b"-" + stored)[1:], codec, memoryview(into)[offset:], base)
     assert into == raw
@@ -171,7 +173,7 @@ def numbers_and_stored(codec: str) -> tuple[bytes, bytes | None, bytes]:
     return (
         numbers.tobytes(),
         base,
-        encode(memoryview(numbers.tobytes()), codec, None if base is None else memoryview(base)),
+        encode(memoryview(numbers.tobytes()), codec, None if base is None else memoryview(base), MATRIX),
     )
 
 
@@ -266,10 +268,16 @@ def test_a_difference_needs_a_base_of_its_size(base: memoryview | None) -> None:
         decode(memoryview(b"1234"), "delta4", memoryview(bytearray(4)), base)
 
 
+def test_scales_need_a_matrix() -> None:
+    with pytest.raises(ValueError, match="scaled4 needs a matrix"):
+        encode(memoryview(b"1234"), "scaled4")
+
+
 def test_what_may_be_tried() -> None:
-    assert codec_names(4, has_base=True) == ("raw", "planes4", "delta4", "zstd")
-    assert codec_names(2, has_base=False) == ("raw", "planes2", "zstd")
-    assert codec_names(1, has_base=True) == ("raw", "zstd")
+    assert codec_names(4, has_base=True, in_matrix=True) == ("raw", "planes4", "scaled4", "delta4", "zstd")
+    assert codec_names(4, has_base=True, in_matrix=False) == ("raw", "planes4", "delta4", "zstd")
+    assert codec_names(2, has_base=False, in_matrix=True) == ("raw", "planes2", "scaled2", "zstd")
+    assert codec_names(1, has_base=True, in_matrix=True) == ("raw", "zstd")
 
 
 def test_threads_do_not_disturb_each_other() -> None:

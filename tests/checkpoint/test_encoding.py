@@ -10,10 +10,12 @@ import pytest
 
 from spotweld import Checkpointer
 from spotweld.checkpoint.choosing import Goal
-from spotweld.checkpoint.encoding import Encoder
+from spotweld.checkpoint.encoding import Encoder, _held
+from spotweld.checkpoint.layout import CHUNK
 from spotweld.checkpoint.publishing import Publisher
 from spotweld.checkpoint.relaying import Load, Relay
 from spotweld.checkpoint.restoring import find_newest, read_manifest
+from spotweld.checkpoint.scales import Matrix
 from spotweld.checkpoint.snapshot import capture
 from spotweld.checkpoint.staging import Staging
 from spotweld.errors import NoWholeCheckpoint, Unavailable
@@ -262,3 +264,33 @@ def test_a_near_store_is_its_own_base(tmp_path: Path) -> None:
     for _ in range(5):
         values *= np.float32(1.0001)
     assert state["x"]["w"].tobytes() == values.tobytes()
+
+
+def test_a_chunk_knows_where_in_a_matrix_it_lies(clock: HandClock) -> None:
+    state = {
+        "x": {
+            "long": np.zeros((3500, 700), "<f4"),
+            "image": np.zeros((300, 10, 5, 5), "<f4"),
+            "row": np.zeros(100_000, "<f4"),
+            "flat": np.zeros((7, 40_000), "<f4"),
+            "narrow": np.zeros((90_000, 2), "<f4"),
+        }
+    }
+    held = _held(capture(state, 1, Staging(), clock).content)[:7]  # what follows are generators
+    numbers = CHUNK // 4
+    long = [Matrix(700, start % 700) for start in (0, numbers, 2 * numbers)]
+    assert [one.matrix for one in held] == [*long, Matrix(250), None, None, None]
+    assert {one.kind for one in held} == {("x", name, "<f4") for name in state["x"]}
+    assert {one.itemsize for one in held} == {4}
+
+
+def test_moments_lose_the_scales_of_their_matrix(pair: Pair) -> None:
+    dice = np.random.default_rng(3)
+    sizes = np.exp(dice.normal(0, 2, (600, 1)) + dice.normal(0, 2, (1, 400)))
+    moments = (dice.standard_normal((600, 400)) * sizes).astype("<f4")
+    for _ in range(20):
+        moments = moments * dice.standard_normal(moments.shape).astype("<f4")
+        pair.save({"moments": moments})
+        if pair.codecs()[2] == "scaled4":
+            return
+    pytest.fail("no scales were taken out")

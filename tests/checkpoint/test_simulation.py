@@ -21,7 +21,6 @@ import pytest
 
 from spotweld.checkpoint import encoding, packing, publishing, reading, relaying, snapshot, tiers
 from spotweld.checkpoint.choosing import Goal
-from spotweld.checkpoint.codecs import codec_names
 from spotweld.checkpoint.encoding import Encoder
 from spotweld.checkpoint.format import epoch_of
 from spotweld.checkpoint.layout import CHUNK, lay_out
@@ -36,7 +35,7 @@ from spotweld.project.nouns import Tier
 from spotweld.store.heads import HeadWriter, read_head, take_over
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from conftest import HandClock, Watched
     from spotweld.checkpoint.restoring import Found
@@ -121,8 +120,7 @@ class Whim:
     def __init__(self, chance: random.Random) -> None:
         self.chance, self.link = chance, 1.0
 
-    def codec_for(self, _kind: object, itemsize: int, has_base: bool) -> str:
-        names = codec_names(itemsize, has_base=has_base)
+    def codec_for(self, _kind: object, names: Sequence[str]) -> str:
         return self.chance.choice([*names, *(name for name in names if name.startswith("delta"))])
 
     def learn(self, *_: object) -> None:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from spotweld.checkpoint.codecs import RAW, codec_names
+from spotweld.checkpoint.codecs import RAW
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Hashable, Mapping, Sequence
 
 _DELTA = "delta"
 _CLEARLY = 0.97
@@ -106,19 +106,17 @@ class Chooser:
         self._seen: dict[Hashable, int] = {}
         self._trials: dict[Hashable, dict[str, Trial]] = {}
 
-    def codec_for(self, kind: Hashable, itemsize: int, has_base: bool) -> str:
-        """The codec for the next chunk of that kind, of elements of ``itemsize`` bytes."""
+    def codec_for(self, kind: Hashable, names: Sequence[str]) -> str:
+        """The codec for the next chunk of that kind, one of ``names``, which begin with ``raw``."""
         seen = self._seen[kind] = self._seen.get(kind, -1) + 1
-        names = codec_names(itemsize, has_base=has_base)
         turn = seen % (_OFTEN if seen < _EARLY else _SELDOM) + 1
-        best = self.choice(kind, itemsize, has_base)
+        best = self.choice(kind, names)
         if turn < len(names) and not self._hopeless(self._trials.get(kind, {}).get(names[turn]), best):
             return names[turn]
         return best.codec
 
-    def choice(self, kind: Hashable, itemsize: int, has_base: bool) -> Choice:
+    def choice(self, kind: Hashable, names: Sequence[str]) -> Choice:
         """What chunks of that kind get when nothing is tried."""
-        names = codec_names(itemsize, has_base=has_base)
         trials = {codec: trial for codec, trial in self._trials.get(kind, {}).items() if codec in names}
         return choose(trials, goal=self.goal, threads=self.threads, link=self.link)
 

@@ -5,6 +5,7 @@
 ``zstd``                   one Zstandard frame
 ``planes2|4|8``            numbers of so many bytes, split into byte planes; each stored as it is or as a Zstandard
                            frame, whichever is smaller
+``scaled2|4|8``            the same, of numbers of a matrix, without the scales of their rows and columns
 ``delta2|4|8``             the same, of the differences from a base of the same size, taken as whole numbers
 =========================  ==========================================================================================
 
@@ -21,13 +22,13 @@ from typing import Any
 
 import msgspec
 
-from spotweld.checkpoint import narrow, planes
+from spotweld.checkpoint import narrow, planes, scales
 from spotweld.errors import Corrupt
 
 RAW = "raw"
 ZSTD = "zstd"
 
-_SPLIT = re.compile(r"(planes|delta)([248])")
+_SPLIT = re.compile(r"(planes|scaled|delta)([248])")
 _LEVEL = 3
 _SAMPLE = 4096
 """About so many numbers are looked at before it is decided how to store the planes."""
@@ -41,39 +42,46 @@ _STORED, _FRAME, _NARROWED = 0, 1, 2
 _TOOLS = threading.local()
 
 
-def codec_names(itemsize: int, *, has_base: bool) -> tuple[str, ...]:
+def codec_names(itemsize: int, *, has_base: bool, in_matrix: bool) -> tuple[str, ...]:
     """The codecs that may be used on numbers of ``itemsize`` bytes: ``raw``, then the more promising ones first."""
     if itemsize not in planes.WIDTHS:
         return (RAW, ZSTD)
-    split = (f"planes{itemsize}", f"delta{itemsize}") if has_base else (f"planes{itemsize}",)
-    return (RAW, *split, ZSTD)
+    fitting = {"planes": True, "scaled": in_matrix, "delta": has_base}
+    return (RAW, *(f"{name}{itemsize}" for name, fits in fitting.items() if fits), ZSTD)
 
 
-def encode(raw: memoryview, codec: str, base: memoryview | None = None) -> bytes:
+def encode(raw: memoryview, codec: str, base: memoryview | None = None, matrix: scales.Matrix | None = None) -> bytes:
     """The bytes that ``decode`` turns into ``raw`` again. They may be a little more than ``raw``: then store that.
 
     Args:
         raw: contiguous; at most 4 GiB - 1, though chunks are far smaller.
-        codec: ``zstd``, ``planesN`` or ``deltaN``.
+        codec: ``zstd``, ``planesN``, ``scaledN`` or ``deltaN``.
         base: for ``deltaN`` only: as many bytes as ``raw``.
+        matrix: for ``scaledN`` only: where in it the numbers lie.
 
     Raises:
-        ValueError: no such codec, or no base of that size.
+        ValueError: no such codec, no base of that size, or no matrix.
         CheckpointError: the codec needs NumPy, which is not installed.
     """
     raw = raw.cast("B")
     if codec == ZSTD:
         return _tools().whole.compress(raw)
-    width, before = _parameters(codec, raw, base)
+    name, width, before = _parameters(codec, raw, base)
     numbers = planes.words(raw, width)
     count = numbers.size
-    bits, forms = _plan(numbers, before)
+    bits = _rotation(numbers) if before is None else 0
     parts = [planes.scratch(f"plane {index}", count, 1) for index in range(width)]
     planes.split(numbers, before, bits, parts)
-    packed = [_pack(part, form) for part, form in zip(parts, forms, strict=True)]
+    taken = b""
+    if name == "scaled":
+        if matrix is None:
+            msg = f"{codec} needs a matrix"
+            raise ValueError(msg)
+        taken = scales.take(parts[-1], matrix)
+    packed = [_pack(part) for part in parts]
     modes, sizes = [mode for mode, _ in packed], [len(part) for _, part in packed]
     header = struct.pack(f"<B{width}B{width}I", bits, *modes, *sizes)
-    return b"".join((header, *(part for _, part in packed), raw[count * width :]))
+    return b"".join((header, *(part for _, part in packed), taken, raw[count * width :]))
 
 
 def decode(stored: memoryview, codec: str, into: memoryview, base: memoryview | None = None) -> None:
@@ -94,22 +102,26 @@ def decode(stored: memoryview, codec: str, into: memoryview, base: memoryview | 
     if codec == ZSTD:
         into[:] = _content(stored, into.nbytes)
         return
-    width, before = _parameters(codec, into, base)
+    name, width, before = _parameters(codec, into, base)
     count = into.nbytes // width
     form = struct.Struct(f"<B{width}B{width}I")
     if stored.nbytes < form.size:
         raise _corrupt("it is shorter than its header")
     bits, *rest = form.unpack_from(stored)
     modes, sizes = rest[:width], rest[width:]
-    tail = into.nbytes - count * width
-    if form.size + sum(sizes) + tail != stored.nbytes:
-        raise _corrupt("its planes do not add up to its size")
     if bits >= 8 * width:
         raise _corrupt("it is rotated by more bits than there are")
     parts, at = [], form.size
     for index, (mode, size) in enumerate(zip(modes, sizes, strict=True)):
-        parts.append(_unpack(stored[at : at + size], mode, planes.scratch(f"plane {index}", count, 1)))
+        parts.append(_unpack(stored[at : at + size], size, mode, planes.scratch(f"plane {index}", count, 1)))
         at += size
+    if name == "scaled":
+        highest = planes.scratch("highest", count, 1)
+        highest[:] = parts[-1]  # which may be a part of what is stored
+        at += scales.put(highest, stored[at:])
+        parts[-1] = highest
+    if at + into.nbytes - count * width != stored.nbytes:
+        raise _corrupt("its parts do not add up to its size")
     planes.merge(parts, before, bits, planes.words(into, width))
     into[count * width :] = stored[at:]
 
@@ -141,19 +153,19 @@ def _tools() -> _Tools:
     return tools
 
 
-def _parameters(codec: str, data: memoryview, base: memoryview | None) -> tuple[int, planes.Array | None]:
-    """The width that the codec's name says, and the base's numbers if it takes one."""
+def _parameters(codec: str, data: memoryview, base: memoryview | None) -> tuple[str, int, planes.Array | None]:
+    """What the codec's name says, and the base's numbers if it takes one."""
     found = _SPLIT.fullmatch(codec)
     if found is None:
         msg = f"no such codec: {codec[:40]!r}"
         raise ValueError(msg)
-    width = int(found[2])
-    if found[1] == "planes":
-        return width, None
+    name, width = found[1], int(found[2])
+    if name != "delta":
+        return name, width, None
     if base is None or base.nbytes != data.nbytes:
         msg = f"{codec} needs a base of {data.nbytes} bytes"
         raise ValueError(msg)
-    return width, planes.words(base.cast("B"), width)
+    return name, width, planes.words(base.cast("B"), width)
 
 
 class _Form(msgspec.Struct, frozen=True):
@@ -167,13 +179,16 @@ class _Form(msgspec.Struct, frozen=True):
     """Of a narrowed plane: how many bits are left out, and what they are."""
 
 
-def _plan(numbers: planes.Array, base: planes.Array | None) -> tuple[int, list[_Form]]:
-    """The rotation that makes a sample of the numbers smallest, and the form of each plane after it."""
-    plans = []
-    for bits in _ROTATIONS[numbers.itemsize] if base is None else (0,):
-        sample = planes.sample(numbers, base, bits, _SAMPLE)
-        plans.append((bits, [_form(column) for column in sample.T]))
-    return min(plans, key=lambda plan: sum(form.share for form in plan[1]))
+def _rotation(numbers: planes.Array) -> int:
+    """How far the numbers are best rotated, as a sample of them says."""
+    some = planes.sample(numbers, _SAMPLE).copy()
+    turned, spare = some.copy(), some.copy()
+
+    def share(bits: int) -> float:
+        planes.rotate(some, bits, turned, spare)
+        return sum(_form(column).share for column in turned.view("u1").reshape(-1, numbers.itemsize).T)
+
+    return min(_ROTATIONS[numbers.itemsize], key=share)
 
 
 def _form(sample: planes.Array) -> _Form:
@@ -192,21 +207,24 @@ def _form(sample: planes.Array) -> _Form:
     return best
 
 
-def _pack(plane: planes.Array, form: _Form) -> tuple[int, Any]:
-    """How the plane is stored after all, and its bytes: a sample may have promised too much."""
+def _pack(plane: planes.Array) -> tuple[int, Any]:
+    """How the plane is stored, and its bytes."""
+    form = _form(planes.sample(plane, _SAMPLE))
     packed: bytes | None = None
     if form.mode == _NARROWED:
         packed = narrow.narrow(plane, form.bits, form.value, plane.size // 50)
-    if form.mode != _STORED and packed is None:
+    if form.mode != _STORED and packed is None:  # the sample had promised too much
         form, packed = _Form(_FRAME, 1), _tools().plane.compress(plane.data)
     if packed is None or len(packed) >= plane.size:
         return _STORED, plane.data
     return form.mode, packed
 
 
-def _unpack(part: memoryview, mode: int, into: planes.Array) -> planes.Array:
+def _unpack(part: memoryview, size: int, mode: int, into: planes.Array) -> planes.Array:
     """The bytes of a plane, as many as ``into`` has; perhaps elsewhere."""
-    if mode == _STORED and len(part) == into.size:
+    if len(part) != size:
+        raise _corrupt("a plane ends too early")
+    if mode == _STORED and size == into.size:
         return planes.words(part, 1)
     if mode == _FRAME:
         return planes.words(memoryview(_content(part, into.size)), 1)

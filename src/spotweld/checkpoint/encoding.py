@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -11,10 +12,11 @@ import msgspec
 
 from spotweld.checkpoint.arrays import itemsize
 from spotweld.checkpoint.choosing import Chooser, Goal
-from spotweld.checkpoint.codecs import RAW, encode
+from spotweld.checkpoint.codecs import RAW, codec_names, encode
 from spotweld.checkpoint.format import Manifest
 from spotweld.checkpoint.packing import Coded, Stored
 from spotweld.checkpoint.reading import Buffers, read_chunk
+from spotweld.checkpoint.scales import FEWEST, Matrix
 from spotweld.checkpoint.tree import leaf_paths
 from spotweld.errors import StoreError
 from spotweld.project.nouns import Compress
@@ -33,7 +35,17 @@ _WORTH = 0.9
 """A new base is due when what differences save has shrunk to a tenth of a checkpoint that stands alone."""
 _MOST = 50
 """Checkpoints against one base: what is lost with a damaged base is bounded."""
-Kind = tuple[str, ...]
+
+
+class Held(msgspec.Struct, frozen=True):
+    """What a chunk holds, as far as it matters to a codec."""
+
+    kind: tuple[str, ...] = ("",)
+    """What numbers that compress alike have in common: the part, the last name on the path, the dtype."""
+    itemsize: int = 1
+    """Bytes of a number."""
+    matrix: Matrix | None = None
+    """Where in a matrix they lie; None: in none that is worth a codec of its own."""
 
 
 class Base(msgspec.Struct, frozen=True):
@@ -69,7 +81,7 @@ class Encoder:
 
     def __init__(self, goal: Goal, threads: int) -> None:
         self._chooser = Chooser(goal=goal, threads=min(threads, os.cpu_count() or 1))
-        self._kinds: tuple[tuple[Kind, int], ...] = ()
+        self._held: tuple[Held, ...] = ()
         self._own = threading.local()
         self.base: Base | None = None
         """What differences are taken against; None: nothing."""
@@ -77,7 +89,7 @@ class Encoder:
 
     def begin(self, content: Content) -> None:
         """A checkpoint with that content comes next."""
-        self._kinds = _kinds(content)
+        self._held = _held(content)
         if self.base is not None and tuple(chunk.raw for chunk in self.base.manifest.chunks) != content.sizes:
             self.base = None
 
@@ -85,17 +97,17 @@ class Encoder:
         """A chunk in the codec of its kind; None: as it is."""
         if data.nbytes < _LARGE:
             return None
-        kind, width = self._kinds[number]
-        base = self.base
-        codec = self._chooser.codec_for(kind, width, base is not None)
+        held, base = self._held[number], self.base
+        names = codec_names(held.itemsize, has_base=base is not None, in_matrix=held.matrix is not None)
+        codec = self._chooser.codec_for(held.kind, names)
         if codec == RAW:
             return None
         against = self._bytes_of(base, number) if base is not None and codec.startswith(_DELTA) else None
         if codec.startswith(_DELTA) and against is None:
             return None
         began = time.thread_time()
-        coded = encode(data, codec, against)
-        self._chooser.learn(kind, codec, data.nbytes, len(coded), time.thread_time() - began)
+        coded = encode(data, codec, against, held.matrix)
+        self._chooser.learn(held.kind, codec, data.nbytes, len(coded), time.thread_time() - began)
         if len(coded) >= data.nbytes:
             return None
         return Coded(coded, codec, checksum(coded), base.chunks[number] if base and against is not None else None)
@@ -134,16 +146,28 @@ class Encoder:
         return into if base.chunks[number].digest == chunk.digest else None
 
 
-def _kinds(content: Content) -> tuple[tuple[Kind, int], ...]:
-    """Of each chunk: what kind of numbers it holds (the part, the last name on the path, the dtype), and their size."""
+def _held(content: Content) -> tuple[Held, ...]:
+    """What each chunk holds; where several leaves share one, the first that begins in it says so."""
     paths: Mapping[int, str] = leaf_paths(content.tree)
-    found: list[tuple[Kind, int] | None] = [None] * len(content.sizes)
+    found: list[Held | None] = [None] * len(content.sizes)
     for number, leaf in enumerate(content.leaves):
         path = paths.get(number, "")
         kind = (path.partition(".")[0], path.rpartition(".")[2], leaf.dtype)
-        left, at = leaf.size + leaf.offset, leaf.chunk
-        while left > 0:
+        size, width = leaf.size, itemsize(leaf.kind, leaf.dtype)
+        at, start = leaf.chunk, -leaf.offset
+        while start < size:
             if found[at] is None:
-                found[at] = kind, itemsize(leaf.kind, leaf.dtype)
-            left, at = left - content.sizes[at], at + 1
-    return tuple(kind or (("",), 1) for kind in found)
+                within = None if leaf.offset else _matrix(leaf.shape, start // width, content.sizes[at] // width)
+                found[at] = Held(kind, width, within)
+            at, start = at + 1, start + content.sizes[at]
+    return tuple(held or Held() for held in found)
+
+
+def _matrix(shape: tuple[int, ...], first: int, count: int) -> Matrix | None:
+    """Where in an array with that shape so many numbers from ``first`` on lie."""
+    if len(shape) < 2:
+        return None
+    columns = math.prod(shape[1:])
+    if columns < FEWEST or count < FEWEST * columns:
+        return None
+    return Matrix(columns, first % columns)

@@ -25,7 +25,7 @@ PACK_LIMIT = 64 * 2**20
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 RAW = "raw"
 """The codec of bytes that are stored as they are."""
-_CODED = re.compile(r"zstd|planes[248]|(delta[248])")
+_CODED = re.compile(r"zstd|(?:planes|scaled)[248]|(delta[248])")
 
 
 class Pack(msgspec.Struct, frozen=True):
