@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from spotweld.checkpoint import snapshot
 from spotweld.checkpoint.layout import CHUNK
 from spotweld.checkpoint.snapshot import Content, Filled, Snapshot, capture, describe
 from spotweld.errors import UnsupportedState
@@ -59,6 +61,9 @@ class Chunks:
         self.asked.append(number)
         return self.digests.get(number)
 
+    def is_plain(self, _number: int) -> bool:
+        return False
+
     def copy(self, number: int, into: memoryview) -> Digest | None:
         self.beside()
         self.copied.append(number)
@@ -78,12 +83,12 @@ def captured(state: dict[str, Any], pool: Pool, clock: HandClock) -> Snapshot:
 
 
 def data_of(snapshot: Snapshot) -> list[bytes]:
-    """Of all chunks; every buffer is given back."""
-    found = []
+    """Of all chunks, in the order of the layout; every buffer is given back."""
+    found = {}
     for chunk in snapshot.chunks():
-        found.append(b"" if chunk.data is None else bytes(chunk.data))
+        found[chunk.number] = b"" if chunk.data is None else bytes(chunk.data)
         snapshot.release(chunk)
-    return found
+    return [found[number] for number in range(len(found))]
 
 
 def state() -> dict[str, Any]:
@@ -205,6 +210,60 @@ def test_a_live_array_is_compared_where_it_is(clock: HandClock) -> None:
     assert found[0].digest == digests[0]
     assert found[1].data is not None
     assert checksum(found[1].data) != digests[1]
+
+
+@pytest.fixture
+def _four_copy_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(snapshot, "_LARGE", 1)
+
+
+@pytest.mark.usefixtures("_four_copy_at_once")
+def test_several_threads_copy_what_is_plain(clock: HandClock) -> None:
+    live = {
+        "plain": torch.arange(3 * CHUNK // 4, dtype=torch.int32),
+        "turned": torch.arange(2 * CHUNK // 4, dtype=torch.int32).reshape(1024, -1).T,
+        "array": np.arange(2 * CHUNK // 8.0),
+        "apart": np.arange(2 * CHUNK // 8)[::2],
+        "small": [torch.full((9,), at) for at in range(9)],
+    }
+    pool = Pool(4)  # each of the four holds one until somebody takes it
+    taken = captured({"x": live}, pool, clock)
+    copying = threading.Thread(target=taken.copy)
+    copying.start()
+    found: dict[int, bytes] = {}
+    for chunk in taken.chunks():
+        assert chunk.number not in found
+        found[chunk.number] = bytes(chunk.data or b"")
+        assert chunk.digest is None or chunk.digest == checksum(found[chunk.number])
+        taken.release(chunk)
+    copying.join(20)
+    assert pool.out == {}
+    whole = b"".join(found[number] for number in range(len(found)))
+    rows = [live["plain"].numpy(), live["turned"].numpy(), live["array"], live["apart"]]
+    assert whole.startswith(b"".join(np.ascontiguousarray(row).tobytes() for row in rows))
+
+
+@pytest.mark.usefixtures("_four_copy_at_once")
+@pytest.mark.parametrize("fails_at", [0, 7, 19])
+def test_what_fails_in_one_of_several_threads_is_handed_over(clock: HandClock, fails_at: int) -> None:
+    pool, source = Pool(), Chunks(fails_at, ValueError("gone"))
+    source.is_plain = lambda number: number % 5 > 0  # type: ignore[method-assign]
+    taken = made_of(source, (10,) * 20, pool, clock)
+    taken.copy()
+    with pytest.raises(ValueError, match="gone"):
+        data_of(taken)
+    taken.discard()
+    assert len(source.copied) == len(set(source.copied))
+
+
+def test_an_array_that_shrinks_meanwhile_is_not_read_beyond_its_end(clock: HandClock) -> None:
+    live = {"x": torch.arange(LARGE // 4, dtype=torch.int32)}
+    taken = captured(live, Pool(), clock)
+    live["x"].resize_(100)
+    taken.copy()
+    with pytest.raises(ValueError, match="has 400 bytes left, and not 2097152"):
+        data_of(taken)
 
 
 def test_a_failure_while_copying_is_handed_over(clock: HandClock) -> None:

@@ -112,24 +112,45 @@ def flat(leaf: Leaf) -> object:
     return np.ascontiguousarray(leaf.source).reshape(-1).view(np.uint8)
 
 
+def is_plain(leaf: Leaf) -> bool:
+    """Its elements lie in this machine's memory in C order, so that ``flat`` has nothing to do."""
+    if leaf.kind is Kind.TORCH:
+        return can_be_filled(leaf.source)
+    return leaf.kind is Kind.NUMPY and bool(leaf.source.flags.c_contiguous)
+
+
 def copy_part(row: Any, start: int, into: memoryview) -> None:  # noqa: ANN401
     """Copy the bytes from ``start`` on of a row from ``flat``, from any device, until ``into`` is full."""
     part = row[start : start + into.nbytes]
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(row, torch.Tensor):
-        torch.frombuffer(into, dtype=torch.uint8).copy_(part)
-    else:
+        if row.device.type == "cpu":
+            _move(part.data_ptr(), part.nbytes, into)
+        else:
+            torch.frombuffer(into, dtype=torch.uint8).copy_(part)
+    elif isinstance(row, memoryview):
         into[:] = part
+    else:
+        _move(part.ctypes.data, part.nbytes, into)
 
 
 def copy_whole(leaf: Leaf, into: memoryview) -> None:
     """Copy a leaf's elements in C order, quickly also where there are thousands of small ones."""
-    if leaf.kind is Kind.TORCH and leaf.size < _LARGE and can_be_filled(leaf.source):
-        import ctypes  # noqa: PLC0415 - not before it is needed
-
-        ctypes.memmove(ctypes.addressof(ctypes.c_char.from_buffer(into)), leaf.source.data_ptr(), leaf.size)
+    if leaf.kind is Kind.TORCH and can_be_filled(leaf.source):
+        _move(leaf.source.data_ptr(), leaf.source.nbytes, into)
     else:
         copy_part(flat(leaf), 0, into)
+
+
+def _move(address: int, size: int, into: memoryview) -> None:
+    """Copy memory without Python's lock, and without threads of PyTorch's that would have to wait for each other."""
+    import ctypes  # noqa: PLC0415 - not before it is needed
+
+    if size != into.nbytes:
+        msg = f"an array that is being saved has {size} bytes left, and not {into.nbytes}"
+        raise ValueError(msg)
+    if size:
+        ctypes.memmove(ctypes.addressof(ctypes.c_char.from_buffer(into)), address, size)
 
 
 def in_place(row: Any) -> memoryview | None:  # noqa: ANN401

@@ -141,6 +141,9 @@ class _Mapped:
     def digest(self, number: int) -> None:
         """Not known: nothing was ever stored before."""
 
+    def is_plain(self, _number: int) -> bool:
+        return False
+
     def copy(self, number: int, into: memoryview) -> None:
         into[:] = bytes(into.nbytes)
         for part in self._chunks[number].parts:

@@ -212,6 +212,9 @@ class _Published:
     def digest(self, number: int) -> Digest | None:
         return self._manifest.chunks[number].digest
 
+    def is_plain(self, _number: int) -> bool:
+        return False
+
     def copy(self, number: int, into: memoryview) -> Digest | None:
         chunk = self._manifest.chunks[number]
         read_chunk(self._objects, self._manifest, chunk, into, self._buffers)

@@ -9,12 +9,13 @@ import os
 import re
 import threading
 from collections import Counter, deque
+from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from spotweld.checkpoint.arrays import Leaf, copy_part, copy_whole, flat, in_place
+from spotweld.checkpoint.arrays import Leaf, copy_part, copy_whole, flat, in_place, is_plain
 from spotweld.checkpoint.format import LeafRecord
 from spotweld.checkpoint.layout import Layout, lay_out
 from spotweld.checkpoint.rng import capture_rng
@@ -31,10 +32,10 @@ if TYPE_CHECKING:
 
 
 _NUMBER = re.compile(r"\d+")
-_COMPARING = 3
-"""Threads that compare beside the copy, at most: more do not read any faster."""
+_BESIDE = 7
+"""Threads that copy and compare beside the training thread, at most: more do not move memory any faster."""
 _LARGE = 2**26
-"""Bytes to compare that are worth another thread."""
+"""Bytes that are worth another thread."""
 
 
 class Filled(msgspec.Struct, frozen=True):
@@ -81,6 +82,10 @@ class Source(Protocol):
 
     def copy(self, number: int, into: memoryview) -> Digest | None:
         """Copy a chunk; its digest if that is known already."""
+        ...
+
+    def is_plain(self, number: int) -> bool:
+        """It lies in memory as it is to be copied: any thread may do that, and several at once."""
         ...
 
 
@@ -151,14 +156,36 @@ class Snapshot:
         many = len(self.content.sizes)
         likely = {number: then for number, then in (unchanged or {}).items() if number < many}  # it may have shrunk
         try:
-            for number in self._copy_all(likely):
-                self._copy(number)
+            self._copy_all(likely)
             self.stall = self._clock.monotonic() - self.began
             self._handed.put(None)
         except Exception as error:  # noqa: BLE001 - whatever it is, the save fails and training goes on
             self._handed.put(error)
 
-    def _copy(self, number: int) -> None:
+    def _copy_all(self, likely: Mapping[int, Digest]) -> None:
+        """What has surely changed goes first, so that there is something to write."""
+        numbers = sorted(range(len(self.content.sizes)), key=likely.__contains__)
+        plain = {number for number in numbers if self._source.is_plain(number)}
+        mine, shared = (deque(number for number in numbers if (number in plain) is one) for one in (False, True))
+
+        def work(todo: deque[int]) -> None:
+            try:
+                while (number := next_of(todo)) is not None:
+                    self._hand(number, likely.get(number))
+            except BaseException:
+                shared.clear()  # the others stop
+                raise
+
+        size = sum(self.content.sizes[number] for number in plain)
+        with beside(partial(work, shared), min((os.cpu_count() or 1) - 1, _BESIDE, size // _LARGE), "spotweld copy"):
+            work(mine)
+            work(shared)
+
+    def _hand(self, number: int, then: Digest | None) -> None:
+        """Hand over a chunk, and copy it unless it is what it was ``then``."""
+        if then is not None and self._source.digest(number) == then:
+            self._handed.put(Filled(number, None, then))
+            return
         size = self.content.sizes[number]
         buffer = self.staging.take(size)
         try:
@@ -167,25 +194,6 @@ class Snapshot:
             self.staging.give_back(buffer)
             raise
         self._handed.put(Filled(number, buffer[:size], digest, buffer))
-
-    def _copy_all(self, likely: Mapping[int, Digest]) -> list[int]:
-        """Copy what has surely changed, and hand over what is the same again; the numbers of the others."""
-        todo, changed = deque(likely), list[int]()
-
-        def compare() -> None:
-            while (number := next_of(todo)) is not None:
-                if self._source.digest(number) == likely[number]:
-                    self._handed.put(Filled(number, None, likely[number]))
-                else:
-                    changed.append(number)
-
-        size = sum(self.content.sizes[number] for number in likely)
-        with beside(compare, min((os.cpu_count() or 1) - 1, _COMPARING, size // _LARGE), "spotweld compare"):
-            for number in range(len(self.content.sizes)):
-                if number not in likely:
-                    self._copy(number)
-            compare()
-        return changed
 
     def chunks(self) -> Iterator[Filled]:
         """Each chunk as soon as it is there. Several threads may take from it at once.
@@ -237,7 +245,7 @@ class LiveSource:
         self._leaves, self._chunks = state.leaves, state.layout.chunks
         self._latest = threading.local()
 
-    def copy(self, number: int, into: memoryview) -> None:
+    def copy(self, number: int, into: memoryview) -> Digest | None:
         end = 0
         for part in self._chunks[number].parts:
             into[end : part.offset] = bytes(part.offset - end)  # equal states make equal chunks: no old bytes between
@@ -248,6 +256,12 @@ class LiveSource:
             else:
                 copy_part(self._bytes_of(part.leaf), part.start, into[part.offset : end])
         into[end:] = bytes(into.nbytes - end)
+        # Just copied, it is still in the cache. What one thread copies alone is checked beside it, by others.
+        return checksum(into) if self.is_plain(number) else None
+
+    def is_plain(self, number: int) -> bool:
+        (first, *others) = self._chunks[number].parts
+        return not others and is_plain(self._leaves[first.leaf])
 
     def digest(self, number: int) -> Digest | None:
         plan = self._chunks[number]

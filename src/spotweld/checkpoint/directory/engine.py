@@ -100,6 +100,9 @@ class _Source:
         digests = self._contents[first.leaf].digests
         return digests[first.start // CHUNK] if digests else None
 
+    def is_plain(self, _number: int) -> bool:
+        return False
+
     def copy(self, number: int, into: memoryview) -> None:
         end = 0
         for part in self._chunks[number].parts:
