@@ -165,8 +165,9 @@ class Snapshot:
     def _copy_all(self, likely: Mapping[int, Digest]) -> None:
         """What has surely changed goes first, so that there is something to write."""
         numbers = sorted(range(len(self.content.sizes)), key=likely.__contains__)
-        plain = {number for number in numbers if self._source.is_plain(number)}
-        mine, shared = (deque(number for number in numbers if (number in plain) is one) for one in (False, True))
+        alone, shared = deque[int](), deque[int]()
+        for number in numbers:
+            (shared if self._source.is_plain(number) else alone).append(number)
 
         def work(todo: deque[int]) -> None:
             try:
@@ -176,9 +177,9 @@ class Snapshot:
                 shared.clear()  # the others stop
                 raise
 
-        size = sum(self.content.sizes[number] for number in plain)
+        size = sum(self.content.sizes[number] for number in shared)
         with beside(partial(work, shared), min((os.cpu_count() or 1) - 1, _BESIDE, size // _LARGE), "spotweld copy"):
-            work(mine)
+            work(alone)
             work(shared)
 
     def _hand(self, number: int, then: Digest | None) -> None:
