@@ -182,9 +182,7 @@ def test_a_damaged_manifest_is_passed_over_with_a_warning(store: Watched, caplog
 def test_damaged_data_is_never_handed_out(store: Watched) -> None:
     save(store, {"x": torch.ones(100)})
     (pack,) = store.keys("runs/default/packs/")
-    data = bytearray(store.get(pack))
-    data[5] ^= 1
-    store.put(pack, data)
+    store.put(pack, bytes(byte ^ 1 for byte in store.get(pack)))
     with pytest.raises(Corrupt, match="is damaged"):
         open_checkpoint(store).load("x")
 
