@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from spotweld.costs.charges import EXACT, UNIT
 from spotweld.costs.focus import COLUMNS, Row
 from spotweld.errors import RunError, Unavailable
-from spotweld.values.transactions import transaction
+from spotweld.values.databases import open_database, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -62,7 +62,6 @@ CREATE TABLE rows (
 """
 # Another set of columns is another layout: a cache is made anew rather than converted.
 _LAYOUT = zlib.crc32(" ".join((_SCHEMA, *COLUMNS)).encode()) >> 1
-_BUSY_SECONDS = 30.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TICK = timedelta(microseconds=1)
 _DAY = timedelta(days=1) // _TICK
@@ -91,13 +90,10 @@ class LedgerFile:
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with _answering():
-                self._db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
-                self._db.execute("PRAGMA journal_mode=WAL")
                 # What a power loss takes back is made again.
-                self._db.execute("PRAGMA synchronous=NORMAL")
+                self._db = open_database(path, "NORMAL")
                 self._settle()
         except sqlite3.DatabaseError as error:
             raise RunError(

@@ -1,6 +1,6 @@
 """An append-only log of several things in one SQLite file, with one writer for each of them.
 
-``journal_mode=WAL`` with ``synchronous=FULL``: with NORMAL a power loss takes back commits that were reported done
+It is opened with ``synchronous=FULL``: with NORMAL a power loss takes back commits that were reported done
 (https://sqlite.org/pragma.html#pragma_synchronous).
 
 Two writers that believe to be in charge of the same thing are told apart by a *generation*: each one that starts raises
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from spotweld.errors import RunError, Unavailable, UsageError
 from spotweld.values.clocks import Clock, SystemClock
-from spotweld.values.transactions import transaction
+from spotweld.values.databases import open_database, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,6 @@ CREATE TABLE IF NOT EXISTS events (
 ) STRICT, WITHOUT ROWID;
 """
 _LAYOUT = 1
-_BUSY_SECONDS = 30.0
 
 
 class Journal:
@@ -57,11 +56,8 @@ class Journal:
 
     def __init__(self, path: Path, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
+            self._db = open_database(path, "FULL", self._clock)
             (layout,) = self._db.execute("PRAGMA user_version").fetchone()
             if layout == 0:
                 self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={_LAYOUT}; COMMIT;")
