@@ -13,11 +13,11 @@ import msgspec
 from spotweld.checkpoint.arrays import itemsize
 from spotweld.checkpoint.choosing import Chooser, Goal
 from spotweld.checkpoint.codecs import RAW, codec_names, encode
+from spotweld.checkpoint.distributed.shards import array_paths
 from spotweld.checkpoint.format import Manifest
 from spotweld.checkpoint.packing import Coded, Stored
 from spotweld.checkpoint.reading import Buffers, read_chunk
 from spotweld.checkpoint.scales import FEWEST, Matrix
-from spotweld.checkpoint.tree import leaf_paths
 from spotweld.errors import StoreError
 from spotweld.project.nouns import Compress
 from spotweld.store.objects import Objects
@@ -148,7 +148,7 @@ class Encoder:
 
 def _held(content: Content) -> tuple[Held, ...]:
     """What each chunk holds; where several leaves share one, the first that begins in it says so."""
-    paths: Mapping[int, str] = leaf_paths(content.tree)
+    paths: Mapping[int, str] = array_paths(content.tree)
     found: list[Held | None] = [None] * len(content.sizes)
     for number, leaf in enumerate(content.leaves):
         path = paths.get(number, "")

@@ -81,6 +81,7 @@ class Publisher:
         whole: the manifest that was restored: its packs have been read and verified, so they may be referred to.
         damaged: keys of manifests that could not be used; the next head leaves them out.
         encoder: makes chunks smaller; None: they are stored as they are.
+        rank: which stands in the names of packs, where several write under one epoch.
     """
 
     def __init__(
@@ -95,11 +96,12 @@ class Publisher:
         whole: Manifest | None = None,
         damaged: Iterable[str] = (),
         encoder: Encoder | None = None,
+        rank: int = 0,
     ) -> None:
         self._objects, self._run, self._writer, self._clock = objects, run, writer, clock
         self._keep_last, self._keep_every = keep_last, keep_every
         self._damaged = set(damaged)
-        self._encoder = encoder
+        self._encoder, self._rank = encoder, rank
         self._manifests: dict[str, Manifest] = {}
         self._known = known_chunks(whole.chunks, whole.packs) if whole else {}
         """Chunks that the newest checkpoint has, and that the next may refer to."""
@@ -249,7 +251,7 @@ class Publisher:
             self._base_key, self._base_sizes = key, {pack.key: pack.size for pack in manifest.packs}
 
     def _new_pack(self) -> str:
-        key = pack_key(self._run, self._writer.head.epoch, 0, next(self._serial))
+        key = pack_key(self._run, self._writer.head.epoch, self._rank, next(self._serial))
         self._names.add(key)
         return key
 

@@ -22,17 +22,22 @@ if TYPE_CHECKING:
     from spotweld.store.objects import Objects
 
 
-class Found(msgspec.Struct, frozen=True):
+class Restored(msgspec.Struct, frozen=True):
     """The checkpoint that is used."""
 
     kept: Kept
     manifest: Manifest
-    state: Any
-    rng: Any
     damaged: tuple[tuple[Kept, str], ...]
     """Newer ones, or better places of the same one, that are damaged, and how."""
-    tier: str = ""
+    tier: str
     """Where it was found, as its candidate says."""
+
+
+class Found(Restored, frozen=True):
+    """One whose values have been read."""
+
+    state: Any
+    rng: Any
 
 
 def find_newest(
@@ -96,14 +101,19 @@ def find_best(
                 owner()
             damaged.append((one.kept, f"{error} (in {one.tier})" if one.tier else str(error)))
         else:
-            return Found(one.kept, manifest, state, rng, tuple(damaged), one.tier)
+            return Found(one.kept, manifest, tuple(damaged), one.tier, state, rng)
     if damaged:
-        raise NoWholeCheckpoint(
-            f"All {len(damaged)} checkpoints of the run {run} are damaged",
-            "; ".join(f"step {one.step}: {why}" for one, why in damaged),
-            "To start over, use another run name.",
-        )
+        raise all_damaged(run, damaged)
     return None
+
+
+def all_damaged(run: str, damaged: Sequence[tuple[Kept, str]]) -> NoWholeCheckpoint:
+    """There are checkpoints, and none is of use."""
+    return NoWholeCheckpoint(
+        f"All {len(damaged)} checkpoints of the run {run} are damaged",
+        "; ".join(f"step {one.step}: {why}" for one, why in damaged),
+        "To start over, use another run name.",
+    )
 
 
 def check_owner(objects: Objects, run: str, epoch: int) -> None:

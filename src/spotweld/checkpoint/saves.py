@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from spotweld.checkpoint.events import EventFile
+    from spotweld.checkpoint.publishing import Publisher
     from spotweld.checkpoint.routes import Route
     from spotweld.checkpoint.saving import Outcome
     from spotweld.checkpoint.snapshot import Snapshot
@@ -237,7 +238,11 @@ class Saves:
     def _give_up_tiers(self) -> None:
         if self._route.give_up_tiers():
             self.differences = False
-            self._saver = Saver(self._route.first, self._clock)
+            self._saver = Saver(self._straight(), self._clock)
+
+    def _straight(self) -> Publisher:
+        """What publishes in the store itself."""
+        return self._route.first
 
     def _succeed(self, outcome: Outcome, kept: Kept) -> None:
         if self.failures:

@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 
     from spotweld.checkpoint.events import EventFile
     from spotweld.checkpoint.format import Manifest
-    from spotweld.checkpoint.restoring import Found
+    from spotweld.checkpoint.restoring import Restored
     from spotweld.checkpoint.risk import Risk
     from spotweld.checkpoint.settings import Settings
     from spotweld.checkpoint.tiers import Opened
     from spotweld.preemption.notices import Notice
     from spotweld.preemption.watcher import Watcher
-    from spotweld.store.heads import HeadWriter
+    from spotweld.store.heads import HeadWriter, Kept
     from spotweld.store.objects import Objects
     from spotweld.values.clocks import Clock
 
@@ -81,6 +81,9 @@ class Session:
 
     over = False
     """An edge has brought the run to its end, because another process of it wanted that."""
+    _publishes = Publisher
+    _rank = 0
+    """In the names of what is published here."""
 
     def __init__(
         self,
@@ -193,46 +196,67 @@ class Session:
             ),
             self._clock,
         )
-        damaged = found.damaged if found else ()
-        for kept, why in damaged:
+        for kept, why in found.damaged if found else ():
             warn(f"the checkpoint of step {kept.step} is damaged and passed over: {why}")
-        if found is None:
-            self._tell.write(events.Fresh(self._clock.now()))
-        else:
+        if found is not None:
             put_back(state, found.state)
             restore_rng(found.rng)
-            self.step = found.manifest.step
-            told = tuple(events.Damage(kept.step, why) for kept, why in damaged)
-            seconds = self._clock.monotonic() - began
-            newest = published[0].step if published else None
-            passed = {kept.key for kept, _ in damaged}
-            why = why_there(found.tier, found.kept, self._settings.policy.tiers, tiers, published, passed)
-            self._tell.write(
-                events.Restored(self._clock.now(), self.step, found.kept.key, seconds, told, found.tier, newest, why)
-            )
+        self._begin_from(found, published, tiers, began)
         route = self._route(objects, writer, tiers, found)
         restored, memory = self.step if found else None, self._settings.policy.staging_memory
         saves = Saves(state, route, self._tell, self._clock, restored, memory)
         describe(state)  # one that could never be saved is refused now; memory for it is made when steps have begun
         return saves
 
-    def _route(self, objects: Objects, writer: HeadWriter, tiers: Sequence[Opened], found: Found | None) -> Route:
+    def _begin_from(
+        self, found: Restored | None, published: Sequence[Kept], tiers: Sequence[Opened], began: float
+    ) -> None:
+        """Count from the checkpoint that was restored, and tell of it.
+
+        Args:
+            found: None: there was none.
+            published: what the store's head named, newest first.
+            tiers: the fast ones.
+            began: when the taking over began, by the monotonic clock.
+        """
+        now, seconds = self._clock.now(), self._clock.monotonic() - began
+        if found is None:
+            self._tell.write(events.Fresh(now))
+            return
+        self.step = found.manifest.step
+        told = tuple(events.Damage(kept.step, why) for kept, why in found.damaged)
+        newest = published[0].step if published else None
+        passed = {kept.key for kept, _ in found.damaged}
+        why = why_there(found.tier, found.kept, self._settings.policy.tiers, tiers, published, passed)
+        self._tell.write(events.Restored(now, self.step, found.kept.key, seconds, told, found.tier, newest, why))
+
+    def _route(self, objects: Objects, writer: HeadWriter, tiers: Sequence[Opened], found: Restored | None) -> Route:
         """The way of the checkpoints of this attempt; what was found in a tier alone sets out for the store at once."""
-        policy, clock = self._settings.policy, self._clock
+        legs = self._legs(objects, writer, tiers, found)
+        damaged = {kept.key for kept, _ in found.damaged} if found else set()
+        newest = max((kept.step for kept in writer.head.kept if kept.key not in damaged), default=None)
+        route = Route(legs, self._clock, newest)
+        if found is not None and found.tier == legs[0].url and found.manifest.step != newest:
+            route.saved(found.kept, self._clock.monotonic())
+        return route
+
+    def _legs(self, objects: Objects, writer: HeadWriter, tiers: Sequence[Opened], found: Restored | None) -> list[Leg]:
+        """The fast tiers and the store, with what publishes in each."""
+        policy = self._settings.policy
         damaged = [kept.key for kept, _ in found.damaged] if found else []
 
         def publisher(objects: Objects, run: str, writer: HeadWriter, keep: tuple[int, int], url: str) -> Publisher:
-            whole = found.manifest if found and found.tier == url else None
-            return Publisher(
+            return self._publishes(
                 objects,
                 run,
                 writer,
-                clock,
+                self._clock,
                 keep_last=keep[0],
                 keep_every=keep[1],
-                whole=whole,
+                whole=found.manifest if found and found.tier == url else None,
                 damaged=damaged,
                 encoder=None if url else encoder_for(policy.compress, objects),
+                rank=self._rank,
             )
 
         legs = [
@@ -248,11 +272,7 @@ class Session:
         legs.append(
             Leg(objects.url, objects, publisher(objects, self._settings.run, writer, keep, ""), policy.store_every)
         )
-        newest = max((kept.step for kept in writer.head.kept if kept.key not in damaged), default=None)
-        route = Route(legs, clock, newest)
-        if found is not None and found.tier == legs[0].url and found.manifest.step != newest:
-            route.saved(found.kept, clock.monotonic())
-        return route
+        return legs
 
     def _act(self) -> None:
         notice = self._listen()

@@ -26,15 +26,8 @@ def tiers_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(CHECKPOINT, msgspec.json.encode(policy).decode())
 
 
-def test_tiers_are_refused() -> None:
-    with pytest.raises(UsageError, match="file:/near was asked for"):
-        DistributedCheckpointer({"x": {}}, store="memory:", tiers=["file:/near"])
-
-
 @pytest.mark.usefixtures("tiers_in_the_environment")
-def test_tiers_of_the_environment_are_refused() -> None:
-    with pytest.raises(UsageError, match="file:/near was asked for"):
-        DistributedCheckpointer({"x": {}}, store="memory:")
+def test_a_writer_for_dcp_refuses_tiers() -> None:
     with pytest.raises(UsageError, match="file:/near was asked for"):
         SpotweldWriter("memory:")
 

@@ -10,9 +10,11 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from spotweld.checkpoint.format import decode
+from spotweld.project.nouns import CheckpointPolicy, Compress, Tier
 from spotweld.store.heads import read_head
 from spotweld.store.opening import open_store
 
@@ -124,7 +126,9 @@ def test_a_signal_to_one_rank_moves_all_at_the_same_edge(processes: Processes, t
     assert newest(tmp_path / "s").step == len(first)
 
 
-def test_a_group_killed_at_any_moment_resumes_bit_for_bit(processes: Processes, tmp_path: Path) -> None:
+@pytest.mark.parametrize("tier", [False, True])
+def test_a_group_killed_at_any_moment_resumes_bit_for_bit(processes: Processes, tmp_path: Path, tier: bool) -> None:
+    policy = CheckpointPolicy(tiers=(Tier(f"file:{tmp_path}/near"),) if tier else (), compress=Compress.BYTES)
     undisturbed = processes.run("sharded", 2, 100, 1000, store=tmp_path / "a")
     dice, kills, steps = random.Random(20), 0, tmp_path / "steps"
 
@@ -154,11 +158,13 @@ def test_a_group_killed_at_any_moment_resumes_bit_for_bit(processes: Processes, 
             store=tmp_path / "b",
             meanwhile=kill if more else lambda _: None,
             STEPS=str(steps),
+            SPOTWELD_CHECKPOINT=msgspec.json.encode(policy).decode(),
         )
         kills += -signal.SIGKILL in codes
         assert all(code in {0, 75, 1, -signal.SIGKILL, -signal.SIGTERM} for code in codes), processes.errors
         assert kills >= 10 or any(codes), "it was done before it had been killed often enough"
     assert (codes, digests) == undisturbed
+    assert (tmp_path / "near").exists() == tier
 
 
 def test_torchrun_ends_the_others_and_the_next_one_resumes(tmp_path: Path) -> None:

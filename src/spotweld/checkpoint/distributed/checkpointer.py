@@ -12,7 +12,6 @@ from spotweld.checkpoint import events
 from spotweld.checkpoint.checkpointer import Checkpointer
 from spotweld.checkpoint.distributed.crew import Crew
 from spotweld.checkpoint.distributed.group import by_first, gloo_groups, together
-from spotweld.checkpoint.distributed.options import check_options
 from spotweld.checkpoint.distributed.sessions import Follower, Leader
 from spotweld.checkpoint.distributed.views import is_sharded
 from spotweld.checkpoint.events import EventFile
@@ -53,10 +52,11 @@ class DistributedCheckpointer(Checkpointer):
         per_rank: more of it, of which every rank has its own, such as a ``Sampler`` of its own.
         process_group: the ranks; the default group.
         groups: for tests: two ways for the ranks to meet, for the training thread and for the one that saves.
-        options: as for ``Checkpointer``, but for ``tiers``. Rank 0's count; ``staging_memory`` is that of each rank.
+        options: as for ``Checkpointer``. Rank 0's count; ``staging_memory`` is that of each rank. ``tiers`` are those
+            that every rank reaches; others are left out.
 
     Raises:
-        UsageError: an argument makes no sense, tiers are asked for, or there is no process group.
+        UsageError: an argument makes no sense, or there is no process group.
     """
 
     def __init__(
@@ -70,7 +70,6 @@ class DistributedCheckpointer(Checkpointer):
     ) -> None:
         check_parts({name: part for name, part in state.items() if not is_sharded(part)})
         super().__init__(per_rank or {}, **options)
-        check_options(self._settings.policy)
         self._shared = dict(state)
         self._groups = groups or (lambda: _groups(process_group))
 

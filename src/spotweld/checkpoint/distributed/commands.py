@@ -33,6 +33,8 @@ class Command(IntEnum):
     """Call back whoever wants to hear of the risk that rank 0 tells next."""
     DONE = 7
     """The run is over, and the last state is durable."""
+    STRAIGHT = 8
+    """From now on save straight to the store."""
 
 
 class Heard(msgspec.Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -16,34 +16,29 @@ from spotweld.checkpoint.distributed.restoring import fit
 from spotweld.checkpoint.distributed.rng import restore_or_derive
 from spotweld.checkpoint.distributed.shards import layout_of, leaves_in
 from spotweld.checkpoint.distributed.views import Seen, look, paths
-from spotweld.checkpoint.format import Manifest, decode, encode
+from spotweld.checkpoint.format import decode, encode
 from spotweld.checkpoint.layout import lay_out
-from spotweld.checkpoint.restoring import check_owner, read_leaves, read_manifest
+from spotweld.checkpoint.restoring import Restored, all_damaged, check_owner, read_leaves, read_manifest
 from spotweld.checkpoint.rng import capture_rng
 from spotweld.checkpoint.session import patiently
 from spotweld.checkpoint.snapshot import State
 from spotweld.checkpoint.tree import Node, flatten, unflatten
 from spotweld.checkpoint.voice import warn
-from spotweld.errors import Corrupt, NotFound, NoWholeCheckpoint
-from spotweld.store.heads import Kept
+from spotweld.errors import Corrupt, NotFound, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from spotweld.checkpoint.arrays import Leaf
     from spotweld.checkpoint.distributed.group import Group
+    from spotweld.checkpoint.format import Manifest
     from spotweld.checkpoint.staging import Staging
+    from spotweld.checkpoint.tiers import Candidate
+    from spotweld.store.heads import Kept
     from spotweld.store.objects import Objects
     from spotweld.values.clocks import Clock
 
-
-class Restored(msgspec.Struct, frozen=True):
-    """What was restored."""
-
-    kept: Kept
-    manifest: Manifest
-    damaged: tuple[tuple[Kept, str], ...]
-    """Newer ones that are damaged, and how."""
+T = TypeVar("T")
 
 
 class Crew:
@@ -81,13 +76,15 @@ class Crew:
         """Make staging memory for this rank's share. The same errors as ``snapshot``."""
         staging.grow(self.snapshot(0, staging, clock).content.sizes)
 
-    def restore(self, objects: Objects, run: str, kept: Sequence[Kept], epoch: int, clock: Clock) -> Restored | None:
-        """Restore the newest checkpoint that is whole for every rank; None if the run has none at all.
+    def restore(
+        self, candidates: Sequence[Candidate], objects: Objects, run: str, epoch: int, clock: Clock
+    ) -> Restored | None:
+        """Restore the first checkpoint that is whole for every rank; None if the run has none at all.
 
         Args:
+            candidates: best first; the same on every rank.
             objects: the store.
             run: the run's name.
-            kept: what its head names, newest first; the same on every rank.
             epoch: under which the group has taken the run over.
             clock: to wait for a store that does not answer.
 
@@ -99,22 +96,21 @@ class Crew:
             Unavailable: the store does not answer.
         """
         damaged: list[tuple[Kept, str]] = []
-        for one in kept:
+        for one in candidates:
             try:
-                manifest = self._restore(objects, run, one, clock)
-            except (Corrupt, NotFound) as error:
+                manifest = self._restore(one, clock)
+            except (Corrupt, NotFound, Unavailable) as error:
+                if isinstance(error, Unavailable) and not one.tier:
+                    raise
                 by_first(self.group, lambda: _owned(objects, run, epoch))
-                damaged.append((one, str(error)))
+                why = f"{error} (in {one.tier})" if one.tier else str(error)
+                damaged.append((one.kept, why))
                 if self.group.rank == 0:
-                    warn(f"the checkpoint of step {one.step} is damaged and passed over by all ranks: {error}")
+                    warn(f"the checkpoint of step {one.kept.step} is damaged and passed over by all ranks: {why}")
             else:
-                return Restored(one, manifest, tuple(damaged))
+                return Restored(one.kept, manifest, tuple(damaged), one.tier)
         if damaged:
-            raise NoWholeCheckpoint(
-                f"All {len(damaged)} checkpoints of the run {run} are damaged",
-                "; ".join(f"step {one.step}: {why}" for one, why in damaged),
-                "To start over, use another run name.",
-            )
+            raise all_damaged(run, damaged)
         return None
 
     def _look(self) -> tuple[dict[str, object], Seen]:
@@ -136,11 +132,15 @@ class Crew:
     def _flatten_own(self, leaves: list[Leaf]) -> tuple[Node, Node]:
         return flatten(states.take(self._own), "per_rank", leaves), flatten(capture_rng(), "rng", leaves)
 
-    def _restore(self, objects: Objects, run: str, one: Kept, clock: Clock) -> Manifest:
+    def _restore(self, one: Candidate, clock: Clock) -> Manifest:
+        def ask(call: Callable[[], T]) -> T:
+            # There may be another copy of what is in a fast tier: that is not waited for.
+            return call() if one.tier else patiently(call, clock)
+
         # Rank 0 reads the manifest for all.
-        data = by_first(self.group, lambda: encode(patiently(lambda: read_manifest(objects, run, one), clock)))
-        manifest = decode(data, run)
-        found = together(self.group, lambda: patiently(lambda: self._read(objects, manifest), clock))
+        data = by_first(self.group, lambda: encode(ask(lambda: read_manifest(one.objects, one.run, one.kept))))
+        manifest = decode(data, one.run)
+        found = together(self.group, lambda: ask(lambda: self._read(one.objects, manifest)))
         together(self.group, lambda: self._put_back(*found, manifest))
         return manifest
 

@@ -166,10 +166,12 @@ class Announcer(Publisher):
         Raises:
             as ``publish``.
         """
+        self.stand_alone()  # shares have no differences in them, whatever was carried here before
         sizes = tuple(chunk.raw for chunk in whole.chunks)
         content = Content(state, {"list": whole.rng}, whole.leaves, sizes)
         key, new = self._announce(self._read_kept(), step, content, whole.chunks, whole.packs)
         self.newest = self._manifests[key]
+        self._note_base(key, self.newest)
         self._sweep()
         return new
 
@@ -185,13 +187,26 @@ class GroupPublisher:
 
     def __init__(self, group: Group, storer: Storer, publisher: Announcer | None) -> None:
         self._group, self._storer, self._publisher = group, storer, publisher
-        self.newest: Manifest | None = None
-        """None: nobody carries a group's checkpoints on from here."""
         self.written = Written()
         """Not counted."""
 
+    @property
+    def newest(self) -> Manifest | None:
+        """As of a ``Publisher``, on rank 0, which carries the group's checkpoints on; None on the others."""
+        return self._publisher.newest if self._publisher is not None else None
+
+    @property
+    def pinned(self) -> frozenset[str]:
+        """As of a ``Publisher``, on rank 0."""
+        return self._publisher.pinned if self._publisher is not None else frozenset()
+
+    @pinned.setter
+    def pinned(self, keys: frozenset[str]) -> None:
+        if self._publisher is not None:
+            self._publisher.pinned = keys
+
     def stand_alone(self) -> None:
-        """As of a ``Publisher``. Nothing is to be done: a group takes no differences, and refers to none."""
+        """As of a ``Publisher``. Nothing is to be done: a share has no differences in it."""
 
     @property
     def unchanged(self) -> dict[int, Digest]:

@@ -10,6 +10,7 @@ from spotweld.checkpoint.saves import Saves
 
 if TYPE_CHECKING:
     from spotweld.checkpoint.distributed.crew import Crew
+    from spotweld.checkpoint.distributed.publishing import GroupPublisher
     from spotweld.checkpoint.events import EventFile
     from spotweld.checkpoint.routes import Route
     from spotweld.checkpoint.snapshot import Snapshot
@@ -21,7 +22,8 @@ class GroupSaves(Saves):
 
     Args:
         crew: the ranks.
-        route: straight to the store.
+        route: how checkpoints get to where they are durable.
+        straight: publishes in the store itself.
         tell: where events go.
         clock: time.
         restored: the step that was restored; None: none was.
@@ -31,10 +33,18 @@ class GroupSaves(Saves):
     _hopeless = (PeerLost,)
 
     def __init__(
-        self, crew: Crew, route: Route, tell: EventFile, clock: Clock, restored: int | None, memory: int | None
+        self,
+        crew: Crew,
+        route: Route,
+        straight: GroupPublisher,
+        tell: EventFile,
+        clock: Clock,
+        restored: int | None,
+        memory: int | None,
     ) -> None:
         super().__init__({}, route, tell, clock, restored, memory)
-        self._crew = crew
+        self._crew, self._to_the_store = crew, straight
+        self._ended = False
 
     def _capture(self, step: int) -> Snapshot:
         give(self._crew.group, Command.SAVE)
@@ -43,6 +53,18 @@ class GroupSaves(Saves):
     def prepare(self) -> None:
         give(self._crew.group, Command.PREPARE)
         self.ready()
+
+    def end(self) -> None:
+        super().end()
+        self._ended = True
+
+    def _give_up_tiers(self) -> None:
+        if not self._ended:  # nobody listens any more
+            super()._give_up_tiers()
+
+    def _straight(self) -> GroupPublisher:  # type: ignore[override]
+        give(self._crew.group, Command.STRAIGHT)
+        return self._to_the_store
 
     def ready(self) -> None:
         """What ``prepare`` does, where all ranks do it without a command."""

@@ -11,28 +11,33 @@ from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
-from spotweld.checkpoint import events
 from spotweld.checkpoint.distributed.commands import Command, GroupWatcher, Heard, exchange, give, heard, take_command
 from spotweld.checkpoint.distributed.group import PeerLost, Trouble, by_first, error_of, trouble_of
+from spotweld.checkpoint.distributed.nearby import Near, reached_by_all, same_candidates
 from spotweld.checkpoint.distributed.publishing import Announcer, GroupPublisher, Storer
 from spotweld.checkpoint.distributed.saves import GroupSaves
 from spotweld.checkpoint.risk import UNKNOWN, Risk
-from spotweld.checkpoint.routes import Leg, Route
 from spotweld.checkpoint.saving import Saver
 from spotweld.checkpoint.session import EX_TEMPFAIL, Session, patiently, take_over_mending
 from spotweld.checkpoint.staging import Staging
+from spotweld.checkpoint.tiers import candidates, open_tiers
 from spotweld.checkpoint.voice import warn
 from spotweld.errors import Fenced, SpotweldError
-from spotweld.store.heads import Head, HeadWriter
+from spotweld.project.nouns import Compress
+from spotweld.store.heads import Head
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from spotweld.checkpoint.distributed.crew import Crew
     from spotweld.checkpoint.distributed.group import Group
     from spotweld.checkpoint.events import EventFile
+    from spotweld.checkpoint.restoring import Restored
+    from spotweld.checkpoint.routes import Leg
     from spotweld.checkpoint.settings import Settings
+    from spotweld.checkpoint.tiers import Opened
     from spotweld.preemption.watcher import Watcher
+    from spotweld.store.heads import HeadWriter
     from spotweld.store.objects import Objects
     from spotweld.values.clocks import Clock
 
@@ -61,6 +66,8 @@ class Leader(Session):
         as ``Session``.
     """
 
+    _publishes = Announcer
+
     def __init__(
         self,
         crew: Crew,
@@ -73,6 +80,7 @@ class Leader(Session):
         on_risk: Callable[[Risk], object],
     ) -> None:
         self._crew, self._savers = crew, savers
+        self._rank = crew.group.size  # what is carried to a slower tier is nobody's share
         self._ears = GroupWatcher(watcher, clock)
         self._heeded = False  # before the first step nobody waits for a command
 
@@ -111,44 +119,39 @@ class Leader(Session):
         return known
 
     def _open(self, state: Mapping[str, object], objects: Objects) -> GroupSaves:  # noqa: ARG002
-        group, run, policy, began = self._crew.group, self._settings.run, self._settings.policy, self._clock.monotonic()
+        crew, clock, run, attempt = self._crew, self._clock, self._settings.run, self._settings.attempt
+        policy, began = self._settings.policy, clock.monotonic()
         writers: list[HeadWriter] = []
+        opened: list[Opened] = []
 
         def take_over() -> bytes:
-            writers.append(patiently(lambda: take_over_mending(objects, run, self._settings.attempt), self._clock))
+            writers.append(patiently(lambda: take_over_mending(objects, run, attempt), clock))
+            opened.extend(open_tiers(policy.tiers, run, attempt, writers[0].head))
             return msgspec.json.encode(writers[0].head)
 
-        by_first(group, take_over)
-        head = writers[0].head
-        self._epoch = head.epoch
-        found = self._crew.restore(objects, run, head.kept, head.epoch, self._clock)
-        if found is None:
-            self._tell.write(events.Fresh(self._clock.now()))
-        else:
-            self.step = found.manifest.step
-            told = tuple(events.Damage(kept.step, why) for kept, why in found.damaged)
-            seconds = self._clock.monotonic() - began
-            newest = head.kept[0].step
-            self._tell.write(
-                events.Restored(self._clock.now(), self.step, found.kept.key, seconds, told, published=newest)
-            )
-        publisher = Announcer(
-            objects,
-            run,
-            writers[0],
-            self._clock,
-            keep_last=policy.keep_last,
-            keep_every=policy.keep_every,
-            damaged=[kept.key for kept, _ in found.damaged] if found else (),
-        )
-        storer = Storer(objects, run, head.epoch, group.rank, found.manifest if found else None, policy.compress)
-        together = GroupPublisher(self._savers, storer, publisher)
-        leg = Leg(objects.url, objects, together, policy.store_every)  # type: ignore[arg-type]
+        by_first(crew.group, take_over)
+        (writer,) = writers
+        self._epoch, published = writer.head.epoch, writer.head.kept
+        self._near = reached_by_all(crew.group, opened)
+        tiers = [tier for tier in opened if tier.rules.store in {near.url for near in self._near}]
+        ours = candidates(objects, run, published, tiers)
+        found = crew.restore(same_candidates(crew.group, objects, self._near, ours), objects, run, self._epoch, clock)
+        self._begin_from(found, published, tiers, began)
+        route = self._route(objects, writer, tiers, found)
         restored = self.step if found else None
-        route = Route([leg], self._clock, restored)
-        saves = GroupSaves(self._crew, route, self._tell, self._clock, restored, policy.staging_memory)
+        saves = GroupSaves(crew, route, self._straight, self._tell, clock, restored, policy.staging_memory)
         saves.ready()
         return saves
+
+    def _legs(self, objects: Objects, writer: HeadWriter, tiers: Sequence[Opened], found: Restored | None) -> list[Leg]:
+        legs, group = super()._legs(objects, writer, tiers, found), self._crew.group
+        storers = _storers(group, self._settings, self._epoch, self._near, objects, found)
+        publishers = [
+            GroupPublisher(self._savers, storer, leg.publisher)  # type: ignore[arg-type]
+            for storer, leg in zip(storers, (legs[0], legs[-1]), strict=False)
+        ]
+        legs[0].publisher, self._straight = publishers[0], publishers[-1]  # type: ignore[assignment]
+        return legs
 
     def _leave(self, why: str) -> NoReturn:
         if self._heeded:
@@ -211,7 +214,8 @@ class Follower:
         self._left = False
         self._staging = Staging(settings.policy.staging_memory)
         try:
-            self._saver = Saver(self._open(savers, settings, objects), clock)  # type: ignore[arg-type]
+            first, self._straight = self._open(savers, settings, objects)
+            self._saver = Saver(first, clock)  # type: ignore[arg-type]
         except Fenced as error:
             self._leave(str(error))
         except PeerLost as error:
@@ -236,16 +240,19 @@ class Follower:
         self._saver.wait(_FAREWELL if self._left else _FLUSH)
         self._staging.close()
 
-    def _open(self, savers: Group, settings: Settings, objects: Objects) -> GroupPublisher:
-        group, run = self._crew.group, settings.run
-        head = msgspec.json.decode(by_first(group, bytes), type=Head)
-        found = self._crew.restore(objects, run, head.kept, head.epoch, self._clock)
+    def _open(self, savers: Group, settings: Settings, objects: Objects) -> tuple[GroupPublisher, GroupPublisher]:
+        """What publishes where shares go first, and in the store."""
+        group = self._crew.group
+        epoch = msgspec.json.decode(by_first(group, bytes), type=Head).epoch
+        near = reached_by_all(group, ())
+        choice = same_candidates(group, objects, near, ())
+        found = self._crew.restore(choice, objects, settings.run, epoch, self._clock)
         if found is not None:
             self.step = found.manifest.step
-        whole, compress = found.manifest if found else None, settings.policy.compress
-        storer = Storer(objects, run, head.epoch, group.rank, whole, compress)
+        storers = _storers(group, settings, epoch, near, objects, found)
         self._crew.prepare(self._staging, self._clock)
-        return GroupPublisher(savers, storer, None)
+        publishers = [GroupPublisher(savers, storer, None) for storer in storers]
+        return publishers[0], publishers[-1]
 
     def _obey_until(self, end: Command, *, over: bool) -> None:
         group = self._crew.group
@@ -270,6 +277,9 @@ class Follower:
             self._on_risk(self.risk)
         elif command is Command.PREPARE:
             self._crew.prepare(self._staging, self._clock)
+        elif command is Command.STRAIGHT:
+            self._saver.wait(_PATIENCE)
+            self._saver = Saver(self._straight, self._clock)  # type: ignore[arg-type]
         elif command is Command.SAVE:
             self._saver.wait(_PATIENCE)
             self._saver.collect()
@@ -285,3 +295,17 @@ class Follower:
         self._left = True
         warn(f"rank {self._crew.group.rank} is leaving after step {self.step}: {why}")
         raise SystemExit(EX_TEMPFAIL)
+
+
+def _storers(
+    group: Group, settings: Settings, epoch: int, near: Sequence[Near], objects: Objects, found: Restored | None
+) -> list[Storer]:
+    """What stores this rank's shares: in the fastest tier, if there is one, and in the store, which comes last."""
+    places = [*near[:1], Near("", objects, settings.run)]
+    storers = []
+    for place in places:
+        # Where saves do not begin, what was restored may be deleted before they get there.
+        whole = found.manifest if found is not None and place is places[0] and place.url == found.tier else None
+        compress = Compress.NONE if place.url else settings.policy.compress
+        storers.append(Storer(place.objects, place.run, epoch, group.rank, whole, compress))
+    return storers

@@ -20,7 +20,7 @@ import msgspec
 
 from spotweld.checkpoint.distributed.planning import Box, Item, Piece, apart
 from spotweld.checkpoint.format import Chunk, LeafRecord, Manifest, Pack
-from spotweld.checkpoint.tree import Node, flatten, unflatten
+from spotweld.checkpoint.tree import Node, flatten, leaf_paths, unflatten
 from spotweld.errors import Corrupt, StateMismatch
 
 if TYPE_CHECKING:
@@ -162,6 +162,22 @@ def of_group(manifest: Manifest) -> bool:
             return tag == _TAG
         case _:
             return False
+
+
+def array_paths(state: Node) -> dict[int, str]:
+    """Where in a state each leaf stands, by the leaf's number; in a group's every shard stands where its array does.
+
+    Args:
+        state: of a manifest that was checked, or of a single process.
+    """
+    match state:
+        case {"tuple": [str(tag), {"dict": [["parts", parts], ["sharded", table], ["own", own]]}]} if tag == _TAG:
+            found = leaf_paths(own, "own") | leaf_paths(parts)
+            for number, (_, places) in _table(unflatten(table, ())).items():
+                found |= {leaf: found[number] for _, leaf in places}
+            return found
+        case _:
+            return leaf_paths(state)
 
 
 def layout_of(manifest: Manifest) -> Layout:

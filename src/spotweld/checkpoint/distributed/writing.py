@@ -21,7 +21,6 @@ from torch.distributed.checkpoint.storage import StorageWriter, WriteResult
 from torch.futures import Future
 
 from spotweld.checkpoint.arrays import Kind
-from spotweld.checkpoint.distributed.options import check_options
 from spotweld.checkpoint.distributed.planning import Box, Item, Piece
 from spotweld.checkpoint.distributed.publishing import Announcer, Report, Shared, ShareSnapshot, Storer, check_reports
 from spotweld.checkpoint.distributed.shards import Share, merge, state_node
@@ -73,7 +72,12 @@ class SpotweldWriter(StorageWriter):
     ) -> None:
         url = store if isinstance(store, str) else None
         self._settings = settings(os.environ, store=url, run=run, keep_last=keep_last, keep_every=keep_every)
-        check_options(self._settings.policy)
+        if tiers := self._settings.policy.tiers:
+            raise UsageError(
+                "A writer for torch.distributed.checkpoint has no tiers",
+                f"its saves go straight to the store, and {', '.join(tier.store for tier in tiers)} was asked for",
+                "Remove tiers and store_every from the job's checkpoint, or use DistributedCheckpointer.",
+            )
         self._objects = store if store is not None and not isinstance(store, str) else None
         self._step: int | None = None
         self._publisher: Announcer | None = None
