@@ -166,12 +166,12 @@ def test_fewer_bytes_never_take_longer(costs: tuple[Cost, ...], size: int, share
     assert fewer.likely <= more.likely
 
 
-@given(costs, st.floats(0, 1000))
-def test_a_save_that_is_late_is_believed_less(costs: tuple[Cost, ...], elapsed: float) -> None:
-    left = still_needs(costs, elapsed)
+@given(costs, st.integers(0, 10**9), st.floats(0, 1000), st.booleans())
+def test_a_save_that_is_late_is_believed_less(costs: tuple[Cost, ...], whole: int, elapsed: float, alone: bool) -> None:
+    left = still_needs(costs, whole, elapsed, alone=alone)
     assert left >= OVERDUE * elapsed if costs else left == 0
-    if costs and elapsed <= 1:
-        assert left <= max(cost.seconds for cost in costs)
+    begun = still_needs(costs, whole, 0.0, alone=alone)
+    assert left <= begun + OVERDUE * elapsed
 
 
 SLOW, QUICK = Cost(0.0, 10.0, 1000), Cost(0.0, 3.0, 300, delta=True)
@@ -195,6 +195,14 @@ def test_a_full_one_is_reckoned_with_its_own_bytes_on_the_link_as_it_is_now() ->
     assert (full.likely, delta.likely) == (100.0, 30.0)
     # There is nothing to take differences from any more: what follows is a full one, and not as quick as they were.
     assert ways((QUICK,) * 5, 1000, differences=False) == (Option("full", 10.0, 10.0),)
+
+
+def test_a_full_one_that_is_under_way_is_not_taken_for_a_difference() -> None:
+    latest = (SLOW, QUICK, QUICK)
+    assert still_needs(latest, 1000, 2.0, alone=False) == 1.0
+    assert still_needs(latest, 1000, 2.0, alone=True) == 8.0
+    assert still_needs((QUICK,) * 5, 1000, 2.0, alone=True) == 8.0
+    assert still_needs((SLOW,), 1000, 2.0, alone=False) == 8.0  # what differences take is not known
 
 
 @given(costs, st.integers(0, 10**9), st.booleans())

@@ -82,20 +82,20 @@ def test_only_the_newest_waits_and_what_it_reads_is_named(new_way: Callable[...,
     for load in loads[1:]:
         way.relay.offer(load)
         assert way.relay.reads == {loads[0].kept.key, load.kept.key}
-    assert way.relay.began == loads[0].began
+    assert way.relay.carries == (loads[0].began, loads[0])
     gate.open.set()
     way.wait()
     assert way.steps() == [4, 1]
     assert [carried.load.kept.step for carried in way.ended] == [1, 4]
     assert way.relay.reads == frozenset()
-    assert way.relay.began is None
+    assert way.relay.carries is None
 
 
 def test_they_start_some_time_apart_unless_there_is_a_hurry(new_way: Callable[..., Way]) -> None:
     way = new_way(every=3600.0)
     first, second, third = (way.load(step) for step in (1, 2, 3))
     way.relay.offer(first)
-    while way.relay.began is not None or not way.steps():
+    while way.relay.carries is not None or not way.steps():
         way.relay.wait(0.01)
     way.relay.offer(second)
     way.relay.offer(third)
@@ -197,7 +197,7 @@ def test_closing_wakes_one_that_pauses(new_way: Callable[..., Way]) -> None:
     way = new_way(every=3600.0)
     first, second = way.load(1), way.load(2)
     way.relay.offer(first)
-    while way.relay.began is not None or not way.steps():
+    while way.relay.carries is not None or not way.steps():
         way.relay.wait(0.01)
     way.relay.offer(second)
     way.relay.close()

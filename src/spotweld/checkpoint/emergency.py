@@ -156,9 +156,18 @@ def predict(name: str, costs: Sequence[Cost], size: int | None = None) -> Option
     return Option(name, median(seconds), max(seconds))
 
 
-def still_needs(costs: Sequence[Cost], elapsed: float) -> float:
-    """Seconds that a save which has run for so long already will go on."""
-    return max(0.0, median([cost.seconds for cost in costs]) - elapsed, OVERDUE * elapsed) if costs else 0.0
+def still_needs(efforts: Sequence[Cost], whole: int, elapsed: float, *, alone: bool) -> float:
+    """Seconds that a save which is under way will go on; 0 if nothing is known.
+
+    Args:
+        efforts: as for ``ways``.
+        whole: as for ``ways``.
+        elapsed: seconds that it has run for already.
+        alone: it is a full one, which takes longer than the latest ones may have that were differences.
+    """
+    deltas = [cost for cost in efforts if cost.delta]
+    likely = (predict(FULL, efforts, whole or None) if alone or not deltas else predict(DELTA, deltas)).likely
+    return 0.0 if likely is None else max(likely - elapsed, OVERDUE * elapsed)
 
 
 def _seconds(option: Option) -> tuple[float, float]:

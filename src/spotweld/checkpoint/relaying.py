@@ -98,10 +98,10 @@ class Relay:
             return self._waiting is not None or self._current is not None
 
     @property
-    def began(self) -> float | None:
-        """Since when the current one is being carried; None: nothing is."""
+    def carries(self) -> tuple[float, Load] | None:
+        """What is being carried, and since when; None: nothing is."""
         with self._lock:
-            return None if self._current is None else self._since
+            return None if self._current is None else (self._since, self._current)
 
     def offer(self, load: Load) -> None:
         """Carry this one next, instead of any that still waits."""

@@ -68,9 +68,9 @@ class Route:
         return not (self.direct and self.busy)
 
     @property
-    def began(self) -> float | None:
-        """Since when a checkpoint is being carried to the store, by the monotonic clock; None: nothing is."""
-        return self._relays[-1][1].began if self._relays else None
+    def carries(self) -> tuple[float, Load] | None:
+        """What is being carried to the store, and since when, by the monotonic clock; None: nothing is."""
+        return self._relays[-1][1].carries if self._relays else None
 
     def saved(self, kept: Kept, began: float, *, alone: bool = False) -> None:
         """A checkpoint is in the first tier: carry it on. No save may run.

@@ -97,10 +97,16 @@ class Saves:
         return self._saver.busy or self._route.busy
 
     @property
-    def under_way(self) -> float | None:
-        """Seconds since that began which a new save would have to wait for on its way to the store; None: nothing."""
-        began = self._route.began
-        return self.running if began is None else self._clock.monotonic() - began
+    def under_way(self) -> tuple[float, bool] | None:
+        """What a new save would have to wait for on its way to the store; None: for nothing.
+
+        Seconds since it began, and whether it depends on no other checkpoint there.
+        """
+        carries, running = self._route.carries, self.running
+        if carries is not None:
+            since, load = carries
+            return self._clock.monotonic() - since, load.alone or not self.differences
+        return None if running is None else (running, self._alone or not self.differences)
 
     def begin(self, step: int, reason: str, *, urgent: bool = False) -> bool:
         """Capture the state, and begin to publish it.

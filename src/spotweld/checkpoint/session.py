@@ -366,12 +366,16 @@ class Session:
         return f"the machine will be taken before a save can be finished; {stands}"
 
     def _emergency(self) -> emergency.Situation:
-        saves, elapsed = self._saves, self._saves.under_way
+        saves, under_way = self._saves, self._saves.under_way
+        running = None
+        if under_way is not None:
+            elapsed, alone = under_way
+            running = emergency.still_needs(saves.efforts, saves.whole, elapsed, alone=alone)
         return emergency.Situation(
             remaining=self._watcher.remaining(),
             options=emergency.ways(saves.efforts, saves.whole, differences=saves.differences),
             pace=self._pacing.pace,
-            running=None if elapsed is None else emergency.still_needs(saves.efforts, elapsed),
+            running=running,
             durable=saves.durable == self.step,
             answered=self._answered,
         )
