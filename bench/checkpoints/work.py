@@ -69,6 +69,7 @@ def save(kind: str, name: str, folder: Path, saves: int) -> Saved:
     training = Training(KINDS[kind])
     for _ in range(3):
         training.step()
+    back_memory(2 * trained(training.kind).stat().st_size)
     before = memory()
     chosen = contenders.contender(name, training, folder)
     driver = Driver(training, chosen)
