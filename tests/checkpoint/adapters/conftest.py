@@ -40,10 +40,12 @@ class Zygote:
             env=os.environ | QUIET,
         )
 
-    def start(self, argv: list[str], folder: Path, **environ: object) -> int:
+    def start(self, argv: list[str], folder: Path, ranks: int, **environ: object) -> int:
+        """The number of the last of so many processes."""
         told = {name: str(value) for name, value in environ.items()}
+        asked = {"argv": argv, "environ": told, "folder": str(folder), "ranks": ranks}
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"argv": argv, "environ": told, "folder": str(folder)}) + "\n")
+        self.process.stdin.write(json.dumps(asked) + "\n")
         self.process.stdin.flush()
         return self._answer()
 
@@ -61,8 +63,8 @@ class Zygote:
 class Run:
     """One run of a program: its folder, with its store, its events and what it told."""
 
-    def __init__(self, zygote: Zygote, folder: Path, *argv: str) -> None:
-        self.zygote, self.folder, self.argv = zygote, folder, list(argv)
+    def __init__(self, zygote: Zygote, folder: Path, *argv: str, ranks: int = 1) -> None:
+        self.zygote, self.folder, self.argv, self.ranks = zygote, folder, list(argv), ranks
         folder.mkdir()
         self.told, self.notice, self.store = folder / "events.jsonl", folder / "notice.json", folder / "store"
         self.restored: list[int] = []
@@ -72,6 +74,7 @@ class Run:
         return self.zygote.start(
             self.argv,
             self.folder,
+            self.ranks,
             SPOTWELD_STORE=f"file:{self.store}",
             SPOTWELD_EVENTS_FILE=self.told,
             SPOTWELD_NOTICE_FILE=self.notice,
@@ -121,11 +124,11 @@ class Trial:
     def __init__(self, zygote: Zygote, folder: Path) -> None:
         self.zygote, self.folder = zygote, folder
 
-    def __call__(self, *argv: str, kills: tuple[int, int], seed: int, notice: str = "signal") -> Run:
-        calm = Run(self.zygote, self.folder / "calm", *argv)
+    def __call__(self, *argv: str, kills: tuple[int, int], seed: int, notice: str = "signal", ranks: int = 1) -> Run:
+        calm = Run(self.zygote, self.folder / "calm", *argv, ranks=ranks)
         calm.start()
         assert calm.wait() == 0, calm.err
-        run = Run(self.zygote, self.folder / "disturbed", *argv)
+        run = Run(self.zygote, self.folder / "disturbed", *argv, ranks=ranks)
         for at in sorted(random.Random(seed).sample(range(*kills), 2)):
             run.start(KILL_AT=at, PAUSE=0.02)
             assert run.wait() == -signal.SIGKILL, run.err
@@ -174,4 +177,4 @@ def trial(tmp_path: Path) -> Callable[[Zygote], Trial]:
 
 @pytest.fixture
 def new_run(tmp_path: Path) -> Callable[..., Run]:
-    return lambda zygote, *argv: Run(zygote, tmp_path / "run", *argv)
+    return lambda zygote, *argv, ranks=1: Run(zygote, tmp_path / "run", *argv, ranks=ranks)

@@ -30,5 +30,12 @@ def test_a_program_resumes_bit_for_bit(
     )
 
 
+@pytest.mark.slow
+def test_a_program_on_several_processes_resumes_bit_for_bit(
+    trial: Callable[[Zygote], Trial], zygote: Callable[..., Zygote]
+) -> None:
+    trial(zygote("accelerated", "streamed"))("accelerated", "plain", kills=(3, 15), seed=4, ranks=2)
+
+
 def test_numpy_alone_resumes_bit_for_bit(trial: Callable[[Zygote], Trial], zygote: Callable[..., Zygote]) -> None:
     trial(zygote("numpy"))("lean", kills=(3, 35), seed=1)

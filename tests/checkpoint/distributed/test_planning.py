@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spotweld.checkpoint.arrays import Kind
-from spotweld.checkpoint.distributed.planning import Box, Item, View, apart, assign, overlap
+from spotweld.checkpoint.distributed.planning import SMALL, Box, Item, View, apart, assign, overlap
 from spotweld.errors import StateMismatch, UnsupportedState
 
 
@@ -20,10 +20,16 @@ def plain(shape: tuple[int, ...]) -> Item:
 
 
 def test_what_is_replicated_is_stored_once_and_spread_evenly() -> None:
-    views = [View("v", tuple(plain((10,)) for _ in range(6)))] * 3
+    views = [View("v", tuple(plain((SMALL // 4,)) for _ in range(6)))] * 3
     plans = assign(views, ["x"] * 6)
     assert sorted(piece.item for plan in plans for piece in plan) == [0, 1, 2, 3, 4, 5]
     assert [len(plan) for plan in plans] == [2, 2, 2]
+
+
+def test_what_is_small_and_replicated_is_rank_0s() -> None:
+    views = [View("v", (plain((SMALL // 4,)), plain((SMALL // 4 - 1,)), plain((1,)), plain((SMALL // 4,))))] * 2
+    plans = assign(views, ["x"] * 4)
+    assert [[piece.item for piece in plan] for plan in plans] == [[0, 1, 2], [3]]
 
 
 def test_every_rank_stores_its_shard() -> None:

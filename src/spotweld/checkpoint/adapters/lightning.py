@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 from lightning.fabric.utilities.data import sized_len
 from lightning.pytorch.callbacks import Callback, GradientAccumulationScheduler
 from lightning.pytorch.loops.fetchers import _DataLoaderIterDataFetcher
+from lightning.pytorch.strategies import DDPStrategy
 
 from spotweld.checkpoint.adapters.lightning_metrics import metrics_state, restore_metrics
 from spotweld.checkpoint.adapters.loaders import Resumable
-from spotweld.checkpoint.adapters.loop import UNLIMITED, Loop
+from spotweld.checkpoint.adapters.loop import UNLIMITED, Loop, Part, check_processes, checkpointer_for
 from spotweld.checkpoint.adapters.plain import from_plain, to_plain
-from spotweld.checkpoint.checkpointer import Checkpointer
 from spotweld.checkpoint.rng import capture_rng, restore_rng
 from spotweld.errors import UsageError
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
 
 _MORE = "spotweld"
+_ALIKE = ("state_dict", "optimizer_states")
+"""What of Lightning's checkpoint all processes have alike."""
 
 
 class SpotweldCallback(Callback):
@@ -45,11 +47,14 @@ class SpotweldCallback(Callback):
     position, what was logged in the running epoch, the states of ``torchmetrics`` in the model, and the random number
     generators. Hyperparameters are not: the program sets them again.
 
+    With several processes (DDP) every one makes the same calls, and they save and leave together.
+
     Args:
         options: of ``Checkpointer``: ``store``, ``run``, ``every``, ``keep_last``, ``keep_every``, ``notices``.
 
     Raises:
-        UsageError: at the start of ``fit``: several processes, or a ``training_step`` that takes ``dataloader_iter``.
+        UsageError: at the start of ``fit``: several processes share the model in another way than DDP, or a
+            ``training_step`` takes ``dataloader_iter``.
     """
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401
@@ -63,8 +68,9 @@ class SpotweldCallback(Callback):
             _wrap_loaders(trainer.fit_loop)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        if trainer.world_size > 1:
-            raise UsageError("SpotweldCallback works in one process", f"this run has {trainer.world_size}")
+        if trainer.world_size > 1 and not isinstance(trainer.strategy, DDPStrategy):
+            why = f"this run shares its model by {type(trainer.strategy).__name__}"
+            raise UsageError("SpotweldCallback works in one process, or with DDP", why)
         fit_loop = trainer.fit_loop
         fit_loop.setup_data()
         if isinstance(fit_loop._data_fetcher, _DataLoaderIterDataFetcher):  # noqa: SLF001
@@ -74,7 +80,8 @@ class SpotweldCallback(Callback):
                 "Take a batch.",
             )
         fit = _Fit(trainer)
-        self._loop = loop = Loop(Checkpointer({"lightning": fit}, **self._options), _total(trainer))
+        keeper = checkpointer_for(fit.shared, fit.own, trainer.world_size, self._options)
+        self._loop = loop = Loop(keeper, _total(trainer))
         loop.begin()
         fit.rng = capture_rng()
         _wrap_advance(trainer, loop, fit)
@@ -95,14 +102,31 @@ class SpotweldCallback(Callback):
 
 
 class _Fit:
-    """The whole of a ``fit`` as one part of a state."""
+    """The whole of a ``fit``, as two parts of a state: what processes have alike, and what each has for itself."""
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
+        self.shared = Part(self._take_shared, self._give_shared)
+        self.own = Part(self._take_own, self._give_own)
+        self._alike: dict[str, Any] = {}
+        self._rest: dict[str, Any] | None = None
+        """Of the checkpoint that the shared part was taken from."""
         self.rng: dict[str, Any] = {}
         self.restored: dict[str, Any] | None = None
 
-    def state_dict(self) -> dict[str, Any]:
+    def _take_shared(self) -> dict[str, Any]:
+        checkpoint = self._dump()
+        alike = {name: checkpoint.pop(name) for name in _ALIKE if name in checkpoint}
+        self._rest = checkpoint
+        return alike
+
+    def _take_own(self) -> dict[str, Any]:
+        rest, self._rest = self._rest, None
+        if rest is None:
+            rest = {name: value for name, value in self._dump().items() if name not in _ALIKE}
+        return rest | {"processes": self._trainer.world_size}
+
+    def _dump(self) -> dict[str, Any]:
         trainer = self._trainer
         checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)  # noqa: SLF001
         for part in (trainer.lightning_module, trainer.datamodule):
@@ -112,8 +136,13 @@ class _Fit:
         plain: dict[str, Any] = to_plain(checkpoint)
         return plain
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        trainer, checkpoint = self._trainer, from_plain(state)
+    def _give_shared(self, state: dict[str, Any]) -> None:
+        self._alike, self._rest = state, None
+
+    def _give_own(self, state: dict[str, Any]) -> None:
+        trainer, alike, self._alike = self._trainer, self._alike, {}
+        check_processes(state["processes"], trainer.world_size)
+        checkpoint = from_plain(alike | {name: value for name, value in state.items() if name != "processes"})
         self.restored = checkpoint.pop(_MORE)
         connector, fit_loop = trainer._checkpoint_connector, trainer.fit_loop  # noqa: SLF001
         connector._loaded_checkpoint = checkpoint  # noqa: SLF001

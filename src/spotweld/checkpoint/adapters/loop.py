@@ -2,15 +2,66 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from spotweld.checkpoint.checkpointer import Checkpointer
+from spotweld.errors import StateMismatch
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
-    from spotweld.checkpoint.checkpointer import Checkpointer
+    from collections.abc import Callable, Generator, Mapping
 
 UNLIMITED = 2**53
 """The total of a loop that says by itself when it is done."""
+
+
+class Part:
+    """A part of a state that functions take and give back.
+
+    Args:
+        take: its values now.
+        give: makes them what they were.
+    """
+
+    def __init__(self, take: Callable[[], dict[str, Any]], give: Callable[[dict[str, Any]], None]) -> None:
+        self._take, self._give = take, give
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is there now."""
+        return self._take()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Become what was there then."""
+        self._give(state)
+
+
+def checkpointer_for(shared: Part, own: Part, processes: int, options: Mapping[str, Any]) -> Checkpointer:
+    """What keeps a framework's training.
+
+    Args:
+        shared: what all processes have alike. It is given back first.
+        own: what each has for itself.
+        processes: which train together.
+        options: of ``Checkpointer``.
+
+    Raises:
+        UsageError: an option makes no sense.
+    """
+    if processes == 1:
+        return Checkpointer({"objects": shared, "training": own}, **options)
+    from spotweld.checkpoint.distributed import DistributedCheckpointer  # noqa: PLC0415 - most have one process
+
+    return DistributedCheckpointer({"objects": shared}, per_rank={"training": own}, **options)
+
+
+def check_processes(then: int, now: int) -> None:
+    """See that as many processes go on as had saved: frameworks count steps and batches by them.
+
+    Raises:
+        StateMismatch: they are others.
+    """
+    if then != now:
+        why = f"{then} of them saved the checkpoint, and {now} restore it"
+        raise StateMismatch("The number of processes has changed", why, f"Start {then}, or use another run name.")
 
 
 class Loop:

@@ -15,9 +15,8 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from spotweld.checkpoint.adapters.ahead import watch
-from spotweld.checkpoint.adapters.loop import Loop
+from spotweld.checkpoint.adapters.loop import Loop, Part, check_processes, checkpointer_for
 from spotweld.checkpoint.adapters.plain import from_plain, to_plain
-from spotweld.checkpoint.checkpointer import Checkpointer
 from spotweld.checkpoint.rng import capture_rng, restore_rng
 from spotweld.checkpoint.state import put_back, take
 from spotweld.errors import UsageError
@@ -49,20 +48,25 @@ class SpotweldCallback(TrainerCallback):
     its callbacks, the loss since the last log, and the random number generators. The Trainer still writes the folders
     that ``save_strategy`` asks for; Spotweld needs none of them.
 
+    With several processes (DDP) every one makes the same calls, and they save and leave together.
+
     Args:
         trainer: to which it is added.
         options: of ``Checkpointer``: ``store``, ``run``, ``every``, ``keep_last``, ``keep_every``, ``notices``.
 
     Raises:
-        UsageError: the Trainer works with several processes, or is of a version that is not known here.
+        UsageError: several processes share the model in another way than DDP, or the Trainer is of a version that is
+            not known here.
     """
 
     def __init__(self, trainer: Trainer, **options: Any) -> None:  # noqa: ANN401
         missing = [name for name in _HOOKS if not hasattr(trainer, name)]
         if missing:
             raise UsageError("This version of transformers is not known", f"its Trainer has no {missing[0]}")
-        if trainer.args.world_size > 1:
-            raise UsageError("SpotweldCallback works in one process", f"this run has {trainer.args.world_size}")
+        kind = trainer.accelerator.distributed_type
+        if trainer.args.world_size > 1 and not kind.startswith("MULTI_"):
+            why = f"this run shares its model as {kind.lower()} does"
+            raise UsageError("SpotweldCallback works in one process, or with DDP", why)
         self._trainer = trainer
         self._part = _Training(trainer)
         self._options = options
@@ -111,7 +115,8 @@ class SpotweldCallback(TrainerCallback):
 
         def wrapped(max_steps: int, steps_in_epoch: int, epochs: int, *rest: Any) -> tuple[int, int]:  # noqa: ANN401
             begun: tuple[int, int] = init(max_steps, steps_in_epoch, epochs, *rest)
-            self._loop = Loop(Checkpointer({"trainer": part}, **self._options), max_steps)
+            keeper = checkpointer_for(part.shared, part.own, trainer.args.world_size, self._options)
+            self._loop = Loop(keeper, max_steps)
             self._loop.begin()
             if part.restored is None:
                 return begun
@@ -127,10 +132,13 @@ class SpotweldCallback(TrainerCallback):
 
 
 class _Training:
-    """The whole of a training as one part of a state."""
+    """The whole of a training, as two parts of a state: what processes have alike, and what each has for itself."""
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
+        self.shared = Part(self._take_shared, self._give_shared)
+        self.own = Part(self._take_own, self._give_own)
+        self._objects: dict[str, Any] = {}
         self.restored: dict[str, Any] | None = None
         """What was read and is not yet put back."""
         self.edge_rng: dict[str, Any] = {}
@@ -139,16 +147,22 @@ class _Training:
         self.over = False
         self._epoch_rng: dict[str, Any] = {}
 
-    def state_dict(self) -> dict[str, Any]:
+    def _take_shared(self) -> dict[str, Any]:
+        return to_plain(take(self._parts())) if self.begun else {}  # there is no optimizer yet
+
+    def _give_shared(self, state: dict[str, Any]) -> None:
+        self._objects = from_plain(state)
+
+    def _take_own(self) -> dict[str, Any]:
         trainer = self._trainer
         if not self.begun:
-            return {}  # there is no optimizer yet
+            return {}
         progress = {name: getattr(trainer.state, name) for name in (*_PROGRESS, *_BEST)}
         if self.over:  # if the program is started again, the Trainer sums up again
             progress["log_history"] = [told for told in progress["log_history"] if "train_runtime" not in told]
         state: dict[str, Any] = to_plain(
             {
-                "parts": take(self._parts()),
+                "processes": trainer.args.world_size,
                 "progress": progress,
                 "loss": torch.zeros(()) if self.over else trainer._tr_loss,  # noqa: SLF001
                 "sums": {name: getattr(trainer, name) for name in (*_SUMS, *_STARTS)},
@@ -158,13 +172,14 @@ class _Training:
         )
         return state | {"epoch_rng": self._epoch_rng, "fetches": self.watched.kept() if self.watched else {}}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def _give_own(self, state: dict[str, Any]) -> None:
+        check_processes(state["processes"], self._trainer.args.world_size)
         self.restored = from_plain(state)
 
     def put_back(self) -> None:
         """The Trainer has made its objects: make them what they were."""
-        saved = self.restored or {}
-        put_back(self._parts(), saved["parts"])
+        saved, objects, self._objects = self.restored or {}, self._objects, {}
+        put_back(self._parts(), objects)
         with torch.no_grad():
             self._trainer._tr_loss.copy_(saved["loss"])  # noqa: SLF001
         for name, value in saved["sums"].items():

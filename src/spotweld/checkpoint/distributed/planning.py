@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 
+SMALL = 2**20
+"""Bytes: what is smaller and held by several ranks is the first one's to store. Little would be gained by spreading it,
+and where the ranks' values differ, as those of a batch norm do under DDP, it is rank 0's that go on."""
+
+
 class Box(msgspec.Struct, frozen=True, array_like=True):
     """A part of an array."""
 
@@ -60,7 +65,7 @@ class Piece(msgspec.Struct, frozen=True, array_like=True):
 
 
 def assign(views: Sequence[View], paths: Sequence[str]) -> list[list[Piece]]:
-    """By rank: the pieces that it stores, by item. Every element is stored once, and the bytes are spread evenly.
+    """By rank: the pieces that it stores, by item. Every element is stored once, and what is large is spread evenly.
 
     Args:
         views: of the ranks.
@@ -82,8 +87,9 @@ def assign(views: Sequence[View], paths: Sequence[str]) -> list[list[Piece]]:
                 holders.setdefault(box if box.volume else Box((0,) * len(item.shape), item.shape), []).append(rank)
         _check_whole(item, holders, paths[number])
         for box, ranks in holders.items():
-            owner = min(ranks, key=lambda rank: (load[rank], rank))
-            load[owner] += box.volume * itemsize(item.kind, item.dtype)
+            size = box.volume * itemsize(item.kind, item.dtype)
+            owner = ranks[0] if size < SMALL else min(ranks, key=lambda rank: (load[rank], rank))
+            load[owner] += size
             mine[owner].append(Piece(number, box))
     return mine
 

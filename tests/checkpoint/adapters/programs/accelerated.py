@@ -1,4 +1,7 @@
-"""Accelerate with prepared objects; its loader fetches a batch ahead: ``accelerated plain|stateful``."""
+"""Accelerate with prepared objects; its loader fetches a batch ahead: ``accelerated plain|stateful``.
+
+On several processes ``plain`` alone.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from spotweld import Checkpointer
 from spotweld.checkpoint.adapters.loaders import Resumable
+from spotweld.checkpoint.distributed import DistributedCheckpointer
 
 
 class Noisy(TensorDataset):
@@ -35,8 +39,12 @@ def main() -> None:
     model, optimizer, schedule, loader = accelerator.prepare(model, optimizer, schedule, loader)
     resumable = Resumable(loader)
     batches = resumable.batches()
-    state = {"model": model, "optimizer": optimizer, "schedule": schedule, "loader": resumable}
-    for step in Checkpointer(state, every=2).steps(24):
+    state, own = {"model": model, "optimizer": optimizer, "schedule": schedule}, {"loader": resumable}
+    if fate.ranks() > 1:
+        checkpointer: Checkpointer = DistributedCheckpointer(state, per_rank=own, every=2)
+    else:
+        checkpointer = Checkpointer(state | own, every=2)
+    for step in checkpointer.steps(24):
         loss = torch.zeros(())
         while True:  # Accelerate also steps at the end of an epoch, where fewer batches are left
             with accelerator.accumulate(model):

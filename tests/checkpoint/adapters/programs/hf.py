@@ -1,4 +1,4 @@
-"""A tiny GPT-2 under the Trainer: ``hf plain|accumulate|stop``."""
+"""A tiny GPT-2 under the Trainer: ``hf plain|accumulate|stop``, or ``plain`` on several processes."""
 
 from __future__ import annotations
 
@@ -68,6 +68,7 @@ def main() -> None:
         load_best_model_at_end=is_("stop"),
         metric_for_best_model="eval_loss",
         use_cpu=True,
+        ddp_backend="gloo" if fate.ranks() > 1 else None,
         report_to=[],
         disable_tqdm=True,
         dataloader_pin_memory=False,

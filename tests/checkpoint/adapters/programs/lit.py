@@ -1,4 +1,7 @@
-"""Lightning with whatever makes a resume hard: ``lit plain|stateful|iterable|accumulate|manual|stop``."""
+"""Lightning with whatever makes a resume hard: ``lit plain|stateful|iterable|accumulate|manual|stop``.
+
+On several processes ``plain`` alone.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,7 @@ class Net(LightningModule):
         inputs, labels = batch
         out = self.body(inputs)
         loss = torch.nn.functional.cross_entropy(out, labels)
-        self.log("loss", loss, on_step=True, on_epoch=True)
+        self.log("loss", loss, on_step=True, on_epoch=True, sync_dist=fate.ranks() > 1)
         self.accuracy(out.argmax(1), labels)
         self.log("accuracy", self.accuracy, on_epoch=True)
         if is_("manual"):
@@ -65,7 +68,8 @@ class Net(LightningModule):
         return loss
 
     def validation_step(self, batch, index):  # noqa: ANN001, ANN201, ARG002
-        self.log("val", torch.nn.functional.cross_entropy(self.body(batch[0]), batch[1]))
+        loss = torch.nn.functional.cross_entropy(self.body(batch[0]), batch[1])
+        self.log("val", loss, sync_dist=fate.ranks() > 1)
 
     def configure_optimizers(self):  # noqa: ANN201
         optimizer = torch.optim.AdamW(self.parameters(), 0.01)
@@ -125,6 +129,8 @@ def main() -> None:
     trainer = Trainer(
         max_epochs=3,
         accelerator="cpu",
+        devices=fate.ranks(),
+        strategy="ddp" if fate.ranks() > 1 else "auto",
         callbacks=callbacks,
         logger=False,
         enable_progress_bar=False,
