@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from tests.checkpoint.adapters.conftest import PROGRAMS, QUIET
 
 from spotweld.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from conftest import Trial, Zygote
 
@@ -47,3 +53,31 @@ def test_processes_that_share_the_model_in_another_way_are_refused() -> None:
     trainer: Any = SimpleNamespace(world_size=2, strategy=SimpleNamespace())
     with pytest.raises(UsageError, match="shares its model by SimpleNamespace"):
         SpotweldCallback().on_fit_start(trainer, cast("Any", None))
+
+
+@pytest.mark.slow
+def test_processes_that_lightning_starts_leave_with_their_first(tmp_path: Path) -> None:
+    told = tmp_path / "events.jsonl"
+    environ = {**os.environ, **QUIET, "SPOTWELD_STORE": f"file:{tmp_path}/store", "SPOTWELD_EVENTS_FILE": str(told)}
+
+    def start(pause: float, **more: str) -> subprocess.Popen[str]:
+        command = [sys.executable, str(PROGRAMS / "spawning.py"), str(pause)]
+        return subprocess.Popen(
+            command, env=environ | more, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def end_of(process: subprocess.Popen[str]) -> str:
+        out, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, out
+        return out.splitlines()[-1]
+
+    calm = end_of(start(0.0, SPOTWELD_STORE=f"file:{tmp_path}/other"))
+    told.unlink()
+    process = start(0.2)
+    give_up = time.monotonic() + 60
+    while time.monotonic() < give_up and not (told.exists() and '"saved"' in told.read_text()):
+        time.sleep(0.05)
+    process.terminate()
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 75, out
+    assert end_of(start(0.0)) == calm

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from spotweld.checkpoint.arrays import Kind
 from spotweld.checkpoint.distributed.planning import Box, Item, Piece
-from spotweld.checkpoint.distributed.shards import Share, layout_of, leaves_in, merge, renumbered, state_node
+from spotweld.checkpoint.distributed.shards import (
+    Share,
+    array_paths,
+    layout_of,
+    leaves_in,
+    merge,
+    renumbered,
+    state_node,
+)
 from spotweld.checkpoint.format import Chunk, LeafRecord, Manifest, Pack
 from spotweld.checkpoint.tree import unflatten
 from spotweld.errors import Corrupt, StateMismatch
@@ -63,6 +71,19 @@ def test_shares_become_one_manifest() -> None:
     assert (first.shape, first.sharded, second.shape, second.sharded) == ((5, 2), True, (3,), False)
     assert found.leaves[0].shape == (3, 2)
     assert found.leaves[1].shape == (3,)
+
+
+def test_a_shard_stands_where_its_array_does() -> None:
+    parts = {"dict": [["model", {"dict": [["w", {"leaf": 0}], ["b", {"leaf": 1}]]}]]}
+    items = [sharded_item(5, 2), whole_item(3)]
+    shares = [share(0, [(0, Box((0, 0), (3, 2)))], 1), share(1, [(0, Box((3, 0), (2, 2))), (1, Box((0,), (3,)))], 0)]
+    found = manifest(items, shares, parts)
+    paths, layout = array_paths(found.state), layout_of(found)
+    assert [paths[shard.leaf] for shard in layout.leaves[0].shards] == ["model.w", "model.w"]
+    assert paths[1] == "model.b"
+    (own,) = leaves_in(layout.own[0])
+    assert paths[own] == "own[0]['0']"
+    assert array_paths(parts) == {0: "model.w", 1: "model.b"}
 
 
 def test_every_leaf_still_has_its_chunk() -> None:

@@ -15,6 +15,7 @@ import signal
 import threading
 from typing import TYPE_CHECKING, Any
 
+from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from lightning.fabric.utilities.data import sized_len
 from lightning.pytorch.callbacks import Callback, GradientAccumulationScheduler
 from lightning.pytorch.loops.fetchers import _DataLoaderIterDataFetcher
@@ -97,6 +98,8 @@ class SpotweldCallback(Callback):
             self._loop.finish(_step(trainer))
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:  # noqa: ARG002
+        if isinstance(exception, SystemExit):
+            _let_others_leave()
         if self._loop is not None:
             self._loop.close()
 
@@ -164,6 +167,13 @@ class _Fit:
             restore_metrics(self._trainer, self.restored["metrics"])
             restore_rng(self.rng)
             self.restored = None
+
+
+def _let_others_leave() -> None:
+    """Processes that Lightning has started leave with this one. Its thread that watches them would kill it for that."""
+    for thread in threading.enumerate():
+        if isinstance(thread, _ChildProcessObserver):
+            thread._child_processes = []  # noqa: SLF001
 
 
 def _wrap_loaders(fit_loop: Any) -> None:  # noqa: ANN401
