@@ -2,8 +2,9 @@
 
 Jobs of 48 hours of work begin at random in recordings that are not part of this repository (see docs/benchmarks.md):
 ``--traces`` names the folder. Nine zones are taken one by one and together; a second set has gangs of several machines.
-The prior of our policy was fitted to the first twelve days of the first set, so its jobs begin later. Replicas are in
-``replicas.py``; ``--only replicas`` measures them alone and leaves the other rows as they are.
+The prior of our policy was fitted to the first twelve days of the first set, so its jobs begin later. One setting is
+made up: prices that come and go with the day, which the recorded ones do not. Replicas are in ``replicas.py``;
+``--only replicas`` measures them alone and leaves the other rows as they are.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ WORK = 48 * HOUR
 TRAINED = 12 * 24 * HOUR
 """Seconds of the first set that the prior was fitted to."""
 TRACES = Path(__file__).parents[2] / "shared" / "traces"
+NIGHTLY = "nightly"
+"""In the place of a folder: a zone that is always up, and costs a third by night of what it does by day."""
 COMMAND = "make bench-placement"
 PEERS = [name for name in POLICIES if name != "ours"]
 SINGLE = {(60, 0.2): 1.04, (60, 0.05): 1.015}
@@ -44,7 +47,7 @@ SIX = (*THREE, "us-east-1d", "us-east-2b", "us-west-2b")
 
 @dataclass(frozen=True)
 class Setting:
-    """Jobs of one kind. ``folder`` has the recordings; ``zones`` of it are one market, or all if it is empty."""
+    """Jobs of one kind. ``folder`` has the recordings; ``zones`` of it are one market, or all if there are none."""
 
     measure: str
     folder: str
@@ -59,7 +62,7 @@ class Setting:
 
 def run(setting: Setting, traces: Path) -> dict[str, tuple[list[float], int]]:
     """By policy: each job's cost over its optimum, and how many missed their deadline."""
-    market: Market = market_of(read_recordings([traces / setting.folder]))
+    market = nightly() if setting.folder == NIGHTLY else market_of(read_recordings([traces / setting.folder]))
     if setting.zones:
         market = market.only([market.zones.index(zone) for zone in setting.zones])
     task = Task(WORK, setting.deadline, setting.changeover, setting.gang)
@@ -68,6 +71,13 @@ def run(setting: Setting, traces: Path) -> dict[str, tuple[list[float], int]]:
     drawn = np.random.default_rng(1).choice(possible, size=min(setting.jobs, len(possible)), replace=False)
     found = compare(market, task, [policy_of(name) for name in POLICIES], np.sort(drawn))
     return {name: (found.ratios(name).tolist(), int(found.outcomes[name].missed.sum())) for name in POLICIES}
+
+
+def nightly(days: int = 14, ticks: int = 144) -> Market:
+    """So many days, of so many ticks each."""
+    price = 1 + 0.5 * np.cos(2 * np.pi * np.arange(days * ticks) / ticks)
+    up = np.ones((days * ticks, 1), dtype=np.int64)
+    return Market((NIGHTLY,), (NIGHTLY,), 24 * HOUR / ticks, up, price[:, None], np.array([3.0]))
 
 
 def settings(traces: Path, jobs: int) -> list[Setting]:
@@ -86,6 +96,8 @@ def settings(traces: Path, jobs: int) -> list[Setting]:
     for gang, hours in itertools.product((1, 8, 16), (52, 60, 70)):
         measure = f"13 zones of H100, gang of {gang}, 52 to 70 h, changeover 12 min"
         found.append(Setting(measure, gcp, (), hours * HOUR, 0.2 * HOUR, gang, math.ceil(jobs / 3), 0.0))
+    measure = "one zone that is cheap by night (made up), 96 h, changeover 12 min"
+    found.append(Setting(measure, NIGHTLY, (), 96 * HOUR, 0.2 * HOUR, 1, jobs, 48 * HOUR))
     return found
 
 
@@ -93,7 +105,7 @@ def limit_of(setting: Setting) -> float | None:
     """The goal, where there is one."""
     if len(setting.zones) == 1:
         return SINGLE.get((round(setting.deadline / HOUR), round(setting.changeover / HOUR, 2)))
-    return {1: 1.03, 16: 1.10}.get(setting.gang)
+    return {1: 1.03, 16: 1.10}.get(setting.gang) if setting.folder != NIGHTLY else None
 
 
 def main() -> int:

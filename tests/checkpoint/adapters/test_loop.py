@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from spotweld import Checkpointer
-from spotweld.checkpoint.adapters.loop import UNLIMITED, Loop
+from spotweld.checkpoint.adapters.loop import UNLIMITED, Loop, Part, check_processes, checkpointer_for
+from spotweld.errors import StateMismatch
 from spotweld.store.heads import read_head
 
 if TYPE_CHECKING:
@@ -74,3 +75,29 @@ def test_a_loop_that_is_left_goes_on_from_its_last_save(
     again.begin()
     assert (state["steps"], checkpointer.step) == (saved, saved)
     again.close()
+
+
+def test_what_processes_have_alike_is_given_back_before_what_each_has_for_itself(store: Objects) -> None:
+    given: list[tuple[str, dict[str, int]]] = []
+
+    def part(name: str, value: int) -> Part:
+        return Part(lambda: {name: value}, lambda state: given.append((name, state)))
+
+    def loop(value: int) -> Loop:
+        options = {"store": store, "every": 2, "notices": ()}
+        return Loop(checkpointer_for(part("alike", value), part("own", value + 1), 1, options), 10)
+
+    first = loop(7)
+    first.begin()
+    first.finish(3)
+    assert given == []
+    second = loop(0)
+    second.begin()
+    second.close()
+    assert given == [("alike", {"alike": 7}), ("own", {"own": 8})]
+
+
+def test_as_many_processes_go_on() -> None:
+    check_processes(2, 2)
+    with pytest.raises(StateMismatch, match="2 of them saved the checkpoint, and 3 restore it"):
+        check_processes(2, 3)
