@@ -89,6 +89,8 @@ def test_what_processes_have_alike_is_given_back_before_what_each_has_for_itself
 
     first = loop(7)
     first.begin()
+    for step in range(3):
+        first.reach(step)
     first.finish(3)
     assert given == []
     second = loop(0)

@@ -82,7 +82,7 @@ def test_a_shard_stands_where_its_array_does() -> None:
     assert [paths[shard.leaf] for shard in layout.leaves[0].shards] == ["model.w", "model.w"]
     assert paths[1] == "model.b"
     (own,) = leaves_in(layout.own[0])
-    assert paths[own] == "own[0]['0']"
+    assert paths[own] == "own[0].0"
     assert array_paths(parts) == {0: "model.w", 1: "model.b"}
 
 
