@@ -28,22 +28,22 @@ class Watched:
     """
 
     def __init__(self, indices: Iterable[Any], keep: int) -> None:
-        self.indices = indices
+        self.watched = indices
         self._kept: deque[tuple[int, dict[str, Any]]] = deque(maxlen=keep + 1)
         self._again: dict[int, dict[str, Any]] = {}
 
     def __len__(self) -> int:
-        return len(self.indices)  # type: ignore[arg-type]
+        return len(self.watched)  # type: ignore[arg-type]
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401
-        if name == "indices":  # not there yet, while a copy is made
+        if name == "watched":  # not there yet, while a copy is made
             raise AttributeError(name)
-        return getattr(self.indices, name)
+        return getattr(self.watched, name)
 
     def __iter__(self) -> Iterator[Any]:
         self._kept.clear()
         number = 0
-        iterator = iter(self.indices)
+        iterator = iter(self.watched)
         while True:
             again = self._again.pop(number, None)
             if again is not None:

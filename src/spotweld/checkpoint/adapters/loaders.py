@@ -215,6 +215,6 @@ def _parts(loader: Any) -> list[Any]:  # noqa: ANN401
         part = queue.pop(0)
         if hasattr(part, "__dict__") and all(part is not other for other in found):
             found.append(part)
-            names = ("loader", "base_dataloader", "batch_sampler", "indices", "sampler")
+            names = ("loader", "base_dataloader", "batch_sampler", "watched", "sampler")
             queue += [vars(part)[name] for name in names if name in vars(part)]
     return found
