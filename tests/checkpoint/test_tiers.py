@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 import pytest
+from tests.checkpoint.tiered import RUN, Disk, down, up
 
 from spotweld import Checkpointer
 from spotweld.checkpoint import events
-from spotweld.checkpoint.events import parse_event
 from spotweld.checkpoint.restoring import read_manifest
 from spotweld.errors import Unavailable
 from spotweld.store.heads import read_head
-from spotweld.store.opening import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,20 +24,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 
-RUN = "r"
 
-
-class Machine:
+class Machine(Disk):
     """A folder that stands for a machine's disk, and a program that runs there."""
-
-    def __init__(self, disk: Path, store: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.disk, self.store = disk, store
-        self.told = disk.parent / "events.jsonl"
-        monkeypatch.setenv("SPOTWELD_EVENTS_FILE", str(self.told))
-
-    @property
-    def url(self) -> str:
-        return f"file:{self.disk}"
 
     def train(self, total: int, *, stop: int | None = None, every: int = 1, **more: Any) -> np.ndarray:  # noqa: ANN401
         """A state that is the sum of its steps; leaves the loop after ``stop`` steps if that is given."""
@@ -53,24 +41,6 @@ class Machine:
                 break
         return x["sum"]
 
-    def of(self, kind: type) -> list[Any]:
-        found = [parse_event(line) for line in self.told.read_bytes().splitlines()]
-        return [event for event in found if isinstance(event, kind)]
-
-    def kept(self) -> list[int]:
-        """Steps in the fast tier."""
-        objects = open_store(self.url, verify=False)
-        (inside,) = {meta.key.split("/")[1] for meta in objects.list("runs/")}
-        head = read_head(objects, inside)
-        assert head is not None
-        for kept in head.kept:
-            read_manifest(objects, inside, kept)
-        return [kept.step for kept in head.kept]
-
-    def published(self) -> list[int]:
-        head = read_head(self.store, RUN)
-        return [kept.step for kept in head.kept] if head else []
-
 
 @pytest.fixture
 def machine(tmp_path: Path, store: Watched, monkeypatch: pytest.MonkeyPatch) -> Machine:
@@ -79,11 +49,6 @@ def machine(tmp_path: Path, store: Watched, monkeypatch: pytest.MonkeyPatch) -> 
 
 def total(steps: int) -> float:
     return float(sum(range(steps)))
-
-
-def down(verb: str, key: str) -> None:
-    if verb in {"create", "replace"} and ("/packs/" in key or "/manifests/" in key):
-        raise Unavailable("down")
 
 
 def test_the_end_of_a_run_is_in_the_store(machine: Machine) -> None:
@@ -113,7 +78,7 @@ def test_what_has_not_come_to_the_store_yet_is_in_the_tier(machine: Machine) -> 
     assert machine.published()[0] == 3
     newest = machine.kept()[0]
     assert newest > 3
-    machine.store.before = lambda _verb, _key: None
+    machine.store.before = up
     assert machine.train(9, every=100)[0] == total(9)
     (restored,) = machine.of(events.Restored)
     assert (restored.step, restored.tier, restored.published) == (newest, machine.url, 3)
@@ -149,7 +114,7 @@ def test_a_life_that_was_declared_dead_does_not_come_back_from_a_disk(machine: M
     machine.train(3)
     machine.store.before = down
     machine.train(100, stop=80)
-    machine.store.before = lambda _verb, _key: None
+    machine.store.before = up
     dead = machine.kept()[0]
     machine.train(100, stop=12, tiers=[f"file:{tmp_path}/other"])
     published = machine.published()[0]

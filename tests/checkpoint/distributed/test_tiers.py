@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from tests.checkpoint.tiered import RUN, Disk, down, up
 
 from spotweld.checkpoint import events
 from spotweld.checkpoint.distributed import nearby
 from spotweld.checkpoint.distributed.checkpointer import DistributedCheckpointer
 from spotweld.checkpoint.distributed.nearby import reached_by_all
-from spotweld.checkpoint.events import parse_event
 from spotweld.checkpoint.restoring import read_manifest
 from spotweld.checkpoint.tiers import open_tiers
 from spotweld.errors import Unavailable
@@ -30,26 +30,13 @@ if TYPE_CHECKING:
 
     from spotweld.store.objects import Objects
 
-RUN = "r"
 
-
-class Machine:
+class Machine(Disk):
     """A folder that stands for the disk of a machine, and a group that runs there."""
 
-    def __init__(
-        self,
-        disk: Path,
-        store: Watched,
-        new_ranks: type[Ranks],
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        self.disk, self.store, self.new_ranks = disk, store, new_ranks
-        self.told = disk.parent / "events.jsonl"
-        monkeypatch.setenv("SPOTWELD_EVENTS_FILE", str(self.told))
-
-    @property
-    def url(self) -> str:
-        return f"file:{self.disk}"
+    def __init__(self, disk: Path, store: Watched, new_ranks: type[Ranks], monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(disk, store, monkeypatch)
+        self.new_ranks = new_ranks
 
     def train(self, total: int, *, ranks: int = 2, stop: int | None = None, **more: Any) -> list[Any]:  # noqa: ANN401
         """By rank: a sum over steps that all share, and one of the rank's own; left after ``stop`` steps if given."""
@@ -84,24 +71,6 @@ class Machine:
 
         return crowd.run(body)
 
-    def of(self, kind: type) -> list[Any]:
-        found = [parse_event(line) for line in self.told.read_bytes().splitlines()]
-        return [event for event in found if isinstance(event, kind)]
-
-    def kept(self) -> list[int]:
-        """Steps in the fast tier, all of them whole."""
-        objects = open_store(self.url, verify=False)
-        (inside,) = {meta.key.split("/")[1] for meta in objects.list("runs/")}
-        head = read_head(objects, inside)
-        assert head is not None
-        for kept in head.kept:
-            read_manifest(objects, inside, kept)
-        return [kept.step for kept in head.kept]
-
-    def published(self) -> list[int]:
-        head = read_head(self.store, RUN)
-        return [kept.step for kept in head.kept] if head else []
-
 
 @pytest.fixture
 def machine(
@@ -115,15 +84,6 @@ def machine(
 
 def after(steps: int, ranks: int = 2) -> list[tuple[float, float]]:
     return [(float(sum(range(steps))), float(rank * sum(range(steps)))) for rank in range(ranks)]
-
-
-def down(verb: str, key: str) -> None:
-    if verb in {"create", "replace"} and ("/packs/" in key or "/manifests/" in key):
-        raise Unavailable("down")
-
-
-def up(_verb: str, _key: str) -> None:
-    pass
 
 
 def test_the_end_of_a_run_is_in_the_store(machine: Machine) -> None:
@@ -328,8 +288,8 @@ def test_a_tier_that_another_machine_does_not_see_is_left_out_by_all(
     near, shared = f"file:{tmp_path}/near", f"file:{tmp_path}/shared"
     here = threading.local()
 
-    def open_here(url: str) -> Objects:
-        return open_store(f"{near}-of-another" if url == near and here.elsewhere else url)
+    def open_here(url: str, *, verify: bool) -> Objects:
+        return open_store(f"{near}-of-another" if url == near and here.elsewhere else url, verify=verify)
 
     monkeypatch.setattr(nearby, "open_store", open_here)
     lead = take_over(open_store("memory:", verify=False), RUN, 1).head
