@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from spotweld.checkpoint.devices import DeviceMemory, Place, ask, is_accelerator, is_on_device
 from spotweld.errors import UnsupportedState
 
 if TYPE_CHECKING:
@@ -113,21 +114,24 @@ def flat(leaf: Leaf) -> object:
 
 
 def is_plain(leaf: Leaf) -> bool:
-    """Its elements lie in this machine's memory in C order, so that ``flat`` has nothing to do."""
+    """Its elements lie in memory in C order, so that ``flat`` has nothing to do."""
     if leaf.kind is Kind.TORCH:
         return can_be_filled(leaf.source)
     return leaf.kind is Kind.NUMPY and bool(leaf.source.flags.c_contiguous)
 
 
 def copy_part(row: Any, start: int, into: memoryview) -> None:  # noqa: ANN401
-    """Copy the bytes from ``start`` on of a row from ``flat``, from any device, until ``into`` is full."""
+    """Copy the bytes from ``start`` on of a row from ``flat`` until ``into`` is full.
+
+    From an accelerator's memory they are only asked for: ``devices.finish`` waits for them.
+    """
     part = row[start : start + into.nbytes]
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(row, torch.Tensor):
         if row.device.type == "cpu":
             _move(part.data_ptr(), part.nbytes, into)
         else:
-            torch.frombuffer(into, dtype=torch.uint8).copy_(part)
+            ask(part, into)
     elif isinstance(row, memoryview):
         into[:] = part
     else:
@@ -135,8 +139,8 @@ def copy_part(row: Any, start: int, into: memoryview) -> None:  # noqa: ANN401
 
 
 def copy_whole(leaf: Leaf, into: memoryview) -> None:
-    """Copy a leaf's elements in C order, quickly also where there are thousands of small ones."""
-    if leaf.kind is Kind.TORCH and can_be_filled(leaf.source):
+    """Copy a leaf's elements in C order, quickly also where there are thousands of small ones; as ``copy_part``."""
+    if leaf.kind is Kind.TORCH and can_be_filled(leaf.source) and not is_on_device(leaf.source):
         _move(leaf.source.data_ptr(), leaf.source.nbytes, into)
     else:
         copy_part(flat(leaf), 0, into)
@@ -180,20 +184,23 @@ def build(kind: Kind, dtype: str, shape: tuple[int, ...], data: memoryview) -> o
     return array[()] if kind is Kind.SCALAR else array
 
 
-def writable(array: Any) -> memoryview:  # noqa: ANN401
+def writable(array: Any) -> Place:  # noqa: ANN401
     """The memory of an array that ``can_be_filled``, as bytes."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(array, torch.Tensor):
-        array = _row(array.detach()).numpy()
+        row = _row(array.detach())
+        if is_on_device(array):
+            return DeviceMemory(row)
+        array = row.numpy()
     return memoryview(array.reshape(-1).view("u1"))
 
 
 def can_be_filled(array: Any) -> bool:  # noqa: ANN401
-    """Bytes can be put straight into its memory: it lies in this machine's memory, in C order, and may be written."""
+    """Bytes can be put straight into its memory: it lies there in C order, and may be written."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(array, torch.Tensor):
         plain = not (array.is_conj() or array.is_neg())
-        return bool(plain and array.device.type == "cpu" and array.is_contiguous())
+        return bool(plain and array.is_contiguous() and (array.device.type == "cpu" or is_accelerator(array.device)))
     return bool(array.flags.c_contiguous and array.flags.writeable)
 
 

@@ -25,6 +25,7 @@ from spotweld.errors import Corrupt, StateMismatch
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
+    from spotweld.checkpoint.devices import Place
     from spotweld.checkpoint.format import Manifest
     from spotweld.checkpoint.reading import Want
     from spotweld.store.objects import Objects
@@ -65,7 +66,7 @@ def inventory_of(manifest: Manifest) -> Inventory:
         raise Corrupt("The checkpoint's tree is damaged", "its state has no parts") from None
 
 
-def fill(objects: Objects, manifest: Manifest, inventory: Inventory, memory: Mapping[int, memoryview]) -> None:
+def fill(objects: Objects, manifest: Manifest, inventory: Inventory, memory: Mapping[int, Place]) -> None:
     """Read whole arrays. What lies there when an error is raised is undefined.
 
     Args:
@@ -106,7 +107,7 @@ def _free(taken: Collection[Any]) -> str:
     return next(name for name in names if name not in taken)
 
 
-def _runs(box: Box, shape: tuple[int, ...], width: int, into: memoryview) -> Iterator[memoryview]:
+def _runs(box: Box, shape: tuple[int, ...], width: int, into: Place) -> Iterator[Place]:
     """The memory of a part of an array, in the order in which the part itself has its elements."""
     if not box.volume:
         return

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from spotweld.checkpoint.devices import Place
     from spotweld.checkpoint.format import LeafRecord, Manifest
     from spotweld.store.heads import Head, Kept
     from spotweld.store.objects import Objects
@@ -148,7 +149,7 @@ class Checkpoint:
         """The values of arrays by number; those in ``into`` are filled in place."""
         return values_of(self.inventory.leaves, self.fetch, into, numbers)
 
-    def fetch(self, memory: Mapping[int, memoryview]) -> None:
+    def fetch(self, memory: Mapping[int, Place]) -> None:
         """Fill memory with the bytes of arrays, by number."""
         try:
             fill(self.objects, self.manifest, self.inventory, memory)

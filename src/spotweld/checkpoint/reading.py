@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from spotweld.checkpoint.codecs import decode
+from spotweld.checkpoint.devices import DeviceMemory, Place, finish, pinned, wait_for
 from spotweld.checkpoint.format import RAW, Chunk, Manifest
 from spotweld.checkpoint.layout import CHUNK
 from spotweld.checkpoint.threads import beside, next_of
@@ -30,10 +31,10 @@ class Want(msgspec.Struct, frozen=True):
 
     start: int
     """Bytes from the start of the decoded chunk."""
-    into: memoryview
+    into: Place
 
 
-def wants(manifest: Manifest, leaves: Mapping[int, memoryview]) -> dict[int, list[Want]]:
+def wants(manifest: Manifest, leaves: Mapping[int, Place]) -> dict[int, list[Want]]:
     """Which pieces of which chunks make up these leaves.
 
     Args:
@@ -52,7 +53,7 @@ def wants(manifest: Manifest, leaves: Mapping[int, memoryview]) -> dict[int, lis
     return dict(found)
 
 
-def read(objects: Objects, manifest: Manifest, leaves: Mapping[int, memoryview]) -> None:
+def read(objects: Objects, manifest: Manifest, leaves: Mapping[int, Place]) -> None:
     """Fill these leaves. What lies there when an error is raised is undefined.
 
     Args:
@@ -74,6 +75,7 @@ def read_wants(objects: Objects, manifest: Manifest, wanted: Mapping[int, Sequen
     Raises:
         Corrupt, NotFound, Unavailable: as ``read``.
     """
+    wait_for(want.into.row for wants in wanted.values() for want in wants if isinstance(want.into, DeviceMemory))
     # In the order in which they lie in the store: neighbours are read ahead.
     todo = deque(sorted(wanted, key=lambda at: (manifest.chunks[at].pack, manifest.chunks[at].offset)))
 
@@ -96,13 +98,14 @@ class Buffers:
     """One thread's memory for chunks on their way, made when it is first needed and then used again."""
 
     def __init__(self) -> None:
-        self._made: dict[str, memoryview] = {}
+        self._made: dict[tuple[str, bool], memoryview] = {}
 
-    def get(self, name: str, size: int) -> memoryview:
-        """``size`` bytes of the buffer of that name, with undefined content."""
-        if name not in self._made or self._made[name].nbytes < size:
-            self._made[name] = memoryview(bytearray(max(size, CHUNK)))
-        return self._made[name][:size]
+    def get(self, name: str, size: int, *, to_device: bool = False) -> memoryview:
+        """``size`` bytes of the buffer of that name, with undefined content; pinned if they go ``to_device``."""
+        key, most = (name, to_device), max(size, CHUNK)
+        if key not in self._made or self._made[key].nbytes < size:
+            self._made[key] = (pinned(most) if to_device else None) or memoryview(bytearray(most))
+        return self._made[key][:size]
 
 
 def read_chunk(objects: Objects, manifest: Manifest, chunk: Chunk, into: memoryview, buffers: Buffers) -> None:
@@ -129,14 +132,19 @@ def read_chunk(objects: Objects, manifest: Manifest, chunk: Chunk, into: memoryv
 
 
 def _serve(objects: Objects, manifest: Manifest, chunk: Chunk, wanted: Sequence[Want], buffers: Buffers) -> None:
-    """Read a chunk, straight to its place if that is one."""
-    if len(wanted) == 1 and wanted[0].into.nbytes == chunk.raw:
-        read_chunk(objects, manifest, chunk, wanted[0].into, buffers)
+    """Read a chunk, straight to its place if that is one in this machine's memory."""
+    (first, *others) = wanted
+    if not others and isinstance(first.into, memoryview) and first.into.nbytes == chunk.raw:
+        read_chunk(objects, manifest, chunk, first.into, buffers)
         return
-    whole = buffers.get("whole", chunk.raw)
+    rows = [want.into.row for want in wanted if isinstance(want.into, DeviceMemory)]
+    whole = buffers.get("whole", chunk.raw, to_device=bool(rows))
     read_chunk(objects, manifest, chunk, whole, buffers)
-    for want in wanted:
-        want.into[:] = whole[want.start : want.start + want.into.nbytes]
+    try:
+        for want in wanted:
+            want.into[:] = whole[want.start : want.start + want.into.nbytes]
+    finally:
+        finish(rows)  # nothing reads the buffer any more when it is used again
 
 
 def _verify(data: memoryview, wanted: Digest, key: str, chunk: Chunk) -> None:

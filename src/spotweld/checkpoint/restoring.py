@@ -18,6 +18,7 @@ from spotweld.store.heads import Kept, read_head
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from spotweld.checkpoint.devices import Place
     from spotweld.checkpoint.format import LeafRecord
     from spotweld.store.objects import Objects
 
@@ -159,7 +160,7 @@ def read_leaves(
 
 def values_of(
     leaves: Sequence[LeafRecord],
-    fill: Callable[[Mapping[int, memoryview]], None],
+    fill: Callable[[Mapping[int, Place]], None],
     places: Mapping[int, Any] | None,
     wanted: Iterable[int],
 ) -> dict[int, object]:
@@ -172,7 +173,8 @@ def values_of(
         wanted: numbers of the arrays.
     """
     places = places or {}
-    memory: dict[int, memoryview] = {}
+    memory: dict[int, Place] = {}
+    made: dict[int, memoryview] = {}
     values: dict[int, object] = {}
     for number in wanted:
         record = leaves[number]
@@ -180,9 +182,9 @@ def values_of(
             values[number] = places[number]
             memory[number] = writable(places[number])
         else:
-            memory[number] = allocate(record.size)
+            memory[number] = made[number] = allocate(record.size)
     fill(memory)
-    for number in memory.keys() - values.keys():
+    for number, data in made.items():
         record = leaves[number]
-        values[number] = build(record.kind, record.dtype, record.shape, memory[number])
+        values[number] = build(record.kind, record.dtype, record.shape, data)
     return values

@@ -9,7 +9,7 @@ from msgspec.structs import astuple
 from spotweld.checkpoint import cadence, events
 from spotweld.checkpoint.cadence import Cost
 from spotweld.checkpoint.saving import Saver
-from spotweld.checkpoint.snapshot import capture, describe
+from spotweld.checkpoint.snapshot import capture
 from spotweld.checkpoint.staging import Staging
 from spotweld.checkpoint.voice import warn
 from spotweld.errors import Corrupt, Fenced, NotFound, SpotweldError
@@ -157,7 +157,7 @@ class Saves:
         Raises:
             UnsupportedState: the state could never be saved.
         """
-        self._staging.grow([plan.size for plan in describe(self._state).layout.chunks])
+        self._staging.grow(self._capture(0).content.sizes)
 
     def end(self) -> None:
         """No save will be begun any more."""

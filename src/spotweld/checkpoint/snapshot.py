@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from spotweld.checkpoint.arrays import Leaf, copy_part, copy_whole, flat, in_place, is_plain
+from spotweld.checkpoint.devices import finish, is_on_device, wait_for
 from spotweld.checkpoint.format import LeafRecord
 from spotweld.checkpoint.layout import Layout, lay_out
 from spotweld.checkpoint.rng import capture_rng
@@ -231,22 +232,47 @@ def capture(state: Mapping[str, object], step: int, staging: Staging, clock: Clo
     """
     began = clock.monotonic()
     seen = describe(state)
+    source = LiveSource(seen, staging, clock)
     leaves = tuple(
         LeafRecord(leaf.kind, leaf.dtype, leaf.shape, chunk, offset)
         for leaf, (chunk, offset) in zip(seen.leaves, seen.layout.places, strict=True)
     )
     sizes = tuple(plan.size for plan in seen.layout.chunks)
-    return Snapshot(Content(seen.tree, seen.rng, leaves, sizes), LiveSource(seen), step, staging, clock, began)
+    return Snapshot(Content(seen.tree, seen.rng, leaves, sizes), source, step, staging, clock, began + source.waited)
 
 
 class LiveSource:
-    """The arrays of a live state. Each thread looks them up one at a time: most chunks follow one another."""
+    """The arrays of a live state. Each thread looks them up one at a time: most chunks follow one another.
 
-    def __init__(self, state: State) -> None:
+    Args:
+        state: whose arrays. What their accelerators were asked to do is waited for.
+        staging: where chunks will be copied to; it is pinned if that is from an accelerator.
+        clock: for the waiting.
+    """
+
+    def __init__(self, state: State, staging: Staging, clock: Clock) -> None:
         self._leaves, self._chunks = state.leaves, state.layout.chunks
         self._latest = threading.local()
+        on_devices = [leaf.source for leaf in state.leaves if is_on_device(leaf.source)]
+        if on_devices:
+            staging.pinned = True
+        began = clock.monotonic()
+        wait_for(on_devices)
+        self.waited = clock.monotonic() - began
+        """Seconds. They are the training's own, and no cost of the save."""
 
     def copy(self, number: int, into: memoryview) -> Digest | None:
+        arrays = [self._leaves[part.leaf].source for part in self._chunks[number].parts]
+        try:
+            self._copy(number, into)
+        finally:
+            # Even if it failed: nothing may come to the buffer any more when it is used again.
+            finish(arrays)
+        # Just copied, it is still in the cache. What one thread copies alone is checked beside it, by others, and so is
+        # what a bus has brought.
+        return checksum(into) if self.is_plain(number) and not is_on_device(arrays[0]) else None
+
+    def _copy(self, number: int, into: memoryview) -> None:
         end = 0
         for part in self._chunks[number].parts:
             into[end : part.offset] = bytes(part.offset - end)  # equal states make equal chunks: no old bytes between
@@ -257,8 +283,6 @@ class LiveSource:
             else:
                 copy_part(self._bytes_of(part.leaf), part.start, into[part.offset : end])
         into[end:] = bytes(into.nbytes - end)
-        # Just copied, it is still in the cache. What one thread copies alone is checked beside it, by others.
-        return checksum(into) if self.is_plain(number) else None
 
     def is_plain(self, number: int) -> bool:
         (first, *others) = self._chunks[number].parts

@@ -4,6 +4,9 @@ Fresh memory is the enemy: its first touch costs a page fault, ten times as much
 virtual machine. So the buffers are made once, touched ahead of time in huge pages where the kernel has them, and
 used again from save to save. They are aligned to blocks, so the disk can fetch from them directly.
 
+What is copied from an accelerator goes to pinned memory, which is as fast as the bus. PyTorch makes it in powers of
+two, and that is what is made in one go.
+
 Without a limit there is a buffer of the right size for each chunk, and the memory is what the state takes. With a limit
 all buffers are alike, and a copy waits for those that are being written.
 """
@@ -17,6 +20,7 @@ from collections import Counter, defaultdict, deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from spotweld.checkpoint.devices import pinned
 from spotweld.checkpoint.layout import CHUNK
 
 if TYPE_CHECKING:
@@ -36,6 +40,8 @@ class Staging:
     """
 
     def __init__(self, limit: int | None = None) -> None:
+        self.pinned = False
+        """What is made from now on is pinned, as far as that can be had."""
         self._most = None if limit is None else max(FEWEST, limit // CHUNK)
         self._wanted: Counter[int] = Counter()
         self._made: Counter[int] = Counter()
@@ -142,12 +148,7 @@ class Staging:
             size += one
         if not sizes:
             return False
-        arena = mmap.mmap(-1, size)
-        with suppress(AttributeError, OSError):
-            arena.madvise(mmap.MADV_HUGEPAGE)
-        # Not madvise(MADV_POPULATE_WRITE): Python would hold its lock meanwhile, and training stand still.
-        ctypes.memset(ctypes.addressof(ctypes.c_char.from_buffer(arena)), 0, size)
-        whole = memoryview(arena)
+        whole = (pinned(size) if self.pinned else None) or _touched(size)
         with self._returned:
             for one in sizes:
                 self._free[one].append(whole[:one])
@@ -155,3 +156,12 @@ class Staging:
                 whole = whole[one:]
             self._returned.notify_all()
         return True
+
+
+def _touched(size: int) -> memoryview:
+    arena = mmap.mmap(-1, size)
+    with suppress(AttributeError, OSError):
+        arena.madvise(mmap.MADV_HUGEPAGE)
+    # Not madvise(MADV_POPULATE_WRITE): Python would hold its lock meanwhile, and training stand still.
+    ctypes.memset(ctypes.addressof(ctypes.c_char.from_buffer(arena)), 0, size)
+    return memoryview(arena)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import msgspec
 
 from spotweld.checkpoint.arrays import Kind, Leaf, can_be_filled, leaf_of, writable
+from spotweld.checkpoint.devices import DeviceMemory
 from spotweld.checkpoint.tree import step_into
 from spotweld.errors import StateMismatch, UsageError
 
@@ -148,16 +149,19 @@ def _match(now: Any, then: object, found: dict[int, Any]) -> None:  # noqa: ANN4
 
 def _apart(found: dict[int, Any]) -> dict[int, Any]:
     """Of arrays that share memory only the first: two threads must not fill the same bytes."""
-    chosen, end = {}, 0
-    for start, size, number in sorted((*_span(array), number) for number, array in found.items()):
-        if start >= end:
-            chosen[number], end = found[number], start + size
+    chosen, end = {}, ("", 0)
+    for device, start, size, number in sorted((*_span(array), number) for number, array in found.items()):
+        if (device, start) >= end:
+            chosen[number], end = found[number], (device, start + size)
     return chosen
 
 
-def _span(array: Any) -> tuple[int, int]:  # noqa: ANN401
+def _span(array: Any) -> tuple[str, int, int]:  # noqa: ANN401
+    """In whose memory an array lies, where there, and how many bytes of it."""
     memory = writable(array)
-    return ctypes.addressof(ctypes.c_char.from_buffer(memory)), memory.nbytes
+    if isinstance(memory, DeviceMemory):
+        return str(memory.row.device), memory.row.data_ptr(), memory.nbytes
+    return "", ctypes.addressof(ctypes.c_char.from_buffer(memory)), memory.nbytes
 
 
 def _compare(now: object, then: object, path: str) -> None:

@@ -15,6 +15,7 @@ from spotweld.checkpoint.reading import Want, read_wants
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from spotweld.checkpoint.devices import Place
     from spotweld.checkpoint.format import Manifest
     from spotweld.store.objects import Objects
 
@@ -89,7 +90,7 @@ def _extent(manifest: Manifest, transfer: Transfer) -> tuple[int, int, bool]:
     return first * size, count * size, count == part.volume
 
 
-def want(manifest: Manifest, leaf: int, start: int, parts: Iterable[memoryview], wanted: dict[int, list[Want]]) -> None:
+def want(manifest: Manifest, leaf: int, start: int, parts: Iterable[Place], wanted: dict[int, list[Want]]) -> None:
     """Note in ``wanted`` which pieces of which chunks fill these parts with the bytes of a leaf, from ``start`` on."""
     record = manifest.leaves[leaf]
     at, start = record.chunk, record.offset + start

@@ -71,7 +71,8 @@ class ShareSnapshot(Snapshot):
         )
         sizes = tuple(plan.size for plan in state.layout.chunks)
         content = Content(state.tree, state.rng, leaves, sizes)
-        super().__init__(content, LiveSource(state), step, staging, clock, began)
+        source = LiveSource(state, staging, clock)
+        super().__init__(content, source, step, staging, clock, began + source.waited)
         self.pieces, self.shared = pieces, shared
 
     def named(self) -> Content:
