@@ -40,10 +40,11 @@ def test_a_fit_resumes_bit_for_bit(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("flavour", ["plain", "sharded"])
 def test_a_fit_on_several_processes_resumes_bit_for_bit(
-    trial: Callable[[Zygote], Trial], zygote: Callable[..., Zygote]
+    trial: Callable[[Zygote], Trial], zygote: Callable[..., Zygote], flavour: str
 ) -> None:
-    trial(zygote("lit"))("lit", "plain", kills=(3, 9), seed=4, ranks=2)
+    trial(zygote("lit"))("lit", flavour, kills=(3, 9), seed=4, ranks=2)
 
 
 @pytest.mark.slow

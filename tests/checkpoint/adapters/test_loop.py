@@ -85,7 +85,9 @@ def test_what_processes_have_alike_is_given_back_before_what_each_has_for_itself
 
     def loop(value: int) -> Loop:
         options = {"store": store, "every": 2, "notices": ()}
-        return Loop(checkpointer_for(part("alike", value), part("own", value + 1), 1, options), 10)
+        return Loop(
+            checkpointer_for({"objects": part("alike", value)}, part("own", value + 1), options, group=False), 10
+        )
 
     first = loop(7)
     first.begin()

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import signal
 import threading
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from lightning.fabric.utilities.data import sized_len
 from lightning.pytorch.callbacks import Callback, GradientAccumulationScheduler
 from lightning.pytorch.loops.fetchers import _DataLoaderIterDataFetcher
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 
 from spotweld.checkpoint.adapters.lightning_metrics import metrics_state, restore_metrics
 from spotweld.checkpoint.adapters.loaders import Resumable
@@ -29,6 +30,8 @@ from spotweld.checkpoint.rng import capture_rng, restore_rng
 from spotweld.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lightning.pytorch import LightningModule, Trainer
 
 _MORE = "spotweld"
@@ -48,13 +51,14 @@ class SpotweldCallback(Callback):
     position, what was logged in the running epoch, the states of ``torchmetrics`` in the model, and the random number
     generators. Hyperparameters are not: the program sets them again.
 
-    With several processes (DDP) every one makes the same calls, and they save and leave together.
+    With several processes (DDP, or FSDP2 and tensor parallelism by ``ModelParallelStrategy``) every one makes the same
+    calls, and they save and leave together.
 
     Args:
         options: of ``Checkpointer``: ``store``, ``run``, ``every``, ``keep_last``, ``keep_every``, ``notices``.
 
     Raises:
-        UsageError: at the start of ``fit``: several processes share the model in another way than DDP, or a
+        UsageError: at the start of ``fit``: several processes share the model in another way than these, or a
             ``training_step`` takes ``dataloader_iter``.
     """
 
@@ -69,9 +73,9 @@ class SpotweldCallback(Callback):
             _wrap_loaders(trainer.fit_loop)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        if trainer.world_size > 1 and not isinstance(trainer.strategy, DDPStrategy):
+        if trainer.world_size > 1 and not isinstance(trainer.strategy, (DDPStrategy, ModelParallelStrategy)):
             why = f"this run shares its model by {type(trainer.strategy).__name__}"
-            raise UsageError("SpotweldCallback works in one process, or with DDP", why)
+            raise UsageError("SpotweldCallback works in one process, with DDP, or with ModelParallelStrategy", why)
         fit_loop = trainer.fit_loop
         fit_loop.setup_data()
         if isinstance(fit_loop._data_fetcher, _DataLoaderIterDataFetcher):  # noqa: SLF001
@@ -81,7 +85,7 @@ class SpotweldCallback(Callback):
                 "Take a batch.",
             )
         fit = _Fit(trainer)
-        keeper = checkpointer_for(fit.shared, fit.own, trainer.world_size, self._options)
+        keeper = checkpointer_for(fit.shared, fit.own, self._options, group=fit.sharded or trainer.world_size > 1)
         self._loop = loop = Loop(keeper, _total(trainer))
         loop.begin()
         fit.rng = capture_rng()
@@ -109,7 +113,12 @@ class _Fit:
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
-        self.shared = Part(self._take_shared, self._give_shared)
+        self.sharded = isinstance(trainer.strategy, ModelParallelStrategy)
+        """Each process has a part of the model and of the optimizers, and fills it where it is."""
+        self.shared: dict[str, object] = {"objects": Part(self._take_shared, self._give_shared)}
+        if self.sharded:
+            optimizers = {f"optimizer{number}": each for number, each in enumerate(trainer.optimizers)}
+            self.shared = {"model": trainer.lightning_module, **optimizers}
         self.own = Part(self._take_own, self._give_own)
         self._alike: dict[str, Any] = {}
         self._rest: dict[str, Any] | None = None
@@ -131,7 +140,8 @@ class _Fit:
 
     def _dump(self) -> dict[str, Any]:
         trainer = self._trainer
-        checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)  # noqa: SLF001
+        with _no_arrays(trainer.strategy) if self.sharded else nullcontext():
+            checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)  # noqa: SLF001
         for part in (trainer.lightning_module, trainer.datamodule):
             for name in ("CHECKPOINT_HYPER_PARAMS_KEY", "CHECKPOINT_HYPER_PARAMS_NAME", "CHECKPOINT_HYPER_PARAMS_TYPE"):
                 checkpoint.pop(getattr(part, name, None), None)
@@ -145,6 +155,8 @@ class _Fit:
     def _give_own(self, state: dict[str, Any]) -> None:
         trainer, alike, self._alike = self._trainer, self._alike, {}
         check_processes(state["processes"], trainer.world_size)
+        if self.sharded:
+            alike = {name: {} for name in _ALIKE}
         checkpoint = from_plain(alike | {name: value for name, value in state.items() if name != "processes"})
         self.restored = checkpoint.pop(_MORE)
         connector, fit_loop = trainer._checkpoint_connector, trainer.fit_loop  # noqa: SLF001
@@ -167,6 +179,16 @@ class _Fit:
             restore_metrics(self._trainer, self.restored["metrics"])
             restore_rng(self.rng)
             self.restored = None
+
+
+@contextmanager
+def _no_arrays(strategy: Any) -> Iterator[None]:  # noqa: ANN401
+    """Lightning asks a strategy for model and optimizers, which would collect them from all processes. Not here."""
+    strategy.lightning_module_state_dict, strategy.optimizer_state = dict, lambda _optimizer: {}
+    try:
+        yield
+    finally:
+        del strategy.lightning_module_state_dict, strategy.optimizer_state
 
 
 def _let_others_leave() -> None:

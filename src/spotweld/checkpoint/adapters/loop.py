@@ -34,23 +34,25 @@ class Part:
         self._give(state)
 
 
-def checkpointer_for(shared: Part, own: Part, processes: int, options: Mapping[str, Any]) -> Checkpointer:
+def checkpointer_for(
+    shared: Mapping[str, object], own: Part, options: Mapping[str, Any], *, group: bool
+) -> Checkpointer:
     """What keeps a framework's training.
 
     Args:
-        shared: what all processes have alike. It is given back first.
+        shared: what all processes have alike, or share. It is given back first.
         own: what each has for itself.
-        processes: which train together.
         options: of ``Checkpointer``.
+        group: it is trained by a process group.
 
     Raises:
         UsageError: an option makes no sense.
     """
-    if processes == 1:
-        return Checkpointer({"objects": shared, "training": own}, **options)
+    if not group:
+        return Checkpointer({**shared, "training": own}, **options)
     from spotweld.checkpoint.distributed import DistributedCheckpointer  # noqa: PLC0415 - most have one process
 
-    return DistributedCheckpointer({"objects": shared}, per_rank={"training": own}, **options)
+    return DistributedCheckpointer(shared, per_rank={"training": own}, **options)
 
 
 def check_processes(then: int, now: int) -> None:

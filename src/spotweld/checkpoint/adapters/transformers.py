@@ -115,7 +115,8 @@ class SpotweldCallback(TrainerCallback):
 
         def wrapped(max_steps: int, steps_in_epoch: int, epochs: int, *rest: Any) -> tuple[int, int]:  # noqa: ANN401
             begun: tuple[int, int] = init(max_steps, steps_in_epoch, epochs, *rest)
-            keeper = checkpointer_for(part.shared, part.own, trainer.args.world_size, self._options)
+            group = trainer.args.world_size > 1
+            keeper = checkpointer_for({"objects": part.shared}, part.own, self._options, group=group)
             self._loop = Loop(keeper, max_steps)
             self._loop.begin()
             if part.restored is None:

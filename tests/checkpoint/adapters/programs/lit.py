@@ -1,6 +1,6 @@
-"""Lightning with whatever makes a resume hard: ``lit plain|stateful|iterable|accumulate|manual|stop``.
+"""Lightning with whatever makes a resume hard: ``lit plain|stateful|iterable|accumulate|manual|stop|sharded``.
 
-On several processes ``plain`` alone.
+On several processes ``plain`` and ``sharded`` alone.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import torch
 import torchmetrics
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
@@ -48,10 +51,14 @@ class Net(LightningModule):
         super().__init__()
         self.save_hyperparameters({"function": print})
         self.automatic_optimization = not is_("manual")
-        self.body = torch.nn.Sequential(
-            torch.nn.Linear(8, 16), torch.nn.Dropout(0.3), torch.nn.BatchNorm1d(16), torch.nn.Linear(16, 2)
-        )
+        norm = torch.nn.LayerNorm if is_("sharded") else torch.nn.BatchNorm1d
+        self.body = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.Dropout(0.3), norm(16), torch.nn.Linear(16, 2))
         self.accuracy = torchmetrics.classification.BinaryAccuracy()
+
+    def configure_model(self):  # noqa: ANN201
+        if is_("sharded"):
+            for part in (self.body[0], self.body[3], self.body):
+                fully_shard(part, mesh=self.device_mesh["data_parallel"])
 
     def training_step(self, batch, index):  # noqa: ANN001, ANN201, ARG002
         inputs, labels = batch
@@ -130,7 +137,7 @@ def main() -> None:
         max_epochs=3,
         accelerator="cpu",
         devices=fate.ranks(),
-        strategy="ddp" if fate.ranks() > 1 else "auto",
+        strategy=ModelParallelStrategy() if is_("sharded") else "ddp" if fate.ranks() > 1 else "auto",
         callbacks=callbacks,
         logger=False,
         enable_progress_bar=False,
@@ -142,7 +149,8 @@ def main() -> None:
     trainer.fit(model, loader, DataLoader(data, batch_size=20))
     digest = hashlib.sha256()
     for value in [*model.state_dict().values(), *(v for s in trainer.optimizers[0].state.values() for v in s.values())]:
-        digest.update(value.detach().numpy().tobytes())
+        whole = value.full_tensor() if isinstance(value, DTensor) else value
+        digest.update(whole.detach().numpy().tobytes())
     digest.update(
         repr([trainer.global_step, trainer.current_epoch, trainer.checkpoint_callback.best_model_score]).encode()
     )
