@@ -111,3 +111,39 @@ def test_no_memory_fails_the_save_and_is_tried_again(monkeypatch: pytest.MonkeyP
 
 def _refuse(*_: object) -> None:
     raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+
+def test_where_there_is_too_little_memory_what_there_is_is_the_limit(caplog: pytest.LogCaptureFixture) -> None:
+    staging = Staging(room=lambda: 5 * CHUNK + 1)
+    staging.reserve([CHUNK] * 5)
+    assert staging.at_once is None
+    staging.reserve([BLOCK, *[CHUNK] * 12])
+    assert staging.at_once == 10, "of which it has five already"
+    assert staging._made == Counter({CHUNK: 10})
+    staging.reserve([CHUNK] * 3)
+    assert staging.at_once == 10, "what was short once will be again"
+    (record,) = caplog.records
+    assert "the copy of a state of 50.3 MB gets 41.9 MB, so a save holds the training up" in record.message
+
+
+@pytest.mark.parametrize("room", [0, 2 * CHUNK])
+def test_with_next_to_no_memory_there_are_as_few_buffers_as_can_be(room: int) -> None:
+    staging = Staging(room=lambda: room)
+    staging.grow([CHUNK] * 9)
+    taken = take_all(staging, [CHUNK] * FEWEST)
+    assert staging.at_once == FEWEST
+    give_all(staging, taken)
+    staging.close()
+    assert staging._made == Counter({CHUNK: FEWEST})
+
+
+def test_a_small_state_gets_its_memory_even_if_there_is_none() -> None:
+    staging = Staging(room=lambda: 0)
+    staging.reserve([BLOCK] * 9)
+    assert staging.at_once is None
+
+
+def test_a_limit_that_was_given_is_kept_to_whatever_there_is() -> None:
+    staging = Staging(4 * CHUNK, room=lambda: pytest.fail("nobody asked"))
+    staging.reserve([CHUNK] * 9)
+    assert staging.at_once == 4

@@ -8,7 +8,8 @@ What is copied from an accelerator goes to pinned memory, which is as fast as th
 two, and that is what is made in one go.
 
 Without a limit there is a buffer of the right size for each chunk, and the memory is what the state takes. With a limit
-all buffers are alike, and a copy waits for those that are being written.
+all buffers are alike, and a copy waits for those that are being written. Where the machine has not as much memory left
+as the state takes, what it has is the limit: a training must not be killed for what its checkpoints need.
 """
 
 from __future__ import annotations
@@ -21,10 +22,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from spotweld.checkpoint.devices import pinned
+from spotweld.checkpoint.headroom import headroom
 from spotweld.checkpoint.layout import CHUNK
+from spotweld.checkpoint.voice import warn
+from spotweld.values.sizes import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 _AT_ONCE = 16 * CHUNK
 """Bytes made in one go: what a save that begins meanwhile waits for at most."""
@@ -36,10 +40,12 @@ class Staging:
     """Buffers of whole chunks. ``take`` and ``give_back`` may be called from any thread.
 
     Args:
-        limit: bytes that may be used; None: as many as the state has.
+        limit: bytes that may be used; None: as many as the state has, if there are as many.
+        room: says how many bytes there are; None: nobody knows.
     """
 
-    def __init__(self, limit: int | None = None) -> None:
+    def __init__(self, limit: int | None = None, room: Callable[[], int | None] = headroom) -> None:
+        self._room = room
         self.pinned = False
         """What is made from now on is pinned, as far as that can be had."""
         self._most = None if limit is None else max(FEWEST, limit // CHUNK)
@@ -115,7 +121,21 @@ class Staging:
     def _counted(self, sizes: Sequence[int]) -> Counter[int]:
         return Counter(sizes) if self._most is None else Counter({CHUNK: min(len(sizes), self._most)})
 
+    def _fit(self, sizes: Sequence[int]) -> None:
+        """Begin to keep to a limit if there is no room for so much."""
+        needed, room = sum((Counter(sizes) - self._made).elements()), self._room()
+        if room is not None and needed > max(room, FEWEST * CHUNK):
+            self._most = max(FEWEST, self._made[CHUNK] + room // CHUNK)
+            self._wanted = Counter()
+            state, copy = format_size(sum(sizes)), format_size(self._most * CHUNK)
+            warn(
+                f"memory is short: the copy of a state of {state} gets {copy}, "
+                "so a save holds the training up until the rest is written"
+            )
+
     def _want(self, sizes: Sequence[int]) -> None:
+        if self._most is None:
+            self._fit(sizes)
         wanted = self._counted(sizes)
         with self._returned:
             # A state that comes and goes in size, as a directory does, keeps what it will need again.
