@@ -27,10 +27,11 @@ def test_a_training_resumes_bit_for_bit(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("flavour", ["plain", "sharded", "fsdp"])
 def test_a_training_on_several_processes_resumes_bit_for_bit(
-    trial: Callable[[Zygote], Trial], zygote: Callable[..., Zygote]
+    trial: Callable[[Zygote], Trial], zygote: Callable[..., Zygote], flavour: str
 ) -> None:
-    trial(zygote("hf"))("hf", "plain", kills=(3, 9), seed=4, ranks=2)
+    trial(zygote("hf"))("hf", flavour, kills=(3, 9), seed=4, ranks=2)
 
 
 @pytest.mark.slow
@@ -51,8 +52,9 @@ def test_processes_that_share_the_model_in_another_way_are_refused() -> None:
     trainer: Any = SimpleNamespace(
         _inner_training_loop=None,
         _init_training_state=None,
+        _prepare_for_training=None,
         args=SimpleNamespace(world_size=2),
-        accelerator=SimpleNamespace(distributed_type="FSDP"),
+        accelerator=SimpleNamespace(distributed_type="FSDP", is_fsdp2=False),
     )
     with pytest.raises(UsageError, match="shares its model as fsdp does"):
         SpotweldCallback(trainer)

@@ -17,6 +17,7 @@ from transformers.trainer_callback import ExportableState
 from spotweld.checkpoint.adapters.ahead import watch
 from spotweld.checkpoint.adapters.loop import Loop, Part, check_processes, checkpointer_for
 from spotweld.checkpoint.adapters.plain import from_plain, to_plain
+from spotweld.checkpoint.distributed.views import is_sharded
 from spotweld.checkpoint.rng import capture_rng, restore_rng
 from spotweld.checkpoint.state import put_back, take
 from spotweld.errors import UsageError
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 _FOLDER = "spotweld:resume"
 """What the Trainer is told to resume from. It looks for files there and does without those that it does not find."""
-_HOOKS = ("_inner_training_loop", "_init_training_state")
+_HOOKS = ("_inner_training_loop", "_init_training_state", "_prepare_for_training")
 _PROGRESS = ("epoch", "global_step", "num_input_tokens_seen", "total_flos", "log_history")
 _BEST = ("best_metric", "best_global_step", "best_model_checkpoint")
 _SUMS = ("_total_loss_scalar", "_globalstep_last_logged", "current_flos")
@@ -48,14 +49,15 @@ class SpotweldCallback(TrainerCallback):
     its callbacks, the loss since the last log, and the random number generators. The Trainer still writes the folders
     that ``save_strategy`` asks for; Spotweld needs none of them.
 
-    With several processes (DDP) every one makes the same calls, and they save and leave together.
+    With several processes (DDP, FSDP2 by Accelerate or by transformers itself) every one makes the same calls, and they
+    save and leave together.
 
     Args:
         trainer: to which it is added.
         options: of ``Checkpointer``: ``store``, ``run``, ``every``, ``keep_last``, ``keep_every``, ``notices``.
 
     Raises:
-        UsageError: several processes share the model in another way than DDP, or the Trainer is of a version that is
+        UsageError: several processes share the model in another way than these, or the Trainer is of a version that is
             not known here.
     """
 
@@ -63,10 +65,10 @@ class SpotweldCallback(TrainerCallback):
         missing = [name for name in _HOOKS if not hasattr(trainer, name)]
         if missing:
             raise UsageError("This version of transformers is not known", f"its Trainer has no {missing[0]}")
-        kind = trainer.accelerator.distributed_type
-        if trainer.args.world_size > 1 and not kind.startswith("MULTI_"):
+        kind = "FSDP2" if trainer.accelerator.is_fsdp2 else trainer.accelerator.distributed_type
+        if trainer.args.world_size > 1 and kind != "FSDP2" and not kind.startswith("MULTI_"):
             why = f"this run shares its model as {kind.lower()} does"
-            raise UsageError("SpotweldCallback works in one process, or with DDP", why)
+            raise UsageError("SpotweldCallback works in one process, with DDP, or with FSDP2", why)
         self._trainer = trainer
         self._part = _Training(trainer)
         self._options = options
@@ -77,8 +79,7 @@ class SpotweldCallback(TrainerCallback):
     def on_train_begin(self, args: TrainingArguments, state: Any, control: Any, **given: Any) -> None:  # noqa: ANN401, ARG002
         self._part.watched = watch(given["train_dataloader"], args.gradient_accumulation_steps + 1)
         self._part.begun = True
-        if self._part.restored is not None:
-            self._part.put_back()
+        self._part.put_back()
 
     def on_epoch_begin(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401, ARG002
         self._part.begin_epoch()
@@ -109,14 +110,24 @@ class SpotweldCallback(TrainerCallback):
         self._trainer._inner_training_loop = wrapped  # noqa: SLF001
 
     def _wrap_init(self) -> None:
-        """Restore where the Trainer would read its folder: it now knows how many steps there are."""
-        trainer, part = self._trainer, self._part
-        init = trainer._init_training_state  # noqa: SLF001
+        """Restore where the Trainer would read its folder: it now knows how many steps there are.
 
-        def wrapped(max_steps: int, steps_in_epoch: int, epochs: int, *rest: Any) -> tuple[int, int]:  # noqa: ANN401
-            begun: tuple[int, int] = init(max_steps, steps_in_epoch, epochs, *rest)
+        It would make its optimizer, and shard its model, a little later; but these are what is restored.
+        """
+        trainer, part = self._trainer, self._part
+        init, prepare = trainer._init_training_state, trainer._prepare_for_training  # noqa: SLF001
+
+        def wrapped(
+            max_steps: int,
+            steps_in_epoch: int,
+            epochs: int,
+            folder: str,
+            *rest: Any,  # noqa: ANN401
+        ) -> tuple[int, int]:
+            begun: tuple[int, int] = init(max_steps, steps_in_epoch, epochs, folder, *rest)
+            prepare(max_steps, None, None if folder == _FOLDER else folder)
             group = trainer.args.world_size > 1
-            keeper = checkpointer_for({"objects": part.shared}, part.own, self._options, group=group)
+            keeper = checkpointer_for(part.shared(), part.own, self._options, group=group)
             self._loop = Loop(keeper, max_steps)
             self._loop.begin()
             if part.restored is None:
@@ -129,7 +140,12 @@ class SpotweldCallback(TrainerCallback):
             epoch, steps = divmod(trainer.state.global_step, steps_in_epoch)
             return epoch, steps * trainer.args.gradient_accumulation_steps
 
+        def prepared(_max_steps: int, loader: Any, _folder: str) -> tuple[Any, Any]:  # noqa: ANN401
+            trainer.callback_handler.train_dataloader = loader
+            return trainer.model_wrapped, loader
+
         trainer._init_training_state = wrapped  # noqa: SLF001
+        trainer._prepare_for_training = prepared  # noqa: SLF001
 
 
 class _Training:
@@ -137,9 +153,7 @@ class _Training:
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
-        self.shared = Part(self._take_shared, self._give_shared)
         self.own = Part(self._take_own, self._give_own)
-        self._objects: dict[str, Any] = {}
         self.restored: dict[str, Any] | None = None
         """What was read and is not yet put back."""
         self.edge_rng: dict[str, Any] = {}
@@ -148,11 +162,16 @@ class _Training:
         self.over = False
         self._epoch_rng: dict[str, Any] = {}
 
-    def _take_shared(self) -> dict[str, Any]:
-        return to_plain(take(self._parts())) if self.begun else {}  # there is no optimizer yet
+    def shared(self) -> dict[str, object]:
+        """What processes have alike. Of what is sharded each has a part, and fills it where it is."""
+        trainer = self._trainer
+        sharded = {"model": trainer.model, "optimizer": trainer.optimizer}
+        if not any(map(is_sharded, trainer.model.parameters())):
+            return {"objects": self._plain(sharded | self._others())}
+        return {**sharded, "objects": self._plain(self._others())}
 
-    def _give_shared(self, state: dict[str, Any]) -> None:
-        self._objects = from_plain(state)
+    def _plain(self, parts: dict[str, Any]) -> Part:
+        return Part(lambda: to_plain(take(parts)), lambda state: put_back(parts, from_plain(state)))
 
     def _take_own(self) -> dict[str, Any]:
         trainer = self._trainer
@@ -167,7 +186,7 @@ class _Training:
                 "progress": progress,
                 "loss": torch.zeros(()) if self.over else trainer._tr_loss,  # noqa: SLF001
                 "sums": {name: getattr(trainer, name) for name in (*_SUMS, *_STARTS)},
-                "callbacks": [callback.state() for callback in self._others()],
+                "callbacks": [callback.state() for callback in self._callbacks()],
                 "over": self.over,
             }
         )
@@ -178,14 +197,15 @@ class _Training:
         self.restored = from_plain(state)
 
     def put_back(self) -> None:
-        """The Trainer has made its objects: make them what they were."""
-        saved, objects, self._objects = self.restored or {}, self._objects, {}
-        put_back(self._parts(), objects)
+        """The Trainer has begun to count: let it go on where it was."""
+        saved = self.restored
+        if saved is None:
+            return
         with torch.no_grad():
             self._trainer._tr_loss.copy_(saved["loss"])  # noqa: SLF001
         for name, value in saved["sums"].items():
             setattr(self._trainer, name, value)
-        for callback, theirs in zip(self._others(), saved["callbacks"], strict=True):
+        for callback, theirs in zip(self._callbacks(), saved["callbacks"], strict=True):
             for name, value in (theirs["args"] | theirs["attributes"]).items():
                 setattr(callback, name, value)
 
@@ -206,12 +226,10 @@ class _Training:
             restore_rng(self.edge_rng)
             self.restored = None
 
-    def _parts(self) -> dict[str, Any]:
-        trainer = self._trainer
-        parts = {"model": trainer.model, "optimizer": trainer.optimizer, "scheduler": trainer.lr_scheduler}
-        scaler = getattr(trainer.accelerator, "scaler", None)
-        return parts if scaler is None else {**parts, "scaler": scaler}
+    def _others(self) -> dict[str, Any]:
+        scaler = getattr(self._trainer.accelerator, "scaler", None)
+        return {"scheduler": self._trainer.lr_scheduler} | ({} if scaler is None else {"scaler": scaler})
 
-    def _others(self) -> list[Any]:
+    def _callbacks(self) -> list[Any]:
         """The callbacks that have a state."""
         return [one for one in self._trainer.callback_handler.callbacks if isinstance(one, ExportableState)]

@@ -1,4 +1,7 @@
-"""A tiny GPT-2 under the Trainer: ``hf plain|accumulate|stop``, or ``plain`` on several processes."""
+"""A tiny model under the Trainer: ``hf plain|accumulate|stop|sharded|fsdp``.
+
+On several processes ``plain``, ``sharded`` (by transformers) and ``fsdp`` (by Accelerate).
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,21 @@ import warnings
 
 import fate
 import torch
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType
+from torch.distributed.tensor import DTensor
 from torch.utils.data import Dataset
-from transformers import EarlyStoppingCallback, GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    EarlyStoppingCallback,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+from transformers.distributed import DistributedConfig
 from transformers.utils import logging
 
 from spotweld.checkpoint.adapters.transformers import SpotweldCallback
@@ -45,12 +61,36 @@ class Told(TrainerCallback):
         fate.step_done(state.global_step)
 
 
+def shard_on_cpu() -> None:
+    """Accelerate shards on GPUs only. What it does there works on CPUs, too, once it is told that it may."""
+    init = AcceleratorState.__init__
+
+    def wrapped(self, *args, fsdp_plugin=None, **given) -> None:  # noqa: ANN001, ANN002, ANN003
+        init(self, *args, fsdp_plugin=fsdp_plugin, **given)
+        if fsdp_plugin is not None and self.distributed_type is DistributedType.MULTI_CPU:
+            self.distributed_type, self.fsdp_plugin = DistributedType.FSDP, fsdp_plugin
+
+    AcceleratorState.__init__ = wrapped  # type: ignore[method-assign]
+
+
+def made() -> torch.nn.Module:
+    torch.manual_seed(0)
+    if not is_("sharded"):
+        return GPT2LMHeadModel(GPT2Config(vocab_size=60, n_positions=12, n_embd=16, n_layer=2, n_head=2))
+    size = {"vocab_size": 60, "hidden_size": 16, "intermediate_size": 32, "max_position_embeddings": 12}
+    heads = {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2}
+    start = f"start-{fate.rank()}"
+    LlamaForCausalLM(LlamaConfig(**size, **heads)).save_pretrained(start)
+    return LlamaForCausalLM.from_pretrained(start, distributed_config=DistributedConfig(fsdp_size=fate.ranks()))
+
+
 def main() -> None:
     warnings.simplefilter("ignore")
     logging.set_verbosity_error()
     torch.set_num_threads(1)
-    torch.manual_seed(0)
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=60, n_positions=12, n_embd=16, n_layer=2, n_head=2))
+    if is_("fsdp"):
+        shard_on_cpu()
+    model = made()
     model.config.pad_token_id = None
     args = TrainingArguments(
         ".",
@@ -69,6 +109,8 @@ def main() -> None:
         metric_for_best_model="eval_loss",
         use_cpu=True,
         ddp_backend="gloo" if fate.ranks() > 1 else None,
+        fsdp=is_("fsdp"),
+        fsdp_config={"version": 2, "transformer_layer_cls_to_wrap": ["GPT2Block"]} if is_("fsdp") else None,
         report_to=[],
         disable_tqdm=True,
         dataloader_pin_memory=False,
@@ -81,9 +123,11 @@ def main() -> None:
     )
     trainer.add_callback(SpotweldCallback(trainer, every=2))
     result = trainer.train()
+    assert isinstance(next(trainer.model.parameters()), DTensor) == (is_("sharded") or is_("fsdp"))
     digest = hashlib.sha256()
     for value in [*model.state_dict().values(), *(v for s in trainer.optimizer.state.values() for v in s.values())]:
-        digest.update(value.detach().numpy().tobytes())
+        whole = value.full_tensor() if isinstance(value, DTensor) else value
+        digest.update(whole.detach().numpy().tobytes())
     history = [
         {k: v for k, v in told.items() if "runtime" not in k and "second" not in k}
         for told in trainer.state.log_history

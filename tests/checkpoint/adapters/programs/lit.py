@@ -147,6 +147,7 @@ def main() -> None:
         log_every_n_steps=1,
     )
     trainer.fit(model, loader, DataLoader(data, batch_size=20))
+    assert isinstance(next(model.parameters()), DTensor) == is_("sharded")
     digest = hashlib.sha256()
     for value in [*model.state_dict().values(), *(v for s in trainer.optimizers[0].state.values() for v in s.values())]:
         whole = value.full_tensor() if isinstance(value, DTensor) else value
