@@ -190,7 +190,10 @@ class _Training:
                 "over": self.over,
             }
         )
-        return state | {"epoch_rng": self._epoch_rng, "fetches": self.watched.kept() if self.watched else {}}
+        return state | {
+            "epoch_rng": self._epoch_rng,
+            "fetches": self.watched.kept() if self.watched is not None else {},
+        }
 
     def _give_own(self, state: dict[str, Any]) -> None:
         check_processes(state["processes"], self._trainer.args.world_size)

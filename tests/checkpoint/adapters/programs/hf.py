@@ -1,4 +1,4 @@
-"""A tiny model under the Trainer: ``hf plain|accumulate|stop|sharded|fsdp``.
+"""A tiny model under the Trainer: ``hf plain|accumulate|stop|stream|sharded|fsdp``.
 
 On several processes ``plain``, ``sharded`` (by transformers) and ``fsdp`` (by Accelerate).
 """
@@ -14,7 +14,7 @@ import torch
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 from torch.distributed.tensor import DTensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 from transformers import (
     EarlyStoppingCallback,
     GPT2Config,
@@ -49,6 +49,16 @@ class Texts(Dataset):
         text = self.texts[index]
         noisy = torch.where(torch.rand(12) < self.noise, torch.randint(0, 60, (12,)), text)
         return {"input_ids": noisy, "labels": text}
+
+
+class Stream(IterableDataset):
+    """Without a length."""
+
+    def __init__(self, count: int) -> None:
+        self.texts = Texts(count, 0)
+
+    def __iter__(self):  # noqa: ANN204
+        return (self.texts[index] for index in range(len(self.texts)))
 
 
 class Told(TrainerCallback):
@@ -95,6 +105,7 @@ def main() -> None:
     args = TrainingArguments(
         ".",
         num_train_epochs=3,
+        max_steps=20 if is_("stream") else -1,
         per_device_train_batch_size=4,
         gradient_accumulation_steps=2 if is_("accumulate") else 1,
         learning_rate=0.01,
@@ -118,9 +129,8 @@ def main() -> None:
     callbacks = [Told()]
     if is_("stop"):
         callbacks.append(EarlyStoppingCallback(1, 0.05))
-    trainer = Trainer(
-        model=model, args=args, train_dataset=Texts(30, 0.2), eval_dataset=Texts(10, 0), callbacks=callbacks
-    )
+    texts = Stream(90) if is_("stream") else Texts(30, 0.2)
+    trainer = Trainer(model=model, args=args, train_dataset=texts, eval_dataset=Texts(10, 0), callbacks=callbacks)
     trainer.add_callback(SpotweldCallback(trainer, every=2))
     result = trainer.train()
     assert isinstance(next(trainer.model.parameters()), DTensor) == (is_("sharded") or is_("fsdp"))
