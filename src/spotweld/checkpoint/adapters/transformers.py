@@ -77,8 +77,7 @@ class SpotweldCallback(TrainerCallback):
         self._wrap_init()
 
     def on_train_begin(self, args: TrainingArguments, state: Any, control: Any, **given: Any) -> None:  # noqa: ANN401, ARG002
-        self._part.watched = watch(given["train_dataloader"], args.gradient_accumulation_steps + 1)
-        self._part.begun = True
+        self._part.begin(watch(given["train_dataloader"], args.gradient_accumulation_steps + 1))
         self._part.put_back()
 
     def on_epoch_begin(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401, ARG002
@@ -137,8 +136,9 @@ class SpotweldCallback(TrainerCallback):
                 setattr(trainer.state, name, value)
             if part.restored["over"]:
                 return epochs, 0
-            epoch, steps = divmod(trainer.state.global_step, steps_in_epoch)
-            return epoch, steps * trainer.args.gradient_accumulation_steps
+            # Counted, as an epoch may have fewer steps than the Trainer thinks: without a length, or left early.
+            steps = trainer.state.global_step - part.restored["epoch_began"]
+            return part.restored["epoch"], steps * trainer.args.gradient_accumulation_steps
 
         def prepared(_max_steps: int, loader: Any, _folder: str) -> tuple[Any, Any]:  # noqa: ANN401
             trainer.callback_handler.train_dataloader = loader
@@ -157,9 +157,10 @@ class _Training:
         self.restored: dict[str, Any] | None = None
         """What was read and is not yet put back."""
         self.edge_rng: dict[str, Any] = {}
-        self.watched: Watched | None = None
-        self.begun = False
+        self._watched: Watched | None = None
+        self._begun = False
         self.over = False
+        self._epoch, self._epoch_began = -1, 0  # the steps that were finished before it
         self._epoch_rng: dict[str, Any] = {}
 
     def shared(self) -> dict[str, object]:
@@ -175,7 +176,7 @@ class _Training:
 
     def _take_own(self) -> dict[str, Any]:
         trainer = self._trainer
-        if not self.begun:
+        if not self._begun:
             return {}
         progress = {name: getattr(trainer.state, name) for name in (*_PROGRESS, *_BEST)}
         if self.over:  # if the program is started again, the Trainer sums up again
@@ -188,16 +189,22 @@ class _Training:
                 "sums": {name: getattr(trainer, name) for name in (*_SUMS, *_STARTS)},
                 "callbacks": [callback.state() for callback in self._callbacks()],
                 "over": self.over,
+                "epoch": self._epoch,
+                "epoch_began": self._epoch_began,
             }
         )
         return state | {
             "epoch_rng": self._epoch_rng,
-            "fetches": self.watched.kept() if self.watched is not None else {},
+            "fetches": self._watched.kept() if self._watched is not None else {},
         }
 
     def _give_own(self, state: dict[str, Any]) -> None:
         check_processes(state["processes"], self._trainer.args.world_size)
         self.restored = from_plain(state)
+
+    def begin(self, watched: Watched | None) -> None:
+        """The Trainer begins, or begins again: there are objects with a state, and no epoch yet."""
+        self._watched, self._begun, self._epoch = watched, True, -1
 
     def put_back(self) -> None:
         """The Trainer has begun to count: let it go on where it was."""
@@ -215,18 +222,22 @@ class _Training:
     def begin_epoch(self) -> None:
         """A sampler that draws its order from a global generator is about to: in a restored epoch the same again."""
         if self.restored is None:
+            self._epoch, self._epoch_began = self._epoch + 1, self._trainer.state.global_step
             self._epoch_rng = capture_rng()
             return
+        self._epoch, self._epoch_began = self.restored["epoch"], self.restored["epoch_began"]
         self._epoch_rng = self.restored["epoch_rng"]
         restore_rng(self._epoch_rng)
-        if self.watched is not None:
-            self.watched.repeat(self.restored["fetches"])
+        if self._watched is not None:
+            self._watched.repeat(self.restored["fetches"])
 
     def settle(self) -> None:
         """The Trainer has come to where the checkpoint was taken; what it did on its way leaves no trace."""
         if self.restored is not None:
             self._trainer.state.log_history = self.restored["progress"]["log_history"]
             restore_rng(self.edge_rng)
+            if self._watched is not None:
+                self._watched.repeat({})  # of an IterableDataset the Trainer has made itself another loader until now
             self.restored = None
 
     def _others(self) -> dict[str, Any]:

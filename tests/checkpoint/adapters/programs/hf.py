@@ -52,7 +52,7 @@ class Texts(Dataset):
 
 
 class Stream(IterableDataset):
-    """Without a length."""
+    """Without a length, and read several times."""
 
     def __init__(self, count: int) -> None:
         self.texts = Texts(count, 0)
@@ -129,7 +129,7 @@ def main() -> None:
     callbacks = [Told()]
     if is_("stop"):
         callbacks.append(EarlyStoppingCallback(1, 0.05))
-    texts = Stream(90) if is_("stream") else Texts(30, 0.2)
+    texts = Stream(22) if is_("stream") else Texts(30, 0.2)
     trainer = Trainer(model=model, args=args, train_dataset=texts, eval_dataset=Texts(10, 0), callbacks=callbacks)
     trainer.add_callback(SpotweldCallback(trainer, every=2))
     result = trainer.train()
