@@ -211,6 +211,8 @@ class _Training:
         saved = self.restored
         if saved is None:
             return
+        # Evaluated it was, when it began: a second time would count against the patience of early stopping.
+        self._trainer.args.eval_on_start = False
         with torch.no_grad():
             self._trainer._tr_loss.copy_(saved["loss"])  # noqa: SLF001
         for name, value in saved["sums"].items():

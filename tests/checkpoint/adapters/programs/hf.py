@@ -114,6 +114,7 @@ def main() -> None:
         logging_steps=3,
         eval_strategy="steps",
         eval_steps=4,
+        eval_on_start=is_("stop"),
         save_strategy="steps" if is_("stop") else "no",
         save_steps=4,
         load_best_model_at_end=is_("stop"),
