@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         ("accumulate", (3, 14), "signal"),
         ("manual", (3, 14), "signal"),
         ("stop", (3, 8), "file"),  # early stopping
+        ("reload", (20, 31), "signal"),  # other loaders from the third epoch on
     ],
 )
 def test_a_fit_resumes_bit_for_bit(

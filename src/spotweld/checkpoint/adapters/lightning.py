@@ -145,7 +145,11 @@ class _Fit:
         for part in (trainer.lightning_module, trainer.datamodule):
             for name in ("CHECKPOINT_HYPER_PARAMS_KEY", "CHECKPOINT_HYPER_PARAMS_NAME", "CHECKPOINT_HYPER_PARAMS_TYPE"):
                 checkpoint.pop(getattr(part, name, None), None)
-        checkpoint[_MORE] = {"should_stop": trainer.should_stop, "metrics": metrics_state(trainer)}
+        checkpoint[_MORE] = {
+            "should_stop": trainer.should_stop,
+            "loaders_of": trainer.fit_loop._last_train_dl_reload_epoch,  # noqa: SLF001
+            "metrics": metrics_state(trainer),
+        }
         plain: dict[str, Any] = to_plain(checkpoint)
         return plain
 
@@ -168,6 +172,7 @@ class _Fit:
         connector._loaded_checkpoint = {}  # noqa: SLF001 - nor is it what `fit(ckpt_path=...)` named
         trainer.should_stop = checkpoint_stop = bool(self.restored["should_stop"])
         if fit_loop._data_fetcher is not None and not checkpoint_stop:  # noqa: SLF001
+            _ask_for_loaders(fit_loop, self.restored["loaders_of"])
             fit_loop._load_combined_loader_states()  # noqa: SLF001
             iter(fit_loop._data_fetcher)  # noqa: SLF001
 
@@ -179,6 +184,16 @@ class _Fit:
             restore_metrics(self._trainer, self.restored["metrics"])
             restore_rng(self.rng)
             self.restored = None
+
+
+def _ask_for_loaders(fit_loop: Any, epoch: int) -> None:  # noqa: ANN401
+    """What ``reload_dataloaders_every_n_epochs`` asked for in that epoch; nothing, if these are the first ones."""
+    positions, fit_loop._combined_loader_states_to_load = fit_loop._combined_loader_states_to_load, []  # noqa: SLF001
+    progress = fit_loop.epoch_progress.current
+    now, progress.completed = progress.completed, epoch
+    fit_loop.setup_data()
+    progress.completed = now
+    fit_loop._combined_loader_states_to_load = positions  # noqa: SLF001
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Lightning with whatever makes a resume hard: ``lit plain|stateful|iterable|accumulate|manual|stop|sharded``.
+"""Lightning with whatever makes a resume hard: ``lit plain|stateful|iterable|accumulate|manual|stop|reload|sharded``.
 
 On several processes ``plain`` and ``sharded`` alone.
 """
@@ -13,7 +13,7 @@ import warnings
 import fate
 import torch
 import torchmetrics
-from lightning.pytorch import LightningModule, Trainer, seed_everything
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch.distributed.fsdp import fully_shard
@@ -44,6 +44,21 @@ class Stream(IterableDataset):
                 torch.randn(8, generator=generator) + 0.1 * torch.randn(8),
                 torch.randint(0, 2, (), generator=generator),
             )
+
+
+class Harder(LightningDataModule):
+    """Other data in every second epoch."""
+
+    def __init__(self, data: Noisy) -> None:
+        super().__init__()
+        self.data = data
+
+    def train_dataloader(self):  # noqa: ANN201
+        inputs, labels = self.data.tensors
+        return DataLoader(Noisy(inputs * (1 + self.trainer.current_epoch), labels), batch_size=8, shuffle=True)
+
+    def val_dataloader(self):  # noqa: ANN201
+        return DataLoader(self.data, batch_size=20)
 
 
 class Net(LightningModule):
@@ -134,7 +149,8 @@ def main() -> None:
     callbacks.insert(1, SpotweldCallback(every=2))
     model = Net()
     trainer = Trainer(
-        max_epochs=3,
+        max_epochs=4 if is_("reload") else 3,
+        reload_dataloaders_every_n_epochs=2 if is_("reload") else 0,
         accelerator="cpu",
         devices=fate.ranks(),
         strategy=ModelParallelStrategy() if is_("sharded") else "ddp" if fate.ranks() > 1 else "auto",
@@ -146,7 +162,10 @@ def main() -> None:
         val_check_interval=3 if is_("iterable") or is_("plain") else None,
         log_every_n_steps=1,
     )
-    trainer.fit(model, loader, DataLoader(data, batch_size=20))
+    if is_("reload"):
+        trainer.fit(model, datamodule=Harder(data))
+    else:
+        trainer.fit(model, loader, DataLoader(data, batch_size=20))
     assert isinstance(next(model.parameters()), DTensor) == is_("sharded")
     digest = hashlib.sha256()
     for value in [*model.state_dict().values(), *(v for s in trainer.optimizers[0].state.values() for v in s.values())]:
