@@ -138,6 +138,28 @@ def test_another_number_of_ranks_resumes(group: Callable[..., list[Any]], size: 
     assert [end.count(",") for _, end in ends] == [5, 5, 5, 1][:size]
 
 
+def test_what_each_rank_has_for_itself_is_not_left_out_for_its_name(
+    group: Callable[..., list[Any]], new_ranks: type[Ranks], new_clock: type[HandClock], store: Watched
+) -> None:
+    group(2, 4)
+    ranks = new_ranks(2)
+
+    def body(rank: int) -> object:
+        checkpointer = DistributedCheckpointer(
+            {"weights": np.zeros((4, 3)), "sampler": Sampler(20, 4, seed=1)},
+            per_rank={"diary": []},
+            groups=lambda: ranks.groups(rank),
+            store=store,
+            clock=new_clock(),
+            notices=(),
+        )
+        return list(checkpointer.steps(6))
+
+    for end in ranks.run(body):
+        assert isinstance(end, StateMismatch)
+        assert "['log'] then, ['diary'] now" in str(end)
+
+
 def test_ranks_that_do_not_share_what_they_should_are_told_at_once(
     new_ranks: type[Ranks], new_clock: type[HandClock], store: Watched
 ) -> None:

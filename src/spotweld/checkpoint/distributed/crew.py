@@ -160,7 +160,7 @@ class Crew:
 
     def _put_back(self, fitted: dict[str, Any], own: Any, rng: Any, manifest: Manifest) -> None:  # noqa: ANN401
         states.fill(self._state, fitted)
-        if own is not None and set(own) == set(self._own):
+        if own is not None and rng is not None:  # `torch.distributed.checkpoint` saves neither
             states.put_back(self._own, own)
         ranks, size = len(manifest.rng["list"]), self.group.size
         if self.group.rank == 0 and ranks != size:
