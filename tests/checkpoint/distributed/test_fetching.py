@@ -97,6 +97,21 @@ def test_a_scalar_and_a_tied_tensor_are_filled(store: Watched) -> None:
     assert torch.equal(tied, torch.arange(40.0))
 
 
+@pytest.mark.parametrize("part", [slice(0, 3), slice(20, 30), slice(37, 40)])
+@pytest.mark.parametrize("part_first", [True, False])
+def test_a_tensor_of_which_a_part_is_saved_by_itself_is_filled(
+    store: Watched, part: slice, *, part_first: bool
+) -> None:
+    content, live = torch.arange(40.0), torch.zeros(40)
+    saved, into = [content[part], content], [live[part], live]
+    if not part_first:
+        saved, into = saved[::-1], into[::-1]
+    manifest = stored(store, saved)
+    boxes = [Box((0,), tuple(one.shape)) for one in saved]
+    fetch(store, manifest, [Transfer(Shard(box, at), box, into[at]) for at, box in enumerate(boxes)])
+    assert torch.equal(live, content)
+
+
 def test_a_damaged_chunk_is_not_used(store: Watched) -> None:
     manifest = stored(store, [torch.arange(64.0)])
     key = manifest.packs[0].key

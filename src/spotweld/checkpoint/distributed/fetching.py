@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 _HELD = 256 * 2**20
 """Bytes held beside the state, at most, for what cannot be read straight to its place."""
+
+
+Span: TypeAlias = tuple[str, int, int]
+"""Of a tensor in memory: the device, the first byte's address, and that behind the last one."""
 
 
 class Transfer(msgspec.Struct, frozen=True):
@@ -42,18 +47,20 @@ def fetch(objects: Objects, manifest: Manifest, transfers: Iterable[Transfer]) -
     """
     wanted: dict[int, list[Want]] = defaultdict(list)
     held: list[tuple[memoryview, Transfer]] = []
-    filled: set[int] = set()
+    filled: list[Span] = []
     size = 0
     for transfer in transfers:
         start, length, row = _extent(manifest, transfer)
         alike = str(transfer.into.dtype) == f"torch.{manifest.leaves[transfer.shard.leaf].dtype}"
-        if row and alike and can_be_filled(transfer.into):
-            # Two names of one tensor have one content, and two threads must not fill the same bytes.
-            if transfer.into.data_ptr() in filled:
-                continue
-            filled.add(transfer.into.data_ptr())
+        direct = row and alike and can_be_filled(transfer.into)
+        span = _span(transfer.into)
+        at = bisect_left(filled, span)
+        if direct and filled[at : at + 1] == [span]:
+            continue  # two names of one tensor have one content
+        if direct and not any(_overlap(span, other) for other in filled[max(0, at - 1) : at + 1]):
+            filled.insert(at, span)
             memory = writable(transfer.into)
-        else:
+        else:  # nor must two threads fill the same bytes, as those of a tensor and of a part of it
             memory = allocate(length)
             held.append((memory, transfer))
             size += length
@@ -62,6 +69,14 @@ def fetch(objects: Objects, manifest: Manifest, transfers: Iterable[Transfer]) -
             _settle(objects, manifest, wanted, held)
             wanted, held, size = defaultdict(list), [], 0
     _settle(objects, manifest, wanted, held)
+
+
+def _span(tensor: Any) -> Span:  # noqa: ANN401
+    return str(tensor.device), tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
+
+
+def _overlap(one: Span, other: Span) -> bool:
+    return one[0] == other[0] and one[1] < other[2] and other[1] < one[2]
 
 
 def _settle(
