@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import math
 import threading
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 import pytest
+import torch
 
 from spotweld import Checkpointer, Sampler
 from spotweld.checkpoint.distributed.checkpointer import DistributedCheckpointer
@@ -136,6 +138,38 @@ def test_another_number_of_ranks_resumes(group: Callable[..., list[Any]], size: 
     assert [done for done, _ in ends] == [[4, 5]] * size
     assert all(end.startswith(f"{12 * (6 * 4 + 15)}.0 6 ") for _, end in ends)
     assert [end.count(",") for _, end in ends] == [5, 5, 5, 1][:size]
+
+
+@pytest.mark.parametrize(
+    ("first", "later"),
+    [
+        (math.inf, np.float64(0.25)),  # the best loss so far
+        (np.float64(1.0), 0.5),
+        (0.0, torch.tensor(2.0)),  # a mean that runs along
+        (b"", None),
+    ],
+)
+def test_a_value_may_become_one_of_another_kind(
+    new_ranks: type[Ranks], new_clock: type[HandClock], store: Watched, first: object, later: object
+) -> None:
+    def train(total: int) -> list[Any]:
+        ranks = new_ranks(2)
+
+        def body(rank: int) -> object:
+            told = {"value": first}
+            checkpointer = DistributedCheckpointer(
+                {"told": told}, groups=lambda: ranks.groups(rank), store=store, clock=new_clock(), notices=()
+            )
+            for _ in checkpointer.steps(total):
+                told["value"] = later
+            return told["value"]
+
+        return ranks.run(body)
+
+    train(2)
+    again = train(2)  # nothing is left to do: what is there was restored
+    assert [type(value) for value in again] == [type(later)] * 2
+    assert again == [later] * 2
 
 
 def test_what_each_rank_has_for_itself_is_not_left_out_for_its_name(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from spotweld.checkpoint.arrays import leaf_of
+from spotweld.checkpoint.arrays import Kind, leaf_of
 from spotweld.checkpoint.distributed.fetching import Transfer
 from spotweld.checkpoint.distributed.planning import Box, overlap
 from spotweld.checkpoint.distributed.shards import Stored
@@ -65,19 +65,19 @@ class _Fitter:
             among = [*live] if isinstance(live, (list, tuple)) else []
             among += [None] * (len(saved) - len(among))
             return type(saved)(self.fit(value, among[at], f"{path}[{at}]") for at, value in enumerate(saved))
-        if is_sharded(live) or leaf_of(live, path) is not None:
+        if _is_array(live, path):
             raise StateMismatch(f"{path} does not fit", f"it was a {type(saved).__name__} and is an array now")
         return saved
 
     def _array(self, saved: Stored, live: Any, path: str) -> Any:  # noqa: ANN401
         if saved.leaf in self._ready:
             value = self._ready[saved.leaf]
-            if not isinstance(value, bytes) and live is not None:
+            if _is_array(live, path):
                 _compare(saved, live, path)
             return value
         import torch  # noqa: PLC0415
 
-        if live is None:
+        if not _is_array(live, path):
             live = torch.empty(saved.shape, dtype=getattr(torch, saved.dtype))
         _compare(saved, live, path)
         if is_sharded(live):
@@ -89,6 +89,14 @@ class _Fitter:
             if box is not None and part is not None:
                 self.transfers.append(Transfer(shard, part, _narrowed(local, box, part)))
         return live
+
+
+def _is_array(live: object, path: str) -> bool:
+    """Whether it keeps its kind. A number, a NumPy scalar or bytes become what was saved, as for a single process."""
+    if is_sharded(live):
+        return True
+    leaf = leaf_of(live, path)
+    return leaf is not None and leaf.kind in {Kind.TORCH, Kind.NUMPY}
 
 
 def _compare(saved: Stored, live: Any, path: str) -> None:  # noqa: ANN401
