@@ -13,14 +13,17 @@ import pytest
 from msgspec.structs import replace
 
 from spotweld.checkpoint import events
-from spotweld.checkpoint.directory import protocol
+from spotweld.checkpoint.directory import copying, protocol, scanning, session
+from spotweld.checkpoint.directory.copying import Copies
 from spotweld.checkpoint.directory.protocol import ready_now
+from spotweld.checkpoint.directory.scanning import mark_of
 from spotweld.values.clocks import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Job
+    from conftest import HandClock, Job
+    from spotweld.checkpoint.directory.scanning import Mark, Scan
     from spotweld.values.clocks import Clock
 
 
@@ -99,6 +102,40 @@ def test_quiesce_and_resume_frame_the_copying(job: Job) -> None:
     job.lose()
     job.session()
     assert {path.name: path.read_text() for path in job.out.iterdir()} == {"a": "still\n"}
+
+
+def test_two_changes_within_a_tick_of_the_kernels_clock_are_told_apart(
+    job: Job, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They leave the same mark, as kernels before 6.13 do it, so what was copied between them must not be kept."""
+    path, program, stamp = job.out / "a", job.session(quiesce="true"), [0]
+    look, copy = session.scan, Copies.copy
+
+    def write(data: bytes) -> None:
+        path.write_bytes(data)
+        stamp[0] = int(clock.monotonic() / 0.01)
+
+    def coarse(status: os.stat_result) -> Mark:
+        return replace(mark_of(status), mtime_ns=stamp[0], ctime_ns=stamp[0])
+
+    def write_and_look(root: bytes) -> Scan | None:
+        write(b"one")
+        return look(root)
+
+    def copy_and_write(copies: Copies, seen: Scan) -> None:
+        monkeypatch.setattr(Copies, "copy", copy)
+        copies.copy(seen)
+        write(b"two")
+
+    for module in (scanning, copying):
+        monkeypatch.setattr(module, "mark_of", coarse)
+    monkeypatch.setattr(session, "scan", write_and_look)
+    monkeypatch.setattr(Copies, "copy", copy_and_write)
+    assert program.save("cadence", job.place())
+    monkeypatch.undo()
+    job.lose()
+    job.session()
+    assert path.read_bytes() == b"two"
 
 
 @pytest.mark.parametrize(("quiesce", "why"), [("exit 3", "exit status 3"), ("exec sleep 60", "did not end within")])

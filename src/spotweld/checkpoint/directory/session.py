@@ -10,7 +10,7 @@ import msgspec
 
 from spotweld.checkpoint import cadence, events
 from spotweld.checkpoint.cadence import Cost
-from spotweld.checkpoint.directory.copying import Copies
+from spotweld.checkpoint.directory.copying import SETTLE, Copies
 from spotweld.checkpoint.directory.engine import MEMORY, publish, stored_digests
 from spotweld.checkpoint.directory.listing import Listing, from_manifest, listing_of, to_tree
 from spotweld.checkpoint.directory.names import to_text
@@ -223,6 +223,7 @@ class DirectorySession:
                 return copies.settle(self._clock, seen, _CALM), 0.0
             still = stopped(place.group)
         else:
+            self._clock.sleep(SETTLE)
             copies.copy(seen)
             still = quiesced(self._policy, place)
         # Most is copied by now. What was not, or has changed since, is all that the program has to stand still for.
