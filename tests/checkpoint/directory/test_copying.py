@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -200,6 +200,34 @@ def test_any_part_of_a_file_with_holes_reads_as_the_file_does(
         copies.read(b"file", start, into)
     whole = path.read_bytes()[start : start + length]
     assert bytes(into) == whole + bytes(length - len(whole))
+
+
+class Counted(tuple[Any, ...]):  # noqa: SLOT001 - it has to count
+    """Counts how many of its items are looked at."""
+
+    looks = 0
+
+    def __getitem__(self, at: Any) -> Any:  # noqa: ANN401
+        self.looks += 1
+        return super().__getitem__(at)
+
+
+def test_a_part_of_a_file_with_many_holes_costs_no_look_at_the_others(tmp_path: Path, clock: HandClock) -> None:
+    (tmp_path / "out").mkdir()
+    path = tmp_path / "out/file"
+    with path.open("wb") as file:
+        for number in range(1000):
+            file.seek(number * 2**16)
+            file.write(bytes([number % 255 + 1]))
+    with Copies(bytes(tmp_path / "out"), tmp_path) as copies:
+        copies.settle(clock)
+        mark, pieces = copies._copied[b"file"]
+        counted = Counted(pieces)
+        copies._copied[b"file"] = mark, counted
+        into = memoryview(bytearray(2**16))
+        copies.read(b"file", 700 * 2**16, into)
+    assert into[0] == 700 % 255 + 1
+    assert counted.looks < 20
 
 
 def test_a_directory_that_is_not_there_has_no_scan(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import errno
 import os
 import stat
 import tempfile
+from bisect import bisect_right
 from typing import TYPE_CHECKING, Self
 
 import msgspec
@@ -127,7 +128,12 @@ class Copies:
         """Fill ``into`` with the bytes of a file's copy from ``start`` on."""
         end = start + into.nbytes
         filled = start
-        for piece in self._copied[path][1]:
+        pieces = self._copied[path][1]
+        first = max(0, bisect_right(pieces, start, key=lambda piece: piece.start) - 1)
+        for at in range(first, len(pieces)):
+            piece = pieces[at]
+            if piece.start >= end:
+                break
             low, high = max(start, piece.start), min(end, piece.start + piece.size)
             if low < high:
                 into[filled - start : low - start] = bytes(low - filled)
