@@ -46,7 +46,7 @@ ROWS, STEPS = 150, 400
 
 
 EXAMPLE = Path(__file__).parents[2] / "examples/anyprogram/simulate.sh"
-ROWS, STEPS = 3000, 2000
+ROWS, STEPS = 3000, 4000
 
 
 @pytest.fixture
