@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import random
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -138,7 +139,7 @@ def test_an_epoch_that_is_left_is_over() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make", [DataLoader, StatefulDataLoader])
+@pytest.mark.parametrize("make", [DataLoader, partial(DataLoader, persistent_workers=True), StatefulDataLoader])
 def test_workers_read_ahead_and_nothing_is_skipped(make: Any) -> None:  # noqa: ANN401
     def loader() -> Resumable[Any]:
         return Resumable(make(range(20), batch_size=3, shuffle=True, num_workers=2))

@@ -78,3 +78,14 @@ def watch(loader: Any, keep: int) -> Watched | None:  # noqa: ANN401
         fields[name] = Watched(fields[name], keep)  # PyTorch refuses the assignment, as most samplers would be wrong
     watched: Watched = fields[name]
     return watched
+
+
+def has_workers(loader: Any) -> bool:  # noqa: ANN401
+    """Whether it is a ``DataLoader`` with ``persistent_workers`` that has started them."""
+    base = getattr(loader, "base_dataloader", loader)
+    return getattr(base, "persistent_workers", False) and base._iterator is not None  # noqa: SLF001
+
+
+def start_workers(loader: Any) -> None:  # noqa: ANN401
+    """Start them, which draws a seed for them. An epoch that begins later draws none, as it did at that time."""
+    iter(getattr(loader, "base_dataloader", loader))

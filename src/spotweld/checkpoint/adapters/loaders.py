@@ -6,7 +6,7 @@ import itertools
 from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from spotweld.checkpoint.adapters.ahead import watch
+from spotweld.checkpoint.adapters.ahead import has_workers, start_workers, watch
 from spotweld.checkpoint.adapters.plain import from_plain, to_plain
 from spotweld.checkpoint.rng import capture_rng, restore_rng
 from spotweld.checkpoint.sampler import Sampler
@@ -106,7 +106,7 @@ class Resumable(Generic[T]):
             return self._loaded
         state: dict[str, Any] = {"epoch": self.epoch, "count": max(0, self._count - self._ahead), "start": self._start}
         if self._start is None:
-            state |= {"marks": self._marks(), "left": self._left}
+            state |= {"marks": self._marks(), "workers": has_workers(self.loader), "left": self._left}
         elif self._watched is not None:
             state["fetches"] = self._watched.kept()
         if self._stateful and self._touched:
@@ -127,14 +127,16 @@ class Resumable(Generic[T]):
         self.epoch, self._count, self._start, self._left = self.epoch + 1, 0, None, left
 
     def _begin(self) -> Iterator[T]:
-        self._start = {"rng": capture_rng(), "marks": self._marks()}
+        self._start = {"rng": capture_rng(), "marks": self._marks(), "workers": has_workers(self.loader)}
         return iter(self.loader)
 
     def _resume(self, state: dict[str, Any]) -> Iterator[T]:
         self.epoch, self._count, self._start = state["epoch"], state["count"], state["start"]
         start = self._start or state
-        self._set_marks(start["marks"])
         before = capture_rng()
+        if start["workers"] and not self._stateful:
+            start_workers(self.loader)
+        self._set_marks(start["marks"])
         if "loader" in state:
             own: Any = self.loader
             own.load_state_dict(from_plain(state["loader"]))
