@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("flavour", "kills"), [("plain", (3, 16)), ("accumulate", (3, 8)), ("stop", (3, 10)), ("stream", (3, 16))]
+    ("flavour", "kills"),
+    [("plain", (3, 16)), ("accumulate", (3, 8)), ("stop", (3, 10)), ("stream", (3, 16)), ("workers", (3, 7))],
 )
 def test_a_training_resumes_bit_for_bit(
     trial: Callable[[Zygote], Trial], zygote: Callable[..., Zygote], flavour: str, kills: tuple[int, int]

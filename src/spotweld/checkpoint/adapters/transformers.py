@@ -14,7 +14,7 @@ import torch
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
-from spotweld.checkpoint.adapters.ahead import watch
+from spotweld.checkpoint.adapters.ahead import has_workers, start_workers, watch
 from spotweld.checkpoint.adapters.loop import Loop, Part, check_processes, checkpointer_for
 from spotweld.checkpoint.adapters.plain import from_plain, to_plain
 from spotweld.checkpoint.distributed.views import is_sharded
@@ -77,7 +77,7 @@ class SpotweldCallback(TrainerCallback):
         self._wrap_init()
 
     def on_train_begin(self, args: TrainingArguments, state: Any, control: Any, **given: Any) -> None:  # noqa: ANN401, ARG002
-        self._part.begin(watch(given["train_dataloader"], args.gradient_accumulation_steps + 1))
+        self._part.begin(given["train_dataloader"], args.gradient_accumulation_steps + 1)
         self._part.put_back()
 
     def on_epoch_begin(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401, ARG002
@@ -157,6 +157,7 @@ class _Training:
         self.restored: dict[str, Any] | None = None
         """What was read and is not yet put back."""
         self.edge_rng: dict[str, Any] = {}
+        self._loader: Any = None
         self._watched: Watched | None = None
         self._begun = False
         self.over = False
@@ -189,6 +190,8 @@ class _Training:
                 "sums": {name: getattr(trainer, name) for name in (*_SUMS, *_STARTS)},
                 "callbacks": [callback.state() for callback in self._callbacks()],
                 "over": self.over,
+                "workers": has_workers(self._loader),
+                "eval_workers": [name for name, loader in self._eval_loaders().items() if has_workers(loader)],
                 "epoch": self._epoch,
                 "epoch_began": self._epoch_began,
             }
@@ -202,15 +205,20 @@ class _Training:
         check_processes(state["processes"], self._trainer.args.world_size)
         self.restored = from_plain(state)
 
-    def begin(self, watched: Watched | None) -> None:
+    def begin(self, loader: Any, ahead: int) -> None:  # noqa: ANN401
         """The Trainer begins, or begins again: there are objects with a state, and no epoch yet."""
-        self._watched, self._begun, self._epoch = watched, True, -1
+        self._loader, self._watched = loader, watch(loader, ahead)
+        self._begun, self._epoch = True, -1
 
     def put_back(self) -> None:
         """The Trainer has begun to count: let it go on where it was."""
         saved = self.restored
         if saved is None:
             return
+        if saved["workers"]:
+            start_workers(self._loader)
+        for name in saved["eval_workers"]:
+            start_workers(self._trainer.get_eval_dataloader(None if name == "eval" else name))
         # Evaluated it was, when it began: a second time would count against the patience of early stopping.
         self._trainer.args.eval_on_start = False
         with torch.no_grad():
@@ -245,6 +253,10 @@ class _Training:
     def _others(self) -> dict[str, Any]:
         scaler = getattr(self._trainer.accelerator, "scaler", None)
         return {"scheduler": self._trainer.lr_scheduler} | ({} if scaler is None else {"scaler": scaler})
+
+    def _eval_loaders(self) -> dict[str, Any]:
+        """Those that the Trainer keeps, as they have workers that stay."""
+        return getattr(self._trainer, "_eval_dataloaders", {})
 
     def _callbacks(self) -> list[Any]:
         """The callbacks that have a state."""

@@ -1,4 +1,4 @@
-"""A tiny model under the Trainer: ``hf plain|accumulate|stop|stream|sharded|fsdp``.
+"""A tiny model under the Trainer: ``hf plain|accumulate|stop|stream|workers|sharded|fsdp``.
 
 On several processes ``plain``, ``sharded`` (by transformers) and ``fsdp`` (by Accelerate).
 """
@@ -126,11 +126,13 @@ def main() -> None:
         report_to=[],
         disable_tqdm=True,
         dataloader_pin_memory=False,
+        dataloader_num_workers=2 if is_("workers") else 0,
+        dataloader_persistent_workers=is_("workers"),
     )
     callbacks = [Told()]
     if is_("stop"):
         callbacks.append(EarlyStoppingCallback(1, 0.05))
-    texts = Stream(22) if is_("stream") else Texts(30, 0.2)
+    texts = Stream(22) if is_("stream") else Texts(30, 0 if is_("workers") else 0.2)
     trainer = Trainer(model=model, args=args, train_dataset=texts, eval_dataset=Texts(10, 0), callbacks=callbacks)
     trainer.add_callback(SpotweldCallback(trainer, every=2))
     result = trainer.train()
