@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         ("stateful", (3, 14), "file"),  # torchdata's loader with two workers, OneCycle by steps
         ("iterable", (3, 14), "file"),  # no length, a batch ahead, noise
         ("accumulate", (3, 14), "signal"),
+        ("growing", (10, 15), "signal"),  # from epoch to epoch more batches are accumulated
         ("manual", (3, 14), "signal"),
         ("stop", (3, 8), "file"),  # early stopping
         ("reload", (20, 31), "signal"),  # other loaders from the third epoch on

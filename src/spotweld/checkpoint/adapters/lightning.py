@@ -181,6 +181,9 @@ class _Fit:
         if self.restored is not None:
             # In an epoch that it takes for a restarted one, Lightning leaves out validation and plateau schedulers.
             self._trainer.fit_loop.restarting = False
+            for callback in self._trainer.callbacks:
+                if isinstance(callback, GradientAccumulationScheduler):
+                    callback.on_train_epoch_start(self._trainer)  # left out as well
             restore_metrics(self._trainer, self.restored["metrics"])
             restore_rng(self.rng)
             self.restored = None

@@ -1,4 +1,4 @@
-"""Lightning with whatever makes a resume hard: ``lit plain|stateful|iterable|accumulate|manual|stop|reload|sharded``.
+"""Lightning with whatever makes a resume hard, by the first argument: see `test_lightning.py`.
 
 On several processes ``plain`` and ``sharded`` alone.
 """
@@ -14,7 +14,7 @@ import fate
 import torch
 import torchmetrics
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, GradientAccumulationScheduler, ModelCheckpoint
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
@@ -147,6 +147,8 @@ def main() -> None:
         Told(),
     ]
     callbacks.insert(1, SpotweldCallback(every=2))
+    if is_("growing"):
+        callbacks.append(GradientAccumulationScheduler({0: 1, 1: 2, 2: 3}))
     model = Net()
     trainer = Trainer(
         max_epochs=4 if is_("reload") else 3,
