@@ -14,19 +14,25 @@ if TYPE_CHECKING:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("argv", "notice"),
+    ("argv", "kills", "notice"),
     [
-        (("accelerated", "plain"), "signal"),
-        (("accelerated", "stateful"), "file"),
-        (("streamed",), "signal"),
-        (("flaxed",), "file"),
+        (("accelerated", "plain"), (3, 20), "signal"),
+        (("accelerated", "plain"), (20, 22), "signal"),  # 20 steps, and nothing is left of the epoch
+        (("accelerated", "stateful"), (3, 20), "file"),
+        (("accelerated", "stateful"), (20, 22), "file"),
+        (("streamed",), (3, 20), "signal"),
+        (("flaxed",), (3, 20), "file"),
     ],
 )
 def test_a_program_resumes_bit_for_bit(
-    trial: Callable[[Zygote], Trial], zygote: Callable[..., Zygote], argv: tuple[str, ...], notice: str
+    trial: Callable[[Zygote], Trial],
+    zygote: Callable[..., Zygote],
+    argv: tuple[str, ...],
+    kills: tuple[int, int],
+    notice: str,
 ) -> None:
     trial(zygote(*(("accelerated", "streamed") if argv[0] != "flaxed" else argv)))(
-        *argv, kills=(3, 20), seed=sum(map(len, argv)), notice=notice
+        *argv, kills=kills, seed=sum(map(len, argv)), notice=notice
     )
 
 

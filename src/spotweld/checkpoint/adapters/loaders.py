@@ -109,6 +109,7 @@ class Resumable(Generic[T]):
             state |= {"marks": self._marks(), "workers": has_workers(self.loader), "left": self._left}
         elif self._watched is not None:
             state["fetches"] = self._watched.kept()
+        state["at_end"] = self._start is not None and getattr(self.loader, "end_of_dataloader", False)
         if self._stateful and self._touched:
             state["loader"] = self._own[0] if self._ahead else to_plain(self.loader.state_dict())  # type: ignore[attr-defined]
         return state
@@ -122,6 +123,12 @@ class Resumable(Generic[T]):
         if "loader" in state and not self._stateful:
             raise StateMismatch("The loader's position cannot be restored", "the loader had a state_dict at that time")
         self._loaded = dict(state)
+        if state["at_end"]:
+            # Accelerate looks at that before it is asked for a batch: at the end of an epoch it steps, however many
+            # batches have been accumulated.
+            accelerated: Any = self.loader
+            accelerated.begin()
+            accelerated.end_of_dataloader = True
 
     def _next_epoch(self, *, left: bool) -> None:
         self.epoch, self._count, self._start, self._left = self.epoch + 1, 0, None, left
@@ -143,6 +150,10 @@ class Resumable(Generic[T]):
             getattr(own, "base_dataloader", own).state_dict()  # makes the iterator, which draws, here and not later
             if state.get("left"):
                 iter(own)  # an iterator that was left before its end, as it was at that time
+            if state["at_end"]:
+                own.iteration += 1  # which Accelerate does when it is asked for one more
+                restore_rng(before)
+                return iter(())
         elif self._start is not None:
             if self._watched is not None:
                 self._watched.repeat(state.get("fetches", {}))
