@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         ("iterable", (3, 14), "file"),  # no length, a batch ahead, noise
         ("accumulate", (3, 14), "signal"),
         ("growing", (10, 15), "signal"),  # from epoch to epoch more batches are accumulated
+        ("thaw", (10, 15), "signal"),  # layers that are frozen in the first epoch
         ("manual", (3, 14), "signal"),
         ("stop", (3, 8), "file"),  # early stopping
         ("reload", (20, 31), "signal"),  # other loaders from the third epoch on

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from lightning.fabric.utilities.data import sized_len
-from lightning.pytorch.callbacks import Callback, GradientAccumulationScheduler
+from lightning.pytorch.callbacks import BaseFinetuning, Callback, GradientAccumulationScheduler
 from lightning.pytorch.loops.fetchers import _DataLoaderIterDataFetcher
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 
@@ -148,6 +148,7 @@ class _Fit:
         checkpoint[_MORE] = {
             "should_stop": trainer.should_stop,
             "loaders_of": trainer.fit_loop._last_train_dl_reload_epoch,  # noqa: SLF001
+            "thawed": _thawed(trainer.lightning_module),
             "metrics": metrics_state(trainer),
         }
         plain: dict[str, Any] = to_plain(checkpoint)
@@ -168,6 +169,10 @@ class _Fit:
         connector.restore_model()
         connector.restore_datamodule()
         connector.restore_callbacks()
+        for callback in trainer.callbacks:
+            if isinstance(callback, BaseFinetuning):
+                callback.on_fit_start(trainer, trainer.lightning_module)  # makes the groups that the optimizers had
+                _thaw(trainer.lightning_module, self.restored["thawed"])
         connector.restore_training_state()
         connector._loaded_checkpoint = {}  # noqa: SLF001 - nor is it what `fit(ckpt_path=...)` named
         trainer.should_stop = checkpoint_stop = bool(self.restored["should_stop"])
@@ -187,6 +192,23 @@ class _Fit:
             restore_metrics(self._trainer, self.restored["metrics"])
             restore_rng(self.rng)
             self.restored = None
+
+
+def _thawed(module: LightningModule) -> dict[str, list[str]]:
+    """The parameters that are trained, and the modules that gather statistics: callbacks that finetune change both."""
+    return {
+        "parameters": [name for name, one in module.named_parameters() if one.requires_grad],
+        "modules": [name for name, one in module.named_modules() if getattr(one, "track_running_stats", False)],
+    }
+
+
+def _thaw(module: LightningModule, then: dict[str, list[str]]) -> None:
+    parameters, modules = set(then["parameters"]), set(then["modules"])
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(name in parameters)
+    for name, part in module.named_modules():
+        if hasattr(part, "track_running_stats"):
+            part.track_running_stats = name in modules
 
 
 def _ask_for_loaders(fit_loop: Any, epoch: int) -> None:  # noqa: ANN401

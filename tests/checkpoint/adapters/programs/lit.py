@@ -14,7 +14,13 @@ import fate
 import torch
 import torchmetrics
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback, EarlyStopping, GradientAccumulationScheduler, ModelCheckpoint
+from lightning.pytorch.callbacks import (
+    BaseFinetuning,
+    Callback,
+    EarlyStopping,
+    GradientAccumulationScheduler,
+    ModelCheckpoint,
+)
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
@@ -94,7 +100,7 @@ class Net(LightningModule):
         self.log("val", loss, sync_dist=fate.ranks() > 1)
 
     def configure_optimizers(self):  # noqa: ANN201
-        optimizer = torch.optim.AdamW(self.parameters(), 0.01)
+        optimizer = torch.optim.AdamW([one for one in self.parameters() if one.requires_grad], 0.01)
         if is_("manual"):
             return optimizer
         if is_("stateful"):
@@ -106,6 +112,17 @@ class Net(LightningModule):
             schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, factor=0.5)
             return [optimizer], [{"scheduler": schedule, "monitor": "loss_epoch"}]
         return [optimizer], [torch.optim.lr_scheduler.MultiStepLR(optimizer, [1, 2])]
+
+
+class Thaw(BaseFinetuning):
+    """The first layer and the norm are trained from the second epoch on."""
+
+    def freeze_before_training(self, module):  # noqa: ANN001, ANN201
+        self.freeze([module.body[0], module.body[2]], train_bn=False)
+
+    def finetune_function(self, module, epoch, optimizer):  # noqa: ANN001, ANN201
+        if epoch == 1:
+            self.unfreeze_and_add_param_group([module.body[0], module.body[2]], optimizer)
 
 
 class Told(Callback):
@@ -149,6 +166,8 @@ def main() -> None:
     callbacks.insert(1, SpotweldCallback(every=2))
     if is_("growing"):
         callbacks.append(GradientAccumulationScheduler({0: 1, 1: 2, 2: 3}))
+    if is_("thaw"):
+        callbacks.append(Thaw())
     model = Net()
     trainer = Trainer(
         max_epochs=4 if is_("reload") else 3,
