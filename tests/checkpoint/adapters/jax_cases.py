@@ -105,6 +105,14 @@ def test_a_number_that_jit_made_an_array_comes_back_as_one() -> None:
     assert bits(after.step) == bits(stepped)
 
 
+@pytest.mark.parametrize(("first", "later"), [(np.inf, np.float64(0.5)), (np.float64(np.inf), 0.5), (0, np.int64(3))])
+def test_a_number_may_become_a_numpy_scalar_and_back(first: object, later: object) -> None:
+    state = JaxState(best=first)
+    state.load_state_dict(JaxState(best=later).state_dict())
+    assert type(state.best) is type(later)
+    assert state.best == later
+
+
 def test_a_restored_array_may_be_donated() -> None:
     after = resumed(JaxState(a=jnp.arange(1000.0)), JaxState(a=jnp.zeros(1000)))
     double = jax.jit(lambda a: a * 2, donate_argnums=0)

@@ -120,6 +120,8 @@ def _bits(array: np.ndarray) -> dict[str, Any]:
 
 
 def _load(leaf: Any, saved: Any, path: str) -> Any:  # noqa: ANN401
+    if _is_number(leaf) and _is_number(saved) and isinstance(leaf, np.generic) != isinstance(saved, np.generic):
+        return saved  # a best loss that began as `inf`, and is the mean of something now
     if isinstance(leaf, jax.Array):
         _check(leaf, path)
         return _load_array(leaf, saved, path)
@@ -130,6 +132,10 @@ def _load(leaf: Any, saved: Any, path: str) -> Any:  # noqa: ANN401
     if type(saved) is not type(leaf):
         raise StateMismatch(f"{path} does not fit", f"it was {_told(saved)} and is {_told(leaf)} now")
     return saved
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in {bool, int, float} or isinstance(value, np.generic)
 
 
 def _load_array(leaf: jax.Array, saved: Any, path: str) -> jax.Array:  # noqa: ANN401
