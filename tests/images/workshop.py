@@ -7,7 +7,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from spotweld.errors import BuildFailed
-from spotweld.images.builders.builder import Builder, Outcome, Solve, Solved, Step, ignore
+from spotweld.images.builders.builder import Builder, Outcome, Solve, Solved, Step, ignore, sure_of_it
 from spotweld.images.dockerfiles.dockerfile import parse
 from spotweld.images.registries.manifests import OCI_CONFIG, OCI_MANIFEST, digest_of, manifest_of
 from spotweld.images.registries.opening import open_registry
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from spotweld.images.builders.builder import Hear, Tell
+    from spotweld.images.builders.builder import Hear, Sure, Tell
     from spotweld.project.nouns import Project
     from spotweld.store.objects import Objects
     from spotweld.values.digests import Digest
@@ -65,7 +65,7 @@ class Double(Builder):
     def version(self) -> str:
         return "1"
 
-    def solve(self, solve: Solve, tell: Tell = ignore, hear: Hear = ignore) -> Solved:
+    def solve(self, solve: Solve, tell: Tell = ignore, hear: Hear = ignore, sure: Sure = sure_of_it) -> Solved:
         self.solves.append(solve)
         document = parse(solve.dockerfile.read_text(), str(solve.dockerfile))
         steps: list[Step] = []
@@ -98,6 +98,7 @@ class Double(Builder):
                 took = 0.5 if hit else self.seconds.get(one.text, 3.0)
                 steps.append(Step(number, place, one.text, Outcome.HIT if hit else Outcome.RAN, took, tag=tag))
                 tell(steps[-1])
+        sure()
         self.hook("push")
         digest = push(solve.image, so_far)
         self.hook("pushed")

@@ -15,6 +15,7 @@ from spotweld.errors import BuilderUnavailable, BuildFailed, CacheUnsaved
 from spotweld.images.builders.buildah import mounts_below
 from spotweld.images.builders.builder import Outcome, Solve, Step
 from spotweld.images.dockerfiles.dockerfile import parse
+from spotweld.images.registries.opening import open_registry
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,6 +92,20 @@ def test_going_back_to_earlier_files_finds_what_was_made_of_them(
     assert ran(counter) == ["b2", "b3", "c1", "c2", "c3"]
     fresh().builder().solve(keyed(project(three_stages, FILES)))
     assert ran(counter) == []
+
+
+def test_who_is_not_sure_in_the_end_publishes_nothing(fresh: Fresh, project: Project, base: str, registry: str) -> None:
+    repository = f"image/{os.urandom(4).hex()}"
+    solve = project(f"FROM {base}\nCOPY one /one\n", FILES, image=f"{registry}/{repository}:1")
+
+    def sure() -> None:
+        raise BuildFailed("it is another file now")
+
+    with pytest.raises(BuildFailed, match="it is another file now"):
+        fresh().builder().solve(solve, sure=sure)
+    assert open_registry(registry).resolve(repository, "1") is None
+    digest = fresh().builder().solve(solve).digest
+    assert open_registry(registry).resolve(repository, "1") == digest
 
 
 def test_an_equal_result_of_an_earlier_stage_stops_the_change(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec.structs import replace
 from tests.images.servers import docker_registry
-from tests.images.workshop import Double, Shop, push
+from tests.images.workshop import FILES, Double, Shop, push
 
 from spotweld.errors import BaseUnresolved, BuildFailed, ContextError, DockerfileError, RegistryUnavailable, TagMoved
 from spotweld.images.builders.builder import Outcome
@@ -229,6 +229,31 @@ def test_a_failed_instruction_has_its_line_and_the_others_go_on(shop: Shop) -> N
     shop.change("stack/Dockerfile", "RUN fail", "RUN install torch")
     make(shop)
     assert "RUN install numpy" not in shop.builder.ran
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("tool/tool", "edited\n"),
+        ("tool/Dockerfile", "FROM scratch\nCOPY tool /\nRUN two\n"),
+        ("tool/Dockerfile", "FRO\n"),
+    ],
+)
+def test_an_image_whose_files_change_while_it_is_built_is_not_published(shop: Shop, file: str, text: str) -> None:
+    def edit(point: str) -> None:
+        if point == "COPY tool /":
+            shop.write(file, text)
+
+    shop.builder.hook = edit
+    with pytest.raises(BuildFailed, match="tool: its files changed while it was built") as caught:
+        make(shop, "tool")
+    assert "Build again" in caught.value.todo
+    shop.builder.hook = lambda _: None
+    shop.write(file, FILES[file])
+    (standing,) = standings(shop.project, ["tool"])
+    assert (standing.found, standing.latest) == (None, None)
+    (made,) = make(shop, "tool")
+    assert made.built
 
 
 def test_a_tag_that_somebody_else_moved_is_an_error_and_nothing_is_lost(shop: Shop) -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from spotweld.errors import BuilderUnavailable, BuildFailed, CacheUnsaved
-from spotweld.images.builders.builder import SHOWN, Builder, Outcome, Solve, Solved, Step, ignore
+from spotweld.images.builders.builder import SHOWN, Builder, Outcome, Solve, Solved, Step, ignore, sure_of_it
 from spotweld.images.builders.commands import Ended, follow
 from spotweld.images.builders.ladder import salt_of, stages
 from spotweld.images.builders.restocking import MEMORY, Stock, unfindable
@@ -31,7 +31,7 @@ from spotweld.images.registries.opening import open_registry
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from spotweld.images.builders.builder import Hear, Tell
+    from spotweld.images.builders.builder import Hear, Sure, Tell
     from spotweld.images.builders.restocking import Place
     from spotweld.images.dockerfiles.dockerfile import Dockerfile
 
@@ -60,7 +60,7 @@ class Buildah(Builder):
             raise BuilderUnavailable("buildah does not start", ended.words)
         return said[-1].removeprefix("buildah version ").partition(" ")[0]
 
-    def solve(self, solve: Solve, tell: Tell = ignore, hear: Hear = ignore) -> Solved:
+    def solve(self, solve: Solve, tell: Tell = ignore, hear: Hear = ignore, sure: Sure = sure_of_it) -> Solved:
         began = time.monotonic()
         document = parse(solve.dockerfile.read_text(), str(solve.dockerfile))
         self._check(document)
@@ -82,6 +82,7 @@ class Buildah(Builder):
             ended = run(self._argv(_bud(solve)), listen)
             if ended.status != 0:
                 raise _failure(ended, reading.fail())
+            sure()
             digest = self._publish(solve.image, run, Path(env["TMPDIR"], "digest")) if solve.image else ""
         if stock.troubles:
             raise _unsaved("the build is done, and part of it could not be tagged in the cache", stock.troubles[-1])

@@ -80,12 +80,17 @@ class Step(msgspec.Struct, frozen=True):
 
 Tell: TypeAlias = Callable[[Step], None]
 Hear: TypeAlias = Callable[[str], None]
+Sure: TypeAlias = Callable[[], None]
 SHOWN = 10
 """Lines of the builder's output in the message of an error."""
 
 
 def ignore(_: object) -> None:
     """Do nothing with a report."""
+
+
+def sure_of_it() -> None:
+    """Publish whatever was built."""
 
 
 class Solved(msgspec.Struct, frozen=True):
@@ -117,7 +122,7 @@ class Builder(ABC):
         """
 
     @abstractmethod
-    def solve(self, solve: Solve, tell: Tell = ignore, hear: Hear = ignore) -> Solved:
+    def solve(self, solve: Solve, tell: Tell = ignore, hear: Hear = ignore, sure: Sure = sure_of_it) -> Solved:
         """Bring it to its end.
 
         Finished instructions are read from ``solve.cache`` and sent there one by one, while the build goes on. When
@@ -127,6 +132,7 @@ class Builder(ABC):
             solve: what to build.
             tell: is called with each instruction that has ended, the failed one included, from whichever thread.
             hear: is called with every line that the builder and its instructions print.
+            sure: is called once the context has been read, before ``solve.image`` is sent; if it raises, that is not.
 
         Raises:
             BuildFailed: an instruction failed, or the builder refused the Dockerfile.

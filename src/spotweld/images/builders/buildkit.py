@@ -17,7 +17,7 @@ import msgspec
 
 from spotweld.errors import BuilderUnavailable, BuildFailed, CacheUnsaved
 from spotweld.images.builders.archive import EVERYTHING, NAME, pack, reach, served
-from spotweld.images.builders.builder import SHOWN, Builder, Outcome, Solve, Solved, Step, ignore
+from spotweld.images.builders.builder import SHOWN, Builder, Outcome, Solve, Solved, Step, ignore, sure_of_it
 from spotweld.images.builders.climbing import Climber
 from spotweld.images.builders.commands import Ended, follow
 from spotweld.images.builders.ladder import Rung, rungs, salt_of, stages
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from spotweld.images.builders.archive import Reach
-    from spotweld.images.builders.builder import Hear, Tell
+    from spotweld.images.builders.builder import Hear, Sure, Tell
     from spotweld.images.dockerfiles.dockerfile import Dockerfile
 
 BUILDX = ("docker", "buildx")
@@ -69,7 +69,7 @@ class BuildKit(Builder):
             )
         return ended.last[-1].split()[1]
 
-    def solve(self, solve: Solve, tell: Tell = ignore, hear: Hear = ignore) -> Solved:
+    def solve(self, solve: Solve, tell: Tell = ignore, hear: Hear = ignore, sure: Sure = sure_of_it) -> Solved:
         began = time.monotonic()
         document = parse(solve.dockerfile.read_text(), str(solve.dockerfile))
         if "TARGETSTAGE" in document.source:  # it would say something else in a rung
@@ -79,6 +79,7 @@ class BuildKit(Builder):
         while True:
             try:
                 with self._context(solve, wanted) as context:
+                    sure()
                     steps, digest = self._solve(solve, context, ladder, Reading(document, solve, wanted, tell, hear))
                 return Solved(steps, time.monotonic() - began, digest)
             except Triggered:

@@ -21,7 +21,7 @@ from spotweld.images.builders.readying import ready_dockerfile
 from spotweld.images.builders.saying import explained
 from spotweld.images.builds.commits import Commit, commit_of
 from spotweld.images.builds.comparing import layers
-from spotweld.images.builds.freshness import Standing, cached_tags, stand, standings
+from spotweld.images.builds.freshness import Standing, cached_tags, is_as_it_was, stand, standings
 from spotweld.images.builds.happenings import (
     Begun,
     Built,
@@ -228,7 +228,7 @@ class _One:
     def _run(self) -> None:
         try:
             with ready_dockerfile(self.work.project, self.standing, self.work.builder.name) as dockerfile:
-                solved = self.work.builder.solve(self._order(dockerfile), self._tell, self._hear)
+                solved = self.work.builder.solve(self._order(dockerfile), self._tell, self._hear, self._sure)
         except (BuildFailed, CacheUnsaved) as error:
             registry = self.work.registries[self.standing.registry]
             raise explained(error, self.standing, self._failed_line(), registry) from error
@@ -289,6 +289,19 @@ class _One:
 
     def _hear(self, line: str) -> None:
         self.work.watch(Printed(self.standing.image.name, line))
+
+    def _sure(self) -> None:
+        """See that what the builder has read is what the key says: under a key lies one content, whoever edits files.
+
+        Raises:
+            BuildFailed: it may be something else.
+        """
+        if not is_as_it_was(self.work.project, self.standing):
+            raise BuildFailed(
+                "its files changed while it was built, so it was not published",
+                "it may hold some files as they were before, and others as they were after",
+                "Build again: what is finished and still fits does not run again.",
+            )
 
     def _line(self, step: seam.Step) -> int:
         places = {(one.stage, one.number): one.line for one in self.standing.steps}

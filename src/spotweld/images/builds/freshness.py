@@ -132,14 +132,31 @@ def stand(
     others = [one for one in wanted if one.name in ready or one.name not in needs]
     pinned = resolve(others, ready, registries, document)
     identities = dict.fromkeys(needs, PENDING) | {name: one.identity for name, one in pinned.items()}
-    with FileDigests(memory_of(project, image)) as digests:
-        context = Context(image.context, ignore_rules(project, image), digests)
-        steps = step_keys(document, context, image.args, identities, platform, target=image.target)
+    steps = _steps(project, image, document, identities, platform)
     url = project.registries.of(image.lifetime)
     standing = Standing(image, url, repository_of(project.name, image.name), platform, steps, pinned, waits)
     if waits:
         return standing
     return _looked_up(msgspec.structs.replace(standing, key=image_key(steps, platform)), registries, deep=deep)
+
+
+def is_as_it_was(project: Project, standing: Standing) -> bool:
+    """Whether the image's files are still what ``standing`` says of them. No name is looked up again."""
+    identities = {name: base.identity for name, base in standing.bases.items()}
+    try:
+        document = read_dockerfile(project, standing.image)
+        steps = _steps(project, standing.image, document, identities, standing.platform)
+    except DockerfileError:
+        return False
+    return image_key(steps, standing.platform) == standing.key
+
+
+def _steps(
+    project: Project, image: Image, document: Dockerfile, identities: Mapping[str, Digest], platform: str
+) -> tuple[Step, ...]:
+    with FileDigests(memory_of(project, image)) as digests:
+        context = Context(image.context, ignore_rules(project, image), digests)
+        return step_keys(document, context, image.args, identities, platform, target=image.target)
 
 
 def cached_tags(standing: Standing, registries: Registries) -> frozenset[str]:
