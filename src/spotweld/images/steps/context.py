@@ -6,6 +6,7 @@ checkout do not.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import stat
@@ -18,7 +19,8 @@ from spotweld.images.dockerfiles.patterns import WILD, clean, compiled
 from spotweld.images.steps.filedigests import FileDigests
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import re
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 _MOST_LINKS = 40
@@ -85,11 +87,30 @@ class Context:
 
     def _named(self, source: str) -> set[Entry]:
         parts = [] if source == "." else source.split("/")
-        found: set[Entry] = set()
         if any("**" in part for part in parts):
-            matcher = compiled(source)
-            return {entry for entry in self._below("") if matcher.fullmatch(entry.path)}
-        for path, links in self._resolved("", parts, ()):
+            return self._matched(compiled(source))
+        return self._at(self._resolved("", parts, ()))
+
+    def _matched(self, matcher: re.Pattern[str]) -> set[Entry]:
+        """What a pattern over folders names: with all that is in a folder, and what a link leads to."""
+        found: set[Entry] = set()
+        folders: set[str] = set()
+        for entry in self._below(""):
+            folder, _, name = entry.path.rpartition("/")
+            is_named = matcher.fullmatch(entry.path) is not None
+            if is_named or folder in folders:
+                found.add(entry)
+            if entry.kind == "folder" and entry in found:
+                folders.add(entry.path)
+            if entry.kind == "link" and is_named:
+                with contextlib.suppress(NotInContext):  # one that leads in circles is still a link
+                    found |= self._at(self._onward(folder, name, [], ()))
+        return found
+
+    def _at(self, places: Iterable[tuple[str, tuple[str, ...]]]) -> set[Entry]:
+        """All that lies at real paths, and the links on the way to it."""
+        found: set[Entry] = set()
+        for path, links in places:
             below = set(self._below(path))
             if below or not path:
                 found |= below | {self._entry(link) for link in links}
@@ -107,18 +128,24 @@ class Context:
         else:
             names = [first]
         for name in names:
-            path = _join(folder, name)
-            mode = self._mode(path)
-            if stat.S_ISLNK(mode):
-                if len(links) == _MOST_LINKS:
-                    raise NotInContext(f"{path!r} leads in circles", "a link leads back to itself", "mend the link")
-                target = os.readlink(f"{self._base}/{path}")  # noqa: PTH115 - pathlib would tidy the target
-                start = "" if target.startswith("/") else folder
-                onward = [] if (whole := clean(_join(start, target))) == "." else whole.split("/")
-                if self.ignore.decides(path) is None:
-                    yield from self._resolved("", [*onward, *rest], (*links, path))
-            elif mode and (not rest or stat.S_ISDIR(mode)):
-                yield from self._resolved(path, rest, links)
+            yield from self._onward(folder, name, rest, links)
+
+    def _onward(
+        self, folder: str, name: str, rest: list[str], links: tuple[str, ...]
+    ) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """The same for ``rest`` below the thing called ``name`` in ``folder``."""
+        path = _join(folder, name)
+        mode = self._mode(path)
+        if stat.S_ISLNK(mode):
+            if len(links) == _MOST_LINKS:
+                raise NotInContext(f"{path!r} leads in circles", "a link leads back to itself", "mend the link")
+            target = os.readlink(f"{self._base}/{path}")  # noqa: PTH115 - pathlib would tidy the target
+            start = "" if target.startswith("/") else folder
+            onward = [] if (whole := clean(_join(start, target))) == "." else whole.split("/")
+            if self.ignore.decides(path) is None:
+                yield from self._resolved("", [*onward, *rest], (*links, path))
+        elif mode and (not rest or stat.S_ISDIR(mode)):
+            yield from self._resolved(path, rest, links)
 
     def _names(self, folder: str) -> list[str]:
         try:
