@@ -15,6 +15,7 @@ from tests.images.workshop import FILES, Double, Shop, push
 
 from spotweld.errors import BaseUnresolved, BuildFailed, ContextError, DockerfileError, RegistryUnavailable, TagMoved
 from spotweld.images.builders.builder import Outcome
+from spotweld.images.builders.readying import ready_dockerfile
 from spotweld.images.builds.building import build
 from spotweld.images.builds.comparing import layers
 from spotweld.images.builds.freshness import cached_tags, damage_of, read_dockerfile, standings
@@ -445,6 +446,23 @@ def test_spotwelds_own_folder_is_no_part_of_a_context(tmp_path: Path) -> None:
     entries = {one.name for one in standings(shop.project, ["tool"])[0].steps[1].preimage.inputs}
     assert "tool/tool" in entries
     assert not any(name.startswith((".spotweld", "store")) for name in entries)
+
+
+def test_carriage_returns_count_in_a_here_document_and_nowhere_else(tmp_path: Path) -> None:
+    """There they end up in the image: a script with them does not start, and to take them out has to build it again."""
+    shop = Shop(tmp_path)
+
+    def key(text: str) -> object:
+        shop.write("tool/Dockerfile", text)
+        (standing,) = standings(shop.project, ["tool"])
+        with ready_dockerfile(shop.project, standing, "buildah") as file:
+            assert file.read_bytes() == text.encode()
+        return standing.key
+
+    head, tail = "FROM scratch\nCOPY <<EOF /start\n", "#!/bin/sh\nexec true\nEOF\nRUN one\n"
+    plain = key(head + tail)
+    assert key(head.replace("\n", "\r\n") + tail) == plain
+    assert key(head + tail.replace("\n", "\r\n")) != plain
 
 
 def test_a_damaged_record_is_a_warning(shop: Shop) -> None:

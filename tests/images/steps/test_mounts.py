@@ -29,6 +29,7 @@ def sealed(folder: Path, text: str) -> str:
         "run --mount=source=data,target=/d --network=none cat /d",
         "RUN --mount=source=data,target=/d \\\n    cat /d && \\\n    true",
         "RUN \\\n  --mount=source=data,target=/d \\\n cat /d",
+        "RUN \\\r\n  --mount=source=data,target=/d \\\r\n cat /d",
         "RUN --mount=from=one,target=/d cat /d",
     ],
 )

@@ -25,7 +25,7 @@ from spotweld.images.builders.builder import SHOWN, Builder, Outcome, Solve, Sol
 from spotweld.images.builders.commands import Ended, follow
 from spotweld.images.builders.ladder import salt_of, stages
 from spotweld.images.builders.restocking import MEMORY, Stock, unfindable
-from spotweld.images.dockerfiles.dockerfile import parse
+from spotweld.images.dockerfiles.dockerfile import parse, text_of
 from spotweld.images.registries.opening import open_registry
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Buildah(Builder):
 
     def solve(self, solve: Solve, tell: Tell = ignore, hear: Hear = ignore, sure: Sure = sure_of_it) -> Solved:
         began = time.monotonic()
-        document = parse(solve.dockerfile.read_text(), str(solve.dockerfile))
+        document = parse(text_of(solve.dockerfile), str(solve.dockerfile))
         self._check(document)
         tags = unfindable(document, stages(document, salt_of(solve), solve.keys))
 
@@ -249,7 +249,7 @@ def _bud(solve: Solve) -> list[str]:
 def _registries(solve: Solve) -> str:
     """The machine's own list of registries, and who is spoken to without TLS: those on this machine, and ``plain``."""
     configured = next((path for path in (path.expanduser() for path in _CONFIGURED) if path.exists()), None)
-    named = [solve.cache, solve.image, *solve.bases.values(), *solve.args.values(), solve.dockerfile.read_text()]
+    named = [solve.cache, solve.image, *solve.bases.values(), *solve.args.values(), text_of(solve.dockerfile)]
     hosts = sorted({host for text in named for host in _LOOPBACK.findall(text)} | set(solve.plain))
     blocks = [f'[[registry]]\nlocation = "{host}"\ninsecure = true\n' for host in hosts]
     return "\n".join([configured.read_text() if configured else "", *blocks])

@@ -22,7 +22,7 @@ from spotweld.images.builders.climbing import Climber
 from spotweld.images.builders.commands import Ended, follow
 from spotweld.images.builders.ladder import Rung, rungs, salt_of, stages
 from spotweld.images.builders.vertices import Progress, Vertex
-from spotweld.images.dockerfiles.dockerfile import parse
+from spotweld.images.dockerfiles.dockerfile import parse, text_of
 from spotweld.images.dockerfiles.ignore import read
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class BuildKit(Builder):
 
     def solve(self, solve: Solve, tell: Tell = ignore, hear: Hear = ignore, sure: Sure = sure_of_it) -> Solved:
         began = time.monotonic()
-        document = parse(solve.dockerfile.read_text(), str(solve.dockerfile))
+        document = parse(text_of(solve.dockerfile), str(solve.dockerfile))
         if "TARGETSTAGE" in document.source:  # it would say something else in a rung
             solve = msgspec.structs.replace(solve, args={"TARGETSTAGE": solve.target or "default", **solve.args})
         ladder = ladder_of(solve)
@@ -131,7 +131,7 @@ class BuildKit(Builder):
     ) -> str:
         rung = together[-1]
         cut = folder / rung.tags[0]
-        cut.write_text(rung.text)
+        cut.write_text(rung.text, encoding="utf-8")
         own = msgspec.structs.replace(solve, target="", image="")
         tags = [tag for one in together for tag in one.tags]
         there = [f"--cache-to=type=registry,ref={solve.cache}:{tag},mode=min" for tag in tags]
@@ -166,7 +166,7 @@ def ladder_of(solve: Solve) -> tuple[Rung, ...]:
     Raises:
         DockerfileError: the Dockerfile breaks a rule, or has no such stage.
     """
-    document = parse(solve.dockerfile.read_text(), str(solve.dockerfile))
+    document = parse(text_of(solve.dockerfile), str(solve.dockerfile))
     return rungs(document, solve.target, salt_of(solve), solve.keys)
 
 

@@ -14,7 +14,7 @@ import msgspec
 from spotweld.errors import DockerfileError, ImageDamaged
 from spotweld.images.builds.naming import LATEST, cache_of, repository_of, tag_of
 from spotweld.images.builds.resolving import Base, resolve
-from spotweld.images.dockerfiles.dockerfile import parse
+from spotweld.images.dockerfiles.dockerfile import parse, text_of
 from spotweld.images.dockerfiles.ignore import Ignore
 from spotweld.images.registries.manifests import blobs, children, this_platform
 from spotweld.images.registries.opening import Registries, registries_of
@@ -176,7 +176,7 @@ def read_dockerfile(project: Project, image: Image) -> Dockerfile:
     """
     file = os.path.relpath(image.dockerfile, project.file.parent)
     try:
-        return parse(image.dockerfile.read_text(encoding="utf-8"), file)
+        return parse(text_of(image.dockerfile), file)
     except OSError as error:
         todo = f"write it, or say where it is: images.{image.name}.dockerfile is relative to the context"
         raise DockerfileError("there is no such Dockerfile", error.strerror or "", todo, file=file) from error

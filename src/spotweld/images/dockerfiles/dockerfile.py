@@ -18,6 +18,7 @@ from spotweld.project.words import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 _SPACES = re.compile(r"[\t\v\f\r ]+")
 _NAME = re.compile(r"[a-z][a-z0-9._-]*")
@@ -77,6 +78,16 @@ class Dockerfile(msgspec.Struct, frozen=True):
     def prefix(self, instruction: Instruction) -> str:
         """The file's text up to the end of ``instruction``."""
         return "\n".join(self.source.split("\n")[: instruction.end]) + "\n"
+
+
+def text_of(path: Path) -> str:
+    """The file's text with its carriage returns: in a here-document they belong to what is copied or run.
+
+    Raises:
+        OSError: it cannot be read.
+        UnicodeDecodeError: it is not text.
+    """
+    return path.read_bytes().decode("utf-8")
 
 
 def parse(text: str, file: str = "Dockerfile") -> Dockerfile:
