@@ -465,6 +465,19 @@ def test_carriage_returns_count_in_a_here_document_and_nowhere_else(tmp_path: Pa
     assert key(head + tail.replace("\n", "\r\n")) != plain
 
 
+@pytest.mark.parametrize("rules", ["", "noise\n"])
+def test_a_builder_gets_the_ignore_rules_of_the_key_even_if_there_are_none(tmp_path: Path, rules: str) -> None:
+    shop = Shop(tmp_path)
+    shop.write("tool/.containerignore", "tool\n")
+    if rules:
+        shop.write("tool/.dockerignore", rules)
+    (standing,) = standings(shop.project, ["tool"])
+    with ready_dockerfile(shop.project, standing, "buildah") as file:
+        assert file.with_name("Dockerfile.dockerignore").read_text() == rules
+        shop.write("tool/Dockerfile", "FROM other\n")
+        assert file.read_text() == FILES["tool/Dockerfile"]
+
+
 def test_a_damaged_record_is_a_warning(shop: Shop) -> None:
     make(shop, "tool")
     (record,) = builds(shop.objects, "tool")

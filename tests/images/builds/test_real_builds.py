@@ -88,6 +88,19 @@ def counter() -> Iterator[Counter]:
         yield counter
 
 
+@pytest.mark.parametrize("ours", ["", "out\n"])
+def test_no_other_ignore_file_than_that_of_the_key_counts(tmp_path: Path, ours: str) -> None:
+    real = Real(tmp_path)
+    real.write(
+        "stack/Dockerfile", f"FROM base\nCOPY . /all\nRUN test -e /all/in -a ! -e /all/{'out' if ours else 'no'}\n"
+    )
+    for name, text in {"in": "", "out": "", ".containerignore": "in\n"}.items():
+        real.write(f"stack/{name}", text)
+    if ours:
+        real.write("stack/.dockerignore", ours)
+    assert all(one.built for one in real.build())
+
+
 def test_a_machine_is_killed_and_another_goes_on_where_it_was(tmp_path: Path, counter: Counter) -> None:
     real = Real(tmp_path)
     lines = ["FROM base", counter.run("one"), "ARG WHAT=this", counter.run("two"), counter.run("three"), "CMD sh"]

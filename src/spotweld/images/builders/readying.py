@@ -1,4 +1,4 @@
-"""The Dockerfile as a builder gets it: itself, or a copy with what that builder would not see otherwise."""
+"""The Dockerfile and the ignore rules as a builder gets them: copies, with what it would not see otherwise."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spotweld.images.builds.freshness import ignore_file, ignore_text, own_folder, read_dockerfile
+from spotweld.images.builds.freshness import ignore_text, read_dockerfile
 from spotweld.images.steps.mounts import BLIND, with_mounts
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def ready_dockerfile(project: Project, standing: Standing, builder: str) -> Iterator[Path]:
     """The file to build from, until the block ends.
 
-    A copy is made where Spotweld's own folder has to be left out of the context, or where the builder does not see the
-    content of mounts.
+    It is a copy, with the rules beside it: they leave Spotweld's own folder out of the context, commands say what they
+    mount where the builder does not see that, and nobody edits it during the build.
 
     Args:
         project: the project.
@@ -35,13 +35,10 @@ def ready_dockerfile(project: Project, standing: Standing, builder: str) -> Iter
     image = standing.image
     document = read_dockerfile(project, image)
     text = with_mounts(document, standing.steps) if builder in BLIND else document.source
-    if not own_folder(project, image) and text == document.source:
-        yield image.dockerfile
-        return
     with tempfile.TemporaryDirectory(prefix="spotweld-image-") as folder:
         copy = Path(folder, image.dockerfile.name)
         copy.write_text(text, encoding="utf-8")
-        if own_folder(project, image) or ignore_file(image):
-            rules = copy.with_name(copy.name + ".dockerignore")
-            rules.write_text(ignore_text(project, image), encoding="utf-8", errors="surrogateescape")
+        # Even if there are none: without this file buildah would take those of a `.containerignore`.
+        rules = copy.with_name(copy.name + ".dockerignore")
+        rules.write_text(ignore_text(project, image), encoding="utf-8", errors="surrogateescape")
         yield copy
