@@ -119,6 +119,19 @@ def test_a_change_rebuilds_what_follows_it_and_what_is_upon_it(shop: Shop) -> No
     assert "tool" not in made
 
 
+def test_a_pinned_name_that_means_an_image_of_the_project_changes_with_it(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    name = "mirror/base@sha256:" + "1" * 64
+    shop.change("stack/Dockerfile", "FROM base", f"FROM {name}")
+    shop.change("spotweld.yaml", "{base: base}", f'{{"{name}": base}}')
+    before = {one.image: one for one in make(shop, "stack")}
+    shop.write("base/tree", "other bytes\n")
+    after = {one.image: one for one in make(shop, "stack")}
+    assert after["base"].built
+    assert after["stack"].built
+    assert after["stack"].key != before["stack"].key
+
+
 def test_labels_do_not_change_what_is_built_upon_an_image(shop: Shop) -> None:
     """The base is labelled anew, as after a build at another commit; what is upon it stays."""
     made = {one.image: one for one in make(shop)}

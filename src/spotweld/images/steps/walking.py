@@ -304,13 +304,10 @@ class Walk:
 
     def _image(self, name: str, platform: str, line: int) -> str:
         self.references[Reference("image", name, platform)] = None
-        _, at, pinned = name.partition("@")
-        if at:
-            return pinned
-        if self.bases is None:
-            return ""
-        found = self.bases.get(name)
-        if found is None:
+        _, _, pinned = name.partition("@")
+        # A name with a digest may still be one of those that mean an image of the project.
+        found = (self.bases or {}).get(name, pinned)
+        if not found and self.bases is not None:
             raise BaseUnresolved(
                 f"the image {name!r} was not resolved to a digest",
                 "",
