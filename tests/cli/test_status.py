@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from msgspec.structs import replace
+from tests.cli.conftest import Here
 
 from spotweld.checkpoint import events as told
 from spotweld.cli import parts
@@ -16,7 +17,7 @@ from spotweld.store.opening import open_store
 from spotweld.testing.stores import Fault, FaultyObjects
 
 if TYPE_CHECKING:
-    from tests.cli.conftest import Here
+    from pathlib import Path
 
 SUMMARY = {
     "run", "job", "state", "why", "attempts", "interruptions", "machine", "zone", "cost", "cost_is", "opened", "ended",
@@ -122,3 +123,11 @@ def test_an_unknown_run_is_an_error_in_json_too(lived: Here) -> None:
     assert result.exit_code == 2
     assert result.stdout == ""
     assert json.loads(result.stderr)["error"]["todo"] == "did you mean calm?"
+
+
+def test_a_project_whose_state_folder_cannot_be_made(tmp_path: Path) -> None:
+    here = Here(tmp_path)
+    here.state.write_text("as good as a folder that nobody may write to")
+    told = json.loads(here.call("status", "--json").stderr)["error"]
+    assert (told["code"], told["what"]) == ("SW2005", "the event log cannot be used now")
+    assert "unable to make" in told["why"]

@@ -65,6 +65,12 @@ def test_what_is_no_database_is_not_tried_again(path: Path) -> None:
     assert clock.slept == 0
 
 
+def test_a_folder_that_cannot_be_made_is_the_database_s_own_error(path: Path) -> None:
+    path.parent.write_text("a file stands where the folder should be")
+    with pytest.raises(sqlite3.OperationalError, match=r"unable to make .*folder: File exists"):
+        open_database(path, "NORMAL")
+
+
 def test_all_of_a_change_or_nothing(path: Path) -> None:
     database = open_database(path, "NORMAL")
     with transaction(database):

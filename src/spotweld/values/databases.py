@@ -25,10 +25,14 @@ def open_database(path: Path, synchronous: Literal["NORMAL", "FULL"], clock: Clo
         clock: what the waiting goes by.
 
     Raises:
-        sqlite3.Error: as the database says; an ``OperationalError`` once it was in use for too long.
+        sqlite3.Error: as the database says; an ``OperationalError`` once it was in use for too long, or if the folder
+            cannot be made.
     """
     clock = clock or SystemClock()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise sqlite3.OperationalError(f"unable to make {path.parent}: {error.strerror}") from error
     database = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
     try:
         _write_ahead(database, clock)
