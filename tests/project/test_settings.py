@@ -100,3 +100,12 @@ def test_a_wrong_variable_is_named(tmp_path: Path, name: str, value: str) -> Non
 )
 def test_the_user_file_stands_where_xdg_says(environ: dict[str, str], expected: str) -> None:
     assert user_file(environ) == Path(expected)
+
+
+def test_a_home_that_is_closed_to_this_user_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", closed)
+    found = settings(None, {}, {"HOME": f"{tmp_path}/home"})[1]
+    assert {one.origin for one in found.values()} == {"default"}

@@ -21,6 +21,7 @@ from spotweld.project.shapes import Choice, Key, Table
 from spotweld.project.urls import DEFAULT_STORE, absolute_store, check_store
 from spotweld.project.words import listed, quoted
 from spotweld.values.environment import STORE
+from spotweld.values.homes import own_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,10 +64,7 @@ _VARIABLES = {"store": STORE, "progress": PROGRESS_VARIABLE}
 
 def user_file(environ: Mapping[str, str]) -> Path:
     """Where the user's own settings stand, by the XDG base directory specification."""
-    base = environ.get("XDG_CONFIG_HOME", "")
-    # The specification says that a relative path is invalid and to be ignored.
-    home = Path(base) if base.startswith("/") else Path(environ.get("HOME") or Path.home()) / ".config"
-    return home / "spotweld" / "config.yaml"
+    return own_folder(environ, "XDG_CONFIG_HOME", ".config") / "spotweld" / "config.yaml"
 
 
 def settings(
@@ -88,7 +86,7 @@ def settings(
         "progress": Setting("progress", Progress.AUTO, "default"),
     }
     mine = user_file(environ)
-    if mine.exists():
+    if _is_there(mine):
         values, lines, _ = read_file(mine, USER)
         if "store" in values:
             values["store"] = absolute_store(values["store"], mine.parent)
@@ -107,6 +105,14 @@ def settings(
         if value is not None:
             found[name] = _spoken(name, value, f"flag --{name}")
     return (replace(project, store=found["store"].value) if project else None), found
+
+
+def _is_there(file: Path) -> bool:
+    try:
+        return file.exists()
+    except PermissionError:
+        # HOME is another user's, as where a container is run as somebody else: its settings are not ours.
+        return False
 
 
 def _spoken(name: str, value: str, origin: str) -> Setting:

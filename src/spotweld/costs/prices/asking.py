@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -13,11 +12,13 @@ from spotweld.costs.prices.ours import shipped, write_ours
 from spotweld.costs.prices.reading import read_prices
 from spotweld.costs.prices.table import Price, cheapest_of, find, newest_of
 from spotweld.errors import UsageError
+from spotweld.values.homes import own_folder
 from spotweld.values.recordings import region_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
+    from pathlib import Path
 
 _PARTS = ("arch", "vcpus", "memory", "accelerator", "accelerators")
 
@@ -31,10 +32,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 def price_folder(environ: Mapping[str, str]) -> Path:
     """Where the user's own price lists are kept, by the XDG base directory specification."""
-    base = environ.get("XDG_DATA_HOME", "")
-    # The specification says that a relative path is invalid and to be ignored.
-    home = Path(base) if base.startswith("/") else Path(environ.get("HOME") or Path.home()) / ".local" / "share"
-    return home / "spotweld" / "prices"
+    return own_folder(environ, "XDG_DATA_HOME", ".local/share") / "spotweld" / "prices"
 
 
 def known_prices(folder: Path, now: datetime) -> Reading:
