@@ -49,6 +49,21 @@ def test_another_number_of_processes_is_refused(new_run: Callable[..., Run], zyg
 
 
 @pytest.mark.slow
+def test_other_callbacks_than_were_saved_are_refused(
+    new_run: Callable[..., Run], zygote: Callable[..., Zygote]
+) -> None:
+    run = new_run(zygote("hf"), "hf", "plain")
+    run.start(KILL_AT=6)
+    assert run.wait() == -signal.SIGKILL, run.err
+    run.argv = ["hf", "stop"]
+    run.start()
+    assert run.wait() == 1
+    assert (
+        "The Trainer has other callbacks than at that time: 0 of them had a state then, and 1 have one now" in run.err
+    )
+
+
+@pytest.mark.slow
 def test_processes_that_share_the_model_in_another_way_are_refused() -> None:
     from spotweld.checkpoint.adapters.transformers import SpotweldCallback
 

@@ -20,7 +20,7 @@ from spotweld.checkpoint.adapters.plain import from_plain, to_plain
 from spotweld.checkpoint.distributed.views import is_sharded
 from spotweld.checkpoint.rng import capture_rng, restore_rng
 from spotweld.checkpoint.state import put_back, take
-from spotweld.errors import UsageError
+from spotweld.errors import StateMismatch, UsageError
 
 if TYPE_CHECKING:
     from transformers import Trainer, TrainingArguments
@@ -225,7 +225,13 @@ class _Training:
             self._trainer._tr_loss.copy_(saved["loss"])  # noqa: SLF001
         for name, value in saved["sums"].items():
             setattr(self._trainer, name, value)
-        for callback, theirs in zip(self._callbacks(), saved["callbacks"], strict=True):
+        callbacks = self._callbacks()
+        if len(callbacks) != len(saved["callbacks"]):
+            raise StateMismatch(
+                "The Trainer has other callbacks than at that time",
+                f"{len(saved['callbacks'])} of them had a state then, and {len(callbacks)} have one now",
+            )
+        for callback, theirs in zip(callbacks, saved["callbacks"], strict=True):
             for name, value in (theirs["args"] | theirs["attributes"]).items():
                 setattr(callback, name, value)
 
