@@ -268,3 +268,16 @@ def test_completion_knows_the_verbs_without_importing_them() -> None:
     told = start(RUN, env=environ)
     assert told.stdout.split() == ["plain,plan", "plain,pool", "plain,preempt"]
     assert told.stderr == ""
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_stream_that_the_caller_has_closed_is_no_error(closed: str) -> None:
+    code = (
+        "import os, sys\nfrom spotweld.cli import main, output\n"
+        "main.program.main = lambda: (output.print_json([output.progress_mode('auto')]), print(os.open('/', 0)))\n"
+        "try: main.main()\n"
+        "except BaseException as error: os._exit(1)\n"
+        "os._exit(0 if os.open('/', 0) > 3 else 2)"
+    )
+    told = subprocess.run(["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, code], check=False, timeout=60)
+    assert told.returncode == 0

@@ -149,4 +149,17 @@ def program(context: click.Context, project: Path | None) -> None:
 
 def main() -> None:
     """Run the command line and exit."""
+    _fill_gaps()
     program.main()
+
+
+def _fill_gaps() -> None:
+    """Put nothing in the place of each standard stream that the caller has closed.
+
+    Otherwise Python has no object for it, and the next file that is opened gets its number: what a library or a child
+    writes on stderr would land in the event log, for example.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # Numbers are given out from the lowest, so it is that of the stream.
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115 - as long as the process lives
