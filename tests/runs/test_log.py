@@ -79,6 +79,21 @@ def test_what_is_not_a_log_is_refused(tmp_path: Path) -> None:
         EventLog(path)
 
 
+def test_a_log_that_is_damaged_inside_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    log = EventLog(path)
+    log.open_run("r", opened())
+    log.close()
+    data = path.read_bytes()
+    path.write_bytes(data[:4096] + b"\xff" * (len(data) - 4096))
+    damaged = EventLog(path)
+    for use in (damaged.runs, lambda: damaged.entries("r"), lambda: damaged.open_run("s", opened())):
+        with pytest.raises(RunError, match="cannot be used as an event log") as caught:
+            use()
+        assert str(path) in caught.value.what
+        assert caught.value.todo
+
+
 def test_a_newer_layout_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "events.db"
     EventLog(path).close()

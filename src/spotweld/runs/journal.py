@@ -56,6 +56,7 @@ class Journal:
 
     def __init__(self, path: Path, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
+        self._path = path
         try:
             self._db = open_database(path, "FULL", self._clock)
             (layout,) = self._db.execute("PRAGMA user_version").fetchone()
@@ -64,9 +65,7 @@ class Journal:
         except sqlite3.OperationalError as error:
             raise _unavailable(error) from error
         except sqlite3.DatabaseError as error:
-            raise RunError(
-                f"{path} cannot be used as an event log", str(error), "move the file away, or restore it"
-            ) from error
+            raise self._unusable(error) from error
         if layout > _LAYOUT:
             raise RunError(f"{path} was written by a newer Spotweld", f"layout {layout}", "upgrade Spotweld")
         if self.tables:
@@ -86,12 +85,12 @@ class Journal:
 
     def _names(self) -> list[str]:
         """All things that have a log, the newest first."""
-        with _answering():
+        with self._answering():
             return [name for (name,) in self._db.execute("SELECT run FROM runs ORDER BY created DESC, run")]
 
     def _rows(self, name: str, after: int) -> list[tuple[int, float, bytes]]:
         """(sequence number, time, event) of those above ``after``, in order."""
-        with _answering():
+        with self._answering():
             return self._db.execute(
                 "SELECT seq, time, event FROM events WHERE run = ? AND seq > ? ORDER BY seq", (name, after)
             ).fetchall()
@@ -119,16 +118,24 @@ class Journal:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with _answering(), transaction(self._db):
+        with self._answering(), transaction(self._db):
             yield
 
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise _unavailable(error) from error
+        except sqlite3.DatabaseError as error:
+            # Others, such as a broken constraint, are faults of ours; what Python's module raises itself has no code.
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+                raise
+            raise self._unusable(error) from error
 
-@contextmanager
-def _answering() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        raise _unavailable(error) from error
+    def _unusable(self, error: sqlite3.DatabaseError) -> RunError:
+        what = f"{self._path} cannot be used as an event log"
+        return RunError(what, str(error), "move the file away, or restore it")
 
 
 def _unavailable(error: sqlite3.OperationalError) -> Unavailable:
