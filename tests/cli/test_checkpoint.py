@@ -181,6 +181,23 @@ def test_a_checkpoint_that_is_dropped_meanwhile_is_not_damaged(shelf: Shelf, mon
     assert (row["whole"], row["dropped"]) == (False, True)
 
 
+def test_a_checkpoint_that_is_dropped_meanwhile_is_not_listed_as_damaged(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from spotweld.cli import checkpoint
+
+    read = checkpoint.read_manifest
+
+    def late(*words: Any) -> Any:  # noqa: ANN401
+        monkeypatch.setattr(checkpoint, "read_manifest", read)
+        found = read(*words)
+        save(shelf.objects, {"x": {"n": 1}}, 30, keep_last=2)
+        return found
+
+    monkeypatch.setattr(checkpoint, "read_manifest", late)
+    assert [(row["step"], row["damage"]) for row in shelf.json("ls", "default")] == [(20, None)]
+
+
 def test_diff_says_what_and_by_how_much(shelf: Shelf) -> None:
     found = shelf.json("diff", "default", "10", "20", status=1)
     leaves = {leaf["path"]: leaf for leaf in found["leaves"]}

@@ -110,6 +110,10 @@ def _checkpoints(objects: Objects, run: str) -> list[dict[str, Any]]:
             manifests[one.key] = read_manifest(objects, run, one)
         except (Corrupt, NotFound, UnknownFormat) as error:
             damage[one.key] = str(error)
+    if damage:
+        # What the run has let go of since is not damaged, and not there any more.
+        current = {one.key for one in head_of(objects, run).kept}
+        kept = tuple(one for one in kept if one.key in manifests or one.key in current)
     stored = {key: _stored(manifest) for key, manifest in manifests.items()}
     users: dict[tuple[str, int], int] = {}
     for spot in (spot for spots_of in stored.values() for spot in spots_of):
