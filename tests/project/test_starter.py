@@ -77,6 +77,14 @@ def test_a_project_file_is_never_overwritten(tmp_path: Path) -> None:
     assert not (tmp_path / ".spotweld").exists()
 
 
+def test_what_cannot_be_written_whole_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / ".spotweld").write_text("as good as a disk that is full")
+    with pytest.raises(UsageError, match=r"\.spotweld cannot be written: File exists"):
+        write_starter(tmp_path)
+    (tmp_path / ".spotweld").unlink()
+    assert all(path.stat().st_size for path in write_starter(tmp_path))
+
+
 @given(st.text(max_size=80).filter(lambda text: "/" not in text and "\0" not in text))
 def test_every_folder_gives_a_name(text: str) -> None:
     name = name_for(Path("/") / text)

@@ -37,18 +37,25 @@ def write_starter(folder: Path) -> list[Path]:
         The files that were written.
 
     Raises:
-        UsageError: there is a project file, or the folder cannot be written. Nothing was changed.
+        UsageError: there is a project file, which is not changed, or the folder cannot be written. No project file is
+            made then.
     """
     project, state = folder / FILE_NAME, folder / ".spotweld"
     try:
-        with project.open("x", encoding="utf-8") as stream:
-            stream.write(starter(name_for(folder)))
+        stream = project.open("x", encoding="utf-8")
     except FileExistsError:
         what, why = f"{project} is there already", "init does not overwrite a project file; nothing was changed"
         raise UsageError(what, why, "see what it would do with: spotweld plan") from None
     except OSError as error:
         raise UsageError(f"{project} cannot be written", error.strerror or str(error)) from None
-    state.mkdir(exist_ok=True)
-    for name, text in (("schema.json", schema_json()), (".gitignore", "*\n")):
-        (state / name).write_text(text, encoding="utf-8")
+    try:
+        with stream:
+            stream.write(starter(name_for(folder)))
+        state.mkdir(exist_ok=True)
+        for name, text in (("schema.json", schema_json()), (".gitignore", "*\n")):
+            (state / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        # What is left of it would keep the next init from writing a whole one.
+        project.unlink(missing_ok=True)
+        raise UsageError(f"{error.filename or project} cannot be written", error.strerror or str(error)) from None
     return [project, state / "schema.json", state / ".gitignore"]
