@@ -180,17 +180,22 @@ def test_an_interrupt_is_130(status: Put) -> None:
     assert "Traceback" not in result.output
 
 
-def test_a_reader_that_leaves_is_no_error() -> None:
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_a_reader_that_leaves_is_no_error(name: str) -> None:
+    code = (
+        "import sys\nfrom spotweld.cli import explain, main\n"
+        f"explain.command.callback = lambda **_: print('line', file=sys.{name})\nmain.main()"
+    )
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        told = subprocess.run(
-            [sys.executable, "-c", RUN, "explain"], stdout=writer, stderr=subprocess.PIPE, check=False
-        )
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | {name: writer}
+        told = subprocess.run([sys.executable, "-c", code, "explain"], check=False, **streams)
     finally:
         os.close(writer)
     assert told.returncode == 141
-    assert told.stderr == b""
+    assert not told.stdout
+    assert not told.stderr
 
 
 def test_a_connection_that_breaks_is_an_error(status: Put) -> None:

@@ -7,7 +7,7 @@ import os
 import select
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -84,10 +84,12 @@ class Program(click.Group):
             result = super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError as error:
-            if not _reader_is_gone():
+            gone = [stream for stream in (sys.stdout, sys.stderr) if _reader_is_gone(stream)]
+            if not gone:
                 raise Unexpected("Spotweld failed: a connection was closed", str(error)) from error
-            # The interpreter flushes stdout once more at exit, and would complain.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            # The interpreter flushes them once more at exit, and would complain.
+            for stream in gone:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
             ctx.exit(141)
         return result
 
@@ -113,10 +115,10 @@ class Program(click.Group):
         sys.exit(result if isinstance(result, int) else 0)
 
 
-def _reader_is_gone() -> bool:
+def _reader_is_gone(stream: TextIO) -> bool:
     try:
         poll = select.poll()
-        poll.register(sys.stdout.fileno(), 0)
+        poll.register(stream.fileno(), 0)
     except (OSError, ValueError):
         return False
     return bool(poll.poll(0))
