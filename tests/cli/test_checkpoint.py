@@ -219,6 +219,18 @@ def test_diff_says_what_and_by_how_much(shelf: Shelf) -> None:
     assert "equal in every bit" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("diff", "default", "²", "³"), ("diff", "default", "10", "9" * 5000), ("verify", f"default@{'9' * 5000}")],
+    ids=lambda words: words[0] + words[-1][:8],
+)
+def test_what_is_no_step_names_no_checkpoint(still: Shelf, words: tuple[str, ...]) -> None:
+    result = still.call(*words, "--store", still.url)
+    assert result.exit_code == 2
+    assert "names no checkpoint" in result.stderr
+    assert "write RUN@STEP" in result.stderr
+
+
 def test_diff_reads_only_what_has_another_digest(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     from spotweld.checkpoint.opened import Checkpoint
 

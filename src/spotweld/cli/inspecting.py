@@ -161,8 +161,8 @@ def diff_verb(names: tuple[str, ...], *, as_json: bool) -> int:
 
 def _two(names: tuple[str, ...]) -> list[tuple[str, int | None]]:
     match names:
-        case (run, first, second) if "@" not in run and first.isdigit() and second.isdigit():
-            return [(run, int(first)), (run, int(second))]
+        case (run, first, second) if "@" not in run:
+            return [run_and_step(f"{run}@{first}"), run_and_step(f"{run}@{second}")]
         case (first, second):
             return [run_and_step(first), run_and_step(second)]
         case _:

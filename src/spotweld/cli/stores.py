@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from contextlib import contextmanager
@@ -81,7 +82,8 @@ def run_and_step(text: str, step: int | None = None) -> tuple[str, int | None]:
     run, at, number = text.partition("@")
     if not at:
         return run, step
-    if not number.isascii() or not number.isdigit() or (step is not None and step != int(number)):
+    # Eighteen digits are more than any step has, and int() of thousands of them raises.
+    if not re.fullmatch("[0-9]{1,18}", number) or (step is not None and step != int(number)):
         raise UsageError(f"{quoted(text)} names no checkpoint", "", "write RUN@STEP, such as default@1200")
     return run, int(number)
 
