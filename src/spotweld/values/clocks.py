@@ -7,6 +7,9 @@ import time
 from datetime import UTC, datetime
 from typing import Protocol
 
+_FIRST, _LAST = -62_135_596_800, 253_402_300_799
+"""The years 1 to 9999, in seconds since 1970."""
+
 
 class Clock(Protocol):
     """What the rest of the house may ask of time."""
@@ -46,13 +49,16 @@ def moment_of(text: str) -> float:
     """Seconds, or a date and time in ISO 8601 (without a zone: UTC), as seconds since 1970.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: it is neither, or beyond the year 9999.
     """
     try:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
     if math.isfinite(seconds):
+        # Milliseconds and nanoseconds since 1970 are meant by most that is larger.
+        if not _FIRST <= seconds <= _LAST:
+            raise ValueError("seconds since 1970, and no year up to 9999 has so many")
         return seconds
     try:
         moment = datetime.fromisoformat(text)
