@@ -124,15 +124,11 @@ def _recording(zone: str, rows: list[_Row], gap: int, last: int, heading: list[s
         capacity[tick], price[tick] = row.capacity, row.price
     levels, notes = filled(capacity, f"zone {zone}: capacity") if "capacity" in heading else ([], [ASSUMED])
     prices, mended = filled(price, f"zone {zone}: price") if "price" in heading else ([], [])
-    try:
-        start = datetime.fromtimestamp(rows[0].time / 1000, tz=UTC)
-    except (ValueError, OverflowError, OSError):
-        raise ValueError(f"line {rows[0].line}: a time that no calendar has") from None
     return Recording(
         zone=zone,
         region=region_of(zone),
         gap=gap / 1000,
-        start=start,
+        start=datetime.fromtimestamp(rows[0].time / 1000, tz=UTC),
         capacity=levels or [UNLIMITED] * len(prices),
         prices=prices,
         on_demand=None,
