@@ -130,7 +130,7 @@ class Trial:
         assert calm.wait() == 0, calm.err
         run = Run(self.zygote, self.folder / "disturbed", *argv, ranks=ranks)
         for at in sorted(random.Random(seed).sample(range(*kills), 2)):
-            run.start(KILL_AT=at, PAUSE=0.02)
+            run.start(KILL_AT=at, PAUSE=0.05)
             assert run.wait() == -signal.SIGKILL, run.err
         self._notify(run, notice)
         run.start()
