@@ -145,6 +145,16 @@ def test_private_values_are_never_stored(root: Path) -> None:
     assert steps[-1].key != keys(text, root, {"API_TOKEN": "other", "PLAIN": "seen"})[-1].key
 
 
+@pytest.mark.parametrize("cut", ["%%:*", "%:*", "##*[", "#*:", "/:*/", "//?/"])
+def test_a_part_of_a_private_value_changes_with_the_value(root: Path, cut: str) -> None:
+    text = f"FROM a\nARG TOKENIZER\nENV IN=at:$TOKENIZER\nENV NAME=${{TOKENIZER{cut}}} OTHER=${{IN{cut}}}\n"
+    one, two = (keys(text, root, {"TOKENIZER": value}) for value in ("bert:1", "llama:2"))
+    told = [step.preimage.inputs[1].value for step in (one[-1], two[-1])]
+    assert told[0] != told[1]
+    assert one[-1].key != two[-1].key
+    assert not any("bert" in value or "llama" in value for value in told)
+
+
 def test_a_private_value_still_finds_its_file(root: Path) -> None:
     text = "FROM a\nARG TOKEN_FILE\nCOPY $TOKEN_FILE /\n"
     assert ("file", "x") in {(one.kind, one.name) for one in keys(text, root, {"TOKEN_FILE": "x"})[1].preimage.inputs}

@@ -86,7 +86,9 @@ class Scope:
         Raises:
             BadSubstitution: the text breaks the rules.
         """
-        return expand(text, self.values, escape=self._escape, keep=True, quotes=quotes)
+        # A part of a private value's digest could be the same for two values.
+        whole = HIDDEN if self._hides else ""
+        return expand(text, self.values, escape=self._escape, keep=True, quotes=quotes, whole=whole)
 
     def declare(self, words: Iterable[str]) -> None:
         """Carry out an ``ARG``. One without a value takes it from above the first ``FROM``.

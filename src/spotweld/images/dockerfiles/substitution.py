@@ -42,6 +42,7 @@ def expand(
     keep: bool = False,
     quotes: bool = True,
     raw: bool = False,
+    whole: str = "",
 ) -> Expansion:
     """Replace the variables in ``text``.
 
@@ -52,11 +53,12 @@ def expand(
         keep: leave references to unset names in place; otherwise they are empty.
         quotes: whether quotes mean anything; in the text of a here-document they do not.
         raw: leave quotes and escapes in place.
+        whole: no part is cut out of a value that holds this; what was to be done with it follows it instead.
 
     Raises:
         BadSubstitution: the text breaks the rules.
     """
-    reader = _Reader(text, values, escape, keep=keep, quotes=quotes, raw=raw)
+    reader = _Reader(text, values, escape, keep=keep, quotes=quotes, raw=raw, whole=whole)
     result, words = reader.until("", raw=raw)
     return Expansion(result, tuple(words), tuple(sorted(reader.used)), tuple(sorted(reader.unset)))
 
@@ -86,10 +88,10 @@ class _Words:
 
 class _Reader:
     def __init__(
-        self, text: str, values: Mapping[str, str], escape: str, *, keep: bool, quotes: bool, raw: bool
+        self, text: str, values: Mapping[str, str], escape: str, *, keep: bool, quotes: bool, raw: bool, whole: str
     ) -> None:
         self.text, self.values, self.escape = text, values, escape
-        self.keep, self.quotes, self.raw = keep, quotes, raw
+        self.keep, self.quotes, self.raw, self.whole = keep, quotes, raw, whole
         self.at = 0
         self.used: set[str] = set()
         self.unset: set[str] = set()
@@ -191,6 +193,8 @@ class _Reader:
         value = self._value(name)
         if value is None and self.keep:
             return KEPT + "${" + name + (":" if null_is_unset else "") + modifier + word + "}"
+        if modifier in "#%" and self._is_whole(value):
+            return f"{value}{modifier}{word}"
         return _modified(name, value, modifier, word, null_is_unset=null_is_unset)
 
     def _replaced(self, name: str) -> str:
@@ -201,7 +205,12 @@ class _Reader:
         value = self._value(name)
         if value is None and self.keep:
             return KEPT + "${" + name + "/" + "/" * every + pattern + "/" + replacement + "}"
+        if self._is_whole(value):
+            return f"{value}/{'/' * every}{pattern}/{replacement}"
         return re.sub(_regex(pattern, greedy=True), lambda _: replacement, value or "", count=0 if every else 1)
+
+    def _is_whole(self, value: str | None) -> bool:
+        return bool(self.whole) and self.whole in (value or "")
 
     def _missing(self, reference: str) -> str:
         return KEPT + reference if self.keep else ""
