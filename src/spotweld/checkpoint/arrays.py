@@ -139,8 +139,8 @@ def copy_part(row: Any, start: int, into: memoryview) -> None:  # noqa: ANN401
 
 
 def copy_whole(leaf: Leaf, into: memoryview) -> None:
-    """Copy a leaf's elements in C order, quickly also where there are thousands of small ones; as ``copy_part``."""
-    if leaf.kind is Kind.TORCH and can_be_filled(leaf.source) and not is_on_device(leaf.source):
+    """Copy a leaf's elements in C order, quickly also where there are thousands of small ones; from no accelerator."""
+    if leaf.kind is Kind.TORCH and can_be_filled(leaf.source):
         _move(leaf.source.data_ptr(), leaf.source.nbytes, into)
     else:
         copy_part(flat(leaf), 0, into)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     import torch
 
-_HOST = {"cpu", "meta"}
 _AT_ONCE = {"mps"}
 """Accelerators whose copies are done when they come back: they share this machine's memory, and have one stream."""
 
@@ -62,7 +61,7 @@ def is_accelerator(device: torch.device) -> bool:
 def is_on_device(array: Any) -> bool:  # noqa: ANN401
     """It is a tensor in an accelerator's memory."""
     torch = sys.modules.get("torch")
-    return torch is not None and isinstance(array, torch.Tensor) and array.device.type not in _HOST
+    return torch is not None and isinstance(array, torch.Tensor) and not (array.is_cpu or array.is_meta)
 
 
 def wait_for(arrays: Iterable[Any]) -> None:

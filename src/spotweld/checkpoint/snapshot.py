@@ -253,24 +253,25 @@ class LiveSource:
     def __init__(self, state: State, staging: Staging, clock: Clock) -> None:
         self._leaves, self._chunks = state.leaves, state.layout.chunks
         self._latest = threading.local()
-        on_devices = [leaf.source for leaf in state.leaves if is_on_device(leaf.source)]
-        if on_devices:
+        self._on_devices = frozenset(at for at, leaf in enumerate(state.leaves) if is_on_device(leaf.source))
+        if self._on_devices:
             staging.pinned = True
         began = clock.monotonic()
-        wait_for(on_devices)
+        wait_for(state.leaves[at].source for at in self._on_devices)
         self.waited = clock.monotonic() - began
         """Seconds. They are the training's own, and no cost of the save."""
 
     def copy(self, number: int, into: memoryview) -> Digest | None:
-        arrays = [self._leaves[part.leaf].source for part in self._chunks[number].parts]
+        parts = self._chunks[number].parts
+        crossing = [self._leaves[part.leaf].source for part in parts if part.leaf in self._on_devices]
         try:
             self._copy(number, into)
         finally:
             # Even if it failed: nothing may come to the buffer any more when it is used again.
-            finish(arrays)
+            finish(crossing)
         # Just copied, it is still in the cache. What one thread copies alone is checked beside it, by others, and so is
         # what a bus has brought.
-        return checksum(into) if self.is_plain(number) and not is_on_device(arrays[0]) else None
+        return checksum(into) if self.is_plain(number) and not crossing else None
 
     def _copy(self, number: int, into: memoryview) -> None:
         end = 0
@@ -278,7 +279,7 @@ class LiveSource:
             into[end : part.offset] = bytes(part.offset - end)  # equal states make equal chunks: no old bytes between
             end = part.offset + part.size
             leaf = self._leaves[part.leaf]
-            if part.size == leaf.size:
+            if part.size == leaf.size and part.leaf not in self._on_devices:
                 copy_whole(leaf, into[part.offset : end])
             else:
                 copy_part(self._bytes_of(part.leaf), part.start, into[part.offset : end])

@@ -14,7 +14,7 @@ from tests.checkpoint.saved import save
 
 from spotweld import Checkpointer, open_checkpoint
 from spotweld.checkpoint import restoring, snapshot
-from spotweld.checkpoint.arrays import Leaf, writable
+from spotweld.checkpoint.arrays import writable
 from spotweld.checkpoint.devices import DeviceMemory, is_on_device, pinned, wait_for
 from spotweld.checkpoint.distributed.fetching import Transfer, fetch
 from spotweld.checkpoint.distributed.planning import Box
@@ -280,16 +280,16 @@ def test_parts_of_stored_arrays_come_to_the_device_in_another_dtype_and_another_
 
 
 def test_a_copy_that_fails_leaves_nothing_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    copy, asked = snapshot.copy_whole, list[str]()
+    copy, asked = snapshot.copy_part, list[int]()
 
-    def failing(leaf: Leaf, into: memoryview) -> None:
+    def failing(row: torch.Tensor, start: int, into: memoryview) -> None:
         if asked:
             raise OSError("enough")
-        asked.append(leaf.path)
+        asked.append(start)
         nap()
-        copy(leaf, into)
+        copy(row, start, into)
 
-    monkeypatch.setattr(snapshot, "copy_whole", failing)
+    monkeypatch.setattr(snapshot, "copy_part", failing)
     state = {"small": {str(at): torch.full((9,), float(at)).to(DEVICE) for at in range(3)}}
     with pytest.raises(OSError, match="enough"):
         bytes_of(copied(state))
