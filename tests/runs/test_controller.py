@@ -176,6 +176,24 @@ def test_a_store_that_is_down_for_a_minute_costs_nothing_but_the_minute(
     check_nothing_is_left(world)
 
 
+def test_a_store_that_is_down_for_long_makes_no_machine_silent(tmp_path: Path) -> None:
+    """Nobody hears the signs of life of a machine that cannot give any: its store is down for it as well."""
+    begin, end = 5.0, 5.0 + 3 * decisions.SILENCE
+    world = World(tmp_path, [], [Life(ends=end + 20.0)])
+    lives = world.lives
+
+    def down(_: Call) -> Fault | None:
+        return Fault.NO_ANSWER if begin <= world.clock.elapsed < end else None
+
+    world.objects = FaultyObjects(world.store, down)
+    world.at.append((begin, lambda: setattr(world, "lives", [Life(ends=None, silent=0.0)])))
+    # The controller's next try may well come before the agent's.
+    world.at.append((end + 3.0, lambda: setattr(world, "lives", lives)))
+    assert world.drive().outcome is Outcome.DONE
+    assert causes(world) == [Cause.DONE]
+    check_nothing_is_left(world)
+
+
 @pytest.mark.parametrize(
     ("script", "lives", "moment"),
     [

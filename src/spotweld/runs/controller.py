@@ -52,6 +52,7 @@ from spotweld.runs.history import progress
 from spotweld.runs.pools import taking
 from spotweld.runs.remaining import standing, working_since
 from spotweld.runs.reports import Result, Spec, Status, over_key, result_key, spec_key, status_key
+from spotweld.runs.silences import Silences
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -107,8 +108,7 @@ class Controller:
         self._complain = complain
         self._look = look
         self._generation = log.take_over(run)
-        self._beat: tuple[int, int] | None = None
-        self._heard = clock.monotonic()
+        self._silences = Silences(clock)
         self._trouble = ""
         self._looked = -math.inf
         self._follower = Follower(run, log, objects)
@@ -146,12 +146,10 @@ class Controller:
         # The machine is looked at before the result: an agent that ends writes its result first, so a machine that has
         # ended and left no result never will.
         machine = self._find(attempt, state)
-        result = self._read(result_key(self._run, attempt.number), Result)
-        status = self._read(status_key(self._run, attempt.number), Status)
-        if status is not None and self._beat != (attempt.number, status.beat):
-            self._beat = (attempt.number, status.beat)
-            self._heard = self._clock.monotonic()
-        silent = self._clock.monotonic() - self._heard
+        with self._silences.listening():
+            result = self._read(result_key(self._run, attempt.number), Result)
+            status = self._read(status_key(self._run, attempt.number), Status)
+        silent = self._silences.look({attempt.token: 0 if status is None else status.beat})[attempt.token]
         seen = Observed(now, (), machine, status, result, silent, spent(state, now))
         every = self._placer.every if may_move(state, attempt) else PRICES_EVERY
         return self._look_around(state, seen) if self._clock.monotonic() >= self._looked + every else seen
@@ -226,7 +224,6 @@ class Controller:
             hosts=state.hosts,
         )
         self._objects.put(spec_key(self._run, attempt.number), msgspec.json.encode(spec))
-        self._heard = self._clock.monotonic()
         if attempt.drawn is not None:
             self._take(attempt, attempt.drawn, state)
             return

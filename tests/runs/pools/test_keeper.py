@@ -13,11 +13,13 @@ from spotweld.costs.ledger import cost
 from spotweld.errors import StaleWriter
 from spotweld.project.nouns import Pool, SpotUse
 from spotweld.providers.provider import MachineEnd
+from spotweld.runs.decisions import SILENCE
 from spotweld.runs.events import Cause, Outcome
 from spotweld.runs.pools.events import MemberEnd
 from spotweld.runs.pools.members import Claim, claim
 from spotweld.runs.pools.states import usages
 from spotweld.testing.providers import Fail, Live, Refuse
+from spotweld.testing.stores import Fault, FaultyObjects
 from spotweld.values.offers import CapacityType
 
 if TYPE_CHECKING:
@@ -113,6 +115,22 @@ def test_a_silent_member_is_given_up(tmp_path: Path) -> None:
     state = hall.keep(130.0, keeper)
     assert [one.token for one in state.waiting] != [member.token]
     assert len(state.waiting) == len(hall.alive()) == 1
+
+
+def test_a_store_that_is_down_for_long_makes_no_member_silent(tmp_path: Path) -> None:
+    """Nobody hears the signs of life of a machine that cannot give any: its store is down for it as well."""
+    hall = Hall(tmp_path, pool=Pool(NAME, "job", machines=1))
+    keeper = hall.keeper()
+    (member,) = hall.keep(10.0, keeper).waiting
+    hall.hung.add(str(member.machine))
+    hall.keep(1.0, keeper)
+    back = hall.clock.elapsed + 3 * SILENCE
+    keeper._objects = FaultyObjects(hall.objects, lambda _: Fault.NO_ANSWER if hall.clock.elapsed < back else None)
+    # The keeper's next try may well come before the machine's.
+    hall.keep(3 * SILENCE + 3.0, keeper)
+    hall.hung.clear()
+    state = hall.keep(10.0, keeper)
+    assert [one.token for one in state.waiting] == [member.token]
 
 
 def test_preparing_that_fails_is_tried_ever_more_slowly_and_says_why(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ from spotweld.runs.pools.events import (
     MemberTaken,
 )
 from spotweld.runs.pools.members import Claim, Orders, claim, member_prefix
+from spotweld.runs.silences import Silences
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -94,7 +95,7 @@ class Keeper:
         self._generation = log.take_over(name)
         self._state = log.state(name)
         self._local = self._state.wanted.local
-        self._heard: dict[str, tuple[int, float]] = {}
+        self._silences = Silences(clock)
         self._trouble = ""
         self._look = _LOOK if objects.url.startswith(("file:", "memory:")) else _LOOK_FAR
 
@@ -136,21 +137,19 @@ class Keeper:
             for machine in self._provider.machines(pool_labels(self._state.wanted.project, self._name))
         }
         # The machine is looked at before its claim: one that has ended and left no claim never will.
-        claims, readinesses, silent, now = {}, {}, {}, self._clock.monotonic()
-        for member in live:
-            at = member_prefix(self._state.wanted.project, member.token)
-            found = told.read_claim(self._objects, at) if member.closed is None else None
-            if found is not None:
-                claims[member.token] = found
-            readiness = told.read_readiness(self._objects, at) if member.machine is not None else None
-            if readiness is not None:
-                readinesses[member.token] = readiness
-            beat = readiness.beat if readiness is not None else 0
-            known = self._heard.get(member.token)
-            if known is None or known[0] != beat or member.machine is None:
-                self._heard[member.token] = known = (beat, now)
-            silent[member.token] = now - known[1]
-        self._heard = {token: self._heard[token] for token in silent}
+        claims, readinesses, beats = {}, {}, {}
+        with self._silences.listening():
+            for member in live:
+                at = member_prefix(self._state.wanted.project, member.token)
+                found = told.read_claim(self._objects, at) if member.closed is None else None
+                if found is not None:
+                    claims[member.token] = found
+                readiness = told.read_readiness(self._objects, at) if member.machine is not None else None
+                if readiness is not None:
+                    readinesses[member.token] = readiness
+                if member.machine is not None:
+                    beats[member.token] = readiness.beat if readiness is not None else 0
+        silent = self._silences.look(beats)
         offers = permitted(self._provider.offers(), self._state.wanted.placement, ())
         room = rooms(self._provider, offers)
         return Observed(self._clock.now(), offers, machines, readinesses, claims, silent, room)
