@@ -6,6 +6,7 @@ dies says whether one is at work; the event log's generations, not this lock, ke
 
 from __future__ import annotations
 
+import fcntl
 import math
 import os
 import sqlite3
@@ -163,19 +164,28 @@ def main(state: Path, run: str, lock: int) -> None:
     settle(state, lock)
     say(f"controller {os.getpid()} drives {run}")
     try:
-        log, clock = EventLog(log_path(state)), SystemClock()
-        opened = log.state(run)
-        provider = open_provider(state, opened.local)
-        # Tested when the run was opened; a store that is down now is waited for.
-        objects = open_store(opened.store, verify=False)
-        earlier = (log.state(other) for other in log.runs()[:RECENT] if other != run)
-        placer = placer_of(opened.job, opened.placement, opened.local, earlier)
-        looker = Looker(state, clock, say)
-        controller = Controller(run, log, objects, provider, placer, clock, say, looker.look)
-        say(f"ended: {controller.drive().outcome}")
-        looker.finish()
+        log = EventLog(log_path(state))
+        while True:
+            _drive(state, run, log)
+            # Whoever lets the run go on from here on finds the lock free; who did so just before is heard now.
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            if log.state(run).outcome is not None or not try_lock(lock):
+                return
     except SpotweldError as error:
         say(str(error))
+
+
+def _drive(state: Path, run: str, log: EventLog) -> None:
+    opened, clock = log.state(run), SystemClock()
+    provider = open_provider(state, opened.local)
+    # Tested when the run was opened; a store that is down now is waited for.
+    objects = open_store(opened.store, verify=False)
+    earlier = (log.state(other) for other in log.runs()[:RECENT] if other != run)
+    placer = placer_of(opened.job, opened.placement, opened.local, earlier)
+    looker = Looker(state, clock, say)
+    controller = Controller(run, log, objects, provider, placer, clock, say, looker.look)
+    say(f"ended: {controller.drive().outcome}")
+    looker.finish()
 
 
 def _folder(state: Path, run: str) -> Path:
