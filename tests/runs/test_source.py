@@ -120,6 +120,15 @@ def test_a_file_that_changes_meanwhile_is_noticed(job: Path) -> None:
         freeze(job, source, open_store("memory:"), lambda _: None)
 
 
+def test_a_file_that_vanishes_meanwhile_is_no_fault_of_ours(job: Path) -> None:
+    """As an editor's own file does while somebody reads the plan."""
+    (job / ".train.py.swp").write_text("an edit")
+    source = scan(job)
+    (job / ".train.py.swp").unlink()
+    with pytest.raises(UsageError, match=r"\.train\.py\.swp changed"):
+        freeze(job, source, open_store("memory:"))
+
+
 @pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a/../../x", "a\\b", "", "a\0b"])
 def test_a_manifest_cannot_write_outside(path: str, tmp_path: Path) -> None:
     objects = open_store("memory:")

@@ -112,13 +112,16 @@ def freeze(folder: Path, source: Source, objects: Objects, progress: Callable[[i
         progress: called with the bytes of each file that is done.
 
     Raises:
-        UsageError: a file has changed since the scan.
+        UsageError: a file has changed since the scan, or is gone.
         StoreError: the store failed.
     """
     for file in source.files:
-        data = (folder / file.path).read_bytes()
+        try:
+            data = (folder / file.path).read_bytes()
+        except OSError as error:
+            raise _changed(folder / file.path, str(error.strerror)) from error
         if digest(data) != file.digest:
-            raise UsageError(f"{folder / file.path} changed while it was being frozen", "", "run the command again")
+            raise _changed(folder / file.path)
         put_blob(objects, _blob_key(file), data)
         progress(file.size)
     put_blob(objects, source.key, msgspec.json.encode(source))
@@ -142,6 +145,10 @@ def lay_out(key: str, objects: Objects, folder: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(get_blob(objects, _blob_key(file), file.digest, file.size))
         target.chmod(0o755 if file.executable else 0o644)
+
+
+def _changed(path: Path, why: str = "") -> UsageError:
+    return UsageError(f"{path} changed while it was being frozen", why, "run the command again")
 
 
 def _blob_key(file: SourceFile) -> str:
