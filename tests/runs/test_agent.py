@@ -214,6 +214,23 @@ def test_a_store_that_hangs_keeps_no_notice_from_the_program(place: Place) -> No
     assert place.result().exit_code == 75
 
 
+def test_a_notice_that_the_disk_does_not_take_is_passed_on_as_soon_as_it_does(place: Place) -> None:
+    with MetadataServer() as server:
+        place.environ[environment.METADATA] = server.url
+        command = f"echo ready > {place.disk}/ready; until [ -f {NOTICE} ]; do sleep 0.02; done; exit 75"
+        # It stands for a full disk: nothing can be put there.
+        (place.disk / "notice.json").mkdir()
+        process = place.start(command)
+        place.wait_for((place.disk / "ready").exists)
+        server.announce(Kind.TERMINATE, time.time() + 100)
+        place.wait_for(lambda: "cannot be forwarded" in (place.disk / "agent.log").read_text())
+        place.wait_for(lambda: (status := place.status()) is not None and status.notice is not None)
+        (place.disk / "notice.json").rmdir()
+        assert process.wait(15) == 0
+    assert place.result().exit_code == 75
+    assert (place.disk / "agent.log").read_text().count("cannot be forwarded") == 1
+
+
 def test_term_during_the_last_words_does_not_cut_them_off(place: Place) -> None:
     process = place.start("exit 5", driver=("slow", "0", "2", "result.json"))
     place.wait_for(lambda: "hanging" in (place.disk / "agent.log").read_text())

@@ -92,6 +92,8 @@ class Agent:
         self._stage = Stage.PREPARING
         self._container: Container | None = None
         self._notice: Notice | None = None
+        self._is_passed_on = True
+        self._trouble = ""
         self._last_heard: Heard | None = None
         self._beat = 0
         self._term_heard = False
@@ -245,19 +247,27 @@ class Agent:
         self._forward(watcher.current())
 
     def _forward(self, notice: Notice | None) -> None:
-        if notice == self._notice:
-            return
-        self._notice = notice
+        if notice != self._notice:
+            self._notice = notice
+            self._is_passed_on, self._trouble = False, ""
+            if notice is not None and notice.kind is Kind.TERMINATE:
+                self._last_heard = Heard(notice.source, notice.deadline, notice.received)
+            self._courier.hurry()
+        if not self._is_passed_on:
+            self._pass_on(notice)
+
+    def _pass_on(self, notice: Notice | None) -> None:
+        """Tell the program; what a full disk refuses, the next look tries again."""
         try:
             if notice is None:
                 clear_notice(self._notice_file)
             else:
                 write_notice(self._notice_file, notice)
+            self._is_passed_on = True
         except OSError as error:
-            say(f"the notice cannot be forwarded: {error}")
-        if notice is not None and notice.kind is Kind.TERMINATE:
-            self._last_heard = Heard(notice.source, notice.deadline, notice.received)
-        self._courier.hurry()
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                say(f"the notice cannot be forwarded: {error}; trying again")
 
     def _say_alive(self) -> None:
         self._beat += 1
