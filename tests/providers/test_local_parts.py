@@ -15,7 +15,7 @@ from spotweld.providers.local import births, guests, launches, processes, record
 from spotweld.providers.local.control import Inbox, Interrupt, Stop, send
 from spotweld.providers.local.supervisor import Supervisor
 from spotweld.providers.opening import open_provider
-from spotweld.providers.provider import Boot
+from spotweld.providers.provider import Boot, Machine, MachineEnd, MachineState
 
 if TYPE_CHECKING:
     from conftest import Clouds, FakeClock
@@ -57,6 +57,31 @@ def test_a_project_opens_its_cloud_beside_its_file(clouds: "Clouds", tmp_path: P
     )
     assert open_provider(project.state, project.local).machines({}) == []
     assert not (tmp_path / ".spotweld").exists()
+
+
+def test_machines_that_have_ended_are_not_looked_at_again(
+    clouds: "Clouds", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A project has had thousands after a while, and every controller lists them several times a second."""
+    from spotweld.providers.local.cloud import LocalCloud
+
+    cloud = LocalCloud(tmp_path, LocalProvider((clouds.zone(levels=[2]),)))
+    offer = clouds.offer(cloud)
+    ids = [f"m-{number:016x}" for number in range(50)]
+    for name in ids:
+        (tmp_path / "machines" / name).mkdir(parents=True)
+        over = Machine(name, name, offer, {}, MachineState.ENDED, 1.0, 2.0, MachineEnd.EXITED)
+        records.write(tmp_path / "machines" / name / "machine.json", over)
+    assert [machine.id for machine in cloud.machines({})] == ids
+
+    def look(path: Path, *_: object, **__: object) -> None:
+        raise AssertionError(f"it looks at {path}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "is_dir", look)
+        patch.setattr(records, "in_charge", look)
+        assert [machine.id for machine in cloud.machines({})] == ids
+        assert cloud.room(offer) == 2
 
 
 def test_a_bad_trace_is_a_finding_and_an_error_of_the_project(clouds: "Clouds") -> None:

@@ -79,7 +79,7 @@ class LocalCloud(Provider):
             return None
         zone, birth = find_zone(self._config, offer), read_birth(self._folder)
         now = 0.0 if birth is None else elapsed(birth, self._clock)
-        return max(0, self._zone(zone).capacity(now) - sum(1 for _ in records.occupants(self._folder, zone.name)))
+        return max(0, self._zone(zone).capacity(now) - self._taken(zone))
 
     @_explained
     def start(self, offer: Offer, boot: Boot, *, token: str, labels: Mapping[str, str]) -> Machine:
@@ -124,7 +124,8 @@ class LocalCloud(Provider):
 
     @_explained
     def machines(self, labels: Mapping[str, str]) -> Sequence[Machine]:
-        known = (self._settled(folder) for folder in records.folders(self._folder))
+        place = self._folder / "machines"
+        known = (self._over.get(name) or self._settled(place / name) for name in records.names(self._folder))
         carrying = [machine for machine in known if machine is not None and labels.items() <= machine.labels.items()]
         return sorted(carrying, key=lambda machine: (machine.started, machine.id))
 
@@ -189,13 +190,16 @@ class LocalCloud(Provider):
 
     def _check_room(self, zone: LocalZone, now: float) -> None:
         capacity = self._zone(zone).capacity(now)
-        taken = sum(1 for _ in records.occupants(self._folder, zone.name))
+        taken = self._taken(zone)
         if taken >= capacity:
             raise NoCapacity(
                 f"no spot machine can be had in {PROVIDER}/{zone.name}",
                 f"{taken} run there, and there is capacity for {capacity}",
                 "wait, or take another zone or an on-demand machine",
             )
+
+    def _taken(self, zone: LocalZone) -> int:
+        return sum(1 for _ in records.occupants(self._folder, zone.name, self._over))
 
     def _settled(self, folder: Path) -> Machine | None:
         """The machine in ``folder``; one that lost its supervisor is ended first. None: never started."""
