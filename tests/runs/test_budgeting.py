@@ -18,7 +18,7 @@ from spotweld.costs.gcpbudgets import BudgetMessage
 from spotweld.errors import BudgetSpent, IllegalTransition, UsageError
 from spotweld.project.nouns import Budget, Job, Period
 from spotweld.runs.budgeting import BudgetLog, Enforcer
-from spotweld.runs.events import Cause, Ended, Entry, MachineStarted, Outcome, Reopened, StopAsked
+from spotweld.runs.events import AttemptEnded, Cause, Ended, Entry, MachineStarted, Outcome, Reopened, StopAsked
 from spotweld.runs.reopening import check_against, check_budget, check_stopped, find_stopped
 from spotweld.runs.states import RunState, fold
 from spotweld.values.money import Money
@@ -120,6 +120,27 @@ def test_two_enforcers_in_turns_stop_as_many_as_one(tmp_path: Path) -> None:
     two = [enforcer(BudgetLog(tmp_path / "events.db", clock), tmp_path, clock) for _ in range(2)]
     assert [len(one.enforce()) for one in two] == [1, 0]
     assert len(asked(log)) == SMALL.at_most
+
+
+def test_who_is_to_stop_is_asked_of_no_run_that_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every controller asks before it rents anything, and a project has had thousands of runs after a while."""
+    clock = ManualClock()
+    log = project(tmp_path, clock)
+    for run in RUNS:
+        if run != "mid":
+            generation = log.take_over(run)
+            log.append(run, generation, AttemptEnded(1, Cause.DONE, "", clock.now()))
+            log.append(run, generation, Ended(Outcome.DONE, ""))
+    log.ask("small", 1, ["mid"], "why")
+    one, looked, state = enforcer(log, tmp_path, clock), [], log.state
+
+    def look(run: str) -> RunState:
+        looked.append(run)
+        return state(run)
+
+    monkeypatch.setattr(log, "state", look)
+    assert one.stopping() == one.stopping() == ["mid"]
+    assert looked == ["mid"]
 
 
 def test_a_clock_that_was_set_back_does_not_put_rounds_off(tmp_path: Path) -> None:

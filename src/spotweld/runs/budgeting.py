@@ -15,7 +15,7 @@ from spotweld.costs.budgets import Candidate, Standing, choose, first_to_stop, s
 from spotweld.costs.burndown import Burndown, burndown
 from spotweld.costs.ledger import ledger
 from spotweld.project.nouns import Budget
-from spotweld.runs.events import StopAsked, encode
+from spotweld.runs.events import Ended, StopAsked, decode, encode
 from spotweld.runs.history import usages
 from spotweld.runs.log import EventLog
 from spotweld.runs.pools.log import PoolLog
@@ -101,6 +101,13 @@ class BudgetLog(EventLog):
         """The last sequence number of every run."""
         with self._transaction():
             return dict(self._db.execute("SELECT run, max(seq) FROM events GROUP BY run").fetchall())
+
+    def going(self) -> dict[str, int]:
+        """The last sequence number of every run that has not ended."""
+        with self._transaction():
+            # Of a group SQLite gives the row that has the maximum (https://sqlite.org/lang_select.html#bareagg).
+            rows = self._db.execute("SELECT run, max(seq), event FROM events GROUP BY run").fetchall()
+        return {run: seq for run, seq, event in rows if not isinstance(decode(event), Ended)}
 
     def knows(self, budget: str, message: str) -> bool:
         """Whether a message about the budget has been answered."""
@@ -231,13 +238,16 @@ class Enforcer:
 
     def stopping(self) -> list[str]:
         """The runs that were asked to stop and have not ended: somebody has to drive them."""
-        return [state.run for state in self._states() if state.stop_asked is not None and state.outcome is None]
+        states = [self._state(run, length) for run, length in self._log.going().items()]
+        return [state.run for state in states if state.stop_asked is not None and state.outcome is None]
 
     def _states(self) -> list[RunState]:
-        for run, length in self._log.lengths().items():
-            if run not in self._known or self._known[run][0] < length:
-                self._known[run] = length, self._log.state(run)
-        return [state for _, state in self._known.values()]
+        return [self._state(run, length) for run, length in self._log.lengths().items()]
+
+    def _state(self, run: str, length: int) -> RunState:
+        if run not in self._known or self._known[run][0] < length:
+            self._known[run] = length, self._log.state(run)
+        return self._known[run][1]
 
     def _pool_states(self) -> list[PoolState]:
         if not self._pools.exists():
