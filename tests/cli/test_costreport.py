@@ -174,6 +174,26 @@ def test_rows_for_other_tools(tmp_path: Path, form: str) -> None:
     assert "did you mean short?" in export(tmp_path, "-o", path, "--run", "shrt").stderr
 
 
+@pytest.mark.parametrize("form", ["focus-csv", "focus-json", "bigquery"])
+def test_rows_on_stdout_are_those_of_the_file(
+    form: str, report: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    report()
+    path = tmp_path / "rows"
+    assert export(tmp_path, "--to", form, "-o", path).exit_code == 0
+    shown = export(tmp_path, "--to", form, "-o", "-")
+    assert (shown.exit_code, shown.stdout.encode(), shown.stderr) == (0, path.read_bytes(), "")
+    assert not (tmp_path / "-").exists()
+
+
+def test_parquet_is_not_written_on_stdout(report: Callable[..., Result], tmp_path: Path) -> None:
+    report()
+    shown = export(tmp_path, "--to", "parquet", "-o", "-")
+    assert (shown.exit_code, shown.stdout) == (2, "")
+    assert "choose one with -o" in shown.stderr
+
+
 def check(*words: object) -> Result:
     return CliRunner().invoke(program, ["cost", "check", *map(str, words)])
 

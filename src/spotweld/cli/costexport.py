@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,12 @@ from spotweld.cli.costparts import open_ledger, part_options, writing
 from spotweld.cli.output import say_changed
 from spotweld.costs.exports import bigquery_schema, write_bigquery, write_json, write_parquet
 from spotweld.costs.focus import write_csv
+from spotweld.errors import UsageError
 
 if TYPE_CHECKING:
     from spotweld.costs.sums import Part
 
+_STDOUT = Path("-")
 _TEXTS = {"focus-csv": write_csv, "focus-json": write_json, "bigquery": write_bigquery}
 
 
@@ -29,7 +32,12 @@ _TEXTS = {"focus-csv": write_csv, "focus-json": write_json, "bigquery": write_bi
     help="The form; all of them have the columns of FOCUS 1.2.",
 )
 @click.option(
-    "-o", "--output", "path", required=True, type=click.Path(path_type=Path, dir_okay=False), help="Where to write it."
+    "-o",
+    "--output",
+    "path",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    help="Where to write it; -: on stdout.",
 )
 @part_options
 def export_verb(*, form: str, path: Path, part: Part) -> None:
@@ -37,10 +45,19 @@ def export_verb(*, form: str, path: Path, part: Part) -> None:
 
     Parquet needs the extra analytics. For BigQuery a schema is written beside the rows, and the command that loads them
     is said.
+
+    Raises:
+        UsageError: the file cannot be written; or Parquet, which is no text, was to go to stdout.
     """
+    on_stdout = path == _STDOUT
+    if on_stdout and form == "parquet":
+        raise UsageError("Parquet is written into a file only", "", "choose one with -o")
     with open_ledger(part) as (_, file, _), file.reading(), writing(path):
         kinds = {number: kind for number, kind in file.kinds().items() if part.holds(kind)}
         rows = file.rows(kinds, part.since, part.until)
+        if on_stdout:
+            _TEXTS[form](rows, sys.stdout)
+            return
         if form == "parquet":
             write_parquet(rows, path)
         else:
