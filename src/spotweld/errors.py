@@ -4,6 +4,7 @@
 
     SpotweldError
     ├── Unexpected                 SW0000  exit 1   a fault in Spotweld itself
+    ├── SystemRefused              SW0002  exit 1   the operating system refused: disk full, no permission
     ├── UsageError                 SW10xx  exit 2   the caller asked for something impossible
     │   └── ProjectError           SW11xx           the project file is wrong, at a line and a column
     ├── StoreError                 SW20xx  exit 1   bytes that should survive
@@ -83,6 +84,16 @@ class Unexpected(SpotweldError):
     """
 
     code = "SW0000"
+
+
+class SystemRefused(SpotweldError):
+    """The operating system refused what a verb needed: a disk is full, a file may not be written, memory is short.
+
+    The message names the file where there is one; without one it was most likely where the output goes. Published
+    checkpoints are not touched by it, and every verb can be called again.
+    """
+
+    code = "SW0002"
 
 
 class UsageError(SpotweldError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -53,6 +54,16 @@ def test_init_where_nobody_may_write() -> None:
     result = CliRunner().invoke(program, ["-C", "/proc/self", "init"])
     assert result.exit_code == 2
     assert "cannot be written" in result.stderr
+
+
+def test_a_folder_whose_name_is_not_utf_8(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    for words in (["init"], ["plan"]):
+        told = CliRunner().invoke(program, ["-C", str(folder), *words])
+        assert told.exit_code == 2
+        assert "is not UTF-8" in told.stderr
+    assert not list(folder.iterdir())
 
 
 def test_schema_goes_to_stdout_and_nothing_is_written(here: Path) -> None:

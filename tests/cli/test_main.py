@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import json
@@ -9,6 +10,7 @@ import os
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -26,7 +28,6 @@ from spotweld.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     Body = Callable[[], object]
     Put = Callable[[Body], Callable[..., Result]]
@@ -167,6 +168,20 @@ def test_what_nobody_foresaw_is_one_line_and_a_way_to_more(status: Put, monkeypa
     assert "Traceback" not in result.stderr
     monkeypatch.setenv("SPOTWELD_DEBUG", "1")
     assert "Traceback" in run().stderr
+
+
+def test_what_the_system_refuses_is_no_fault_of_ours(status: Put) -> None:
+    told = status(raising(PermissionError(errno.EACCES, "Permission denied", "/some/file")))().stderr
+    assert told.splitlines()[0] == 'error SW0002: "/some/file" was refused'
+    assert "EACCES" in told
+
+
+def test_a_full_disk_below_the_output() -> None:
+    with Path("/dev/full").open("wb") as full:
+        words = [sys.executable, "-m", "spotweld", "--help"]
+        told = subprocess.run(words, check=False, stdout=full, stderr=subprocess.PIPE)
+    assert told.returncode == 1
+    assert told.stderr.startswith(b"error SW0002: the system refused\n  No space left on device (ENOSPC)\n")
 
 
 @pytest.mark.parametrize(("returned", "exit_status"), [(None, 0), (0, 0), (2, 2), (75, 75)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -10,8 +11,9 @@ from pathlib import Path
 import click
 
 from spotweld.cli.output import json_bytes, say, styled
-from spotweld.errors import DockerfileError, ProjectError, SpotweldError, Unexpected, UsageError
+from spotweld.errors import DockerfileError, ProjectError, SpotweldError, SystemRefused, Unexpected, UsageError
 from spotweld.project.words import quoted
+from spotweld.values.advice import ADVICE
 
 DEBUG = "SPOTWELD_DEBUG"
 
@@ -25,6 +27,9 @@ def explained(error: Exception) -> SpotweldError:
         return UsageError(error.format_message().rstrip("."), "", f"see: {path} --help")
     if isinstance(error, click.ClickException):
         return UsageError(error.format_message())
+    if isinstance(error, OSError) and error.errno in ADVICE:
+        what = f"{quoted(str(error.filename), 200)} was refused" if error.filename else "the system refused"
+        return SystemRefused(what, f"{error.strerror} ({errno.errorcode[error.errno]})", ADVICE[error.errno])
     text = quoted(str(error).strip(), 200)[1:-1]
     shown = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return Unexpected(f"Spotweld failed: {shown}", "", f"set {DEBUG}=1 to see where, and report it")

@@ -9,6 +9,7 @@ import click
 from spotweld.cli.output import say_changed
 from spotweld.cli.session import session
 from spotweld.errors import UsageError
+from spotweld.project.reading import check_path
 from spotweld.project.schema import schema_json
 from spotweld.project.starter import write_starter
 
@@ -26,6 +27,7 @@ def command(*, schema: bool) -> None:
     folder = session().project or Path.cwd()
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder", "init writes a project file into a folder", "create it first")
+    check_path(folder.resolve())
     written = write_starter(folder)
     click.echo("\n".join(str(path) for path in written))
     say_changed(f"wrote {written[0]}; look it over and set the command", "spotweld plan")

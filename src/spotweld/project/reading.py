@@ -44,16 +44,29 @@ def seek_project(start: Path) -> Path | None:
     """``find_project``, but None if there is none.
 
     Raises:
-        ProjectError: ``start`` cannot be looked at.
+        ProjectError: ``start`` cannot be looked at, or is no UTF-8.
     """
     try:
         start = start.resolve()
+        check_path(start)
         if not start.is_dir():
             return start
         return next((folder / FILE_NAME for folder in (start, *start.parents) if (folder / FILE_NAME).exists()), None)
     except (OSError, ValueError, RuntimeError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise ProjectError(f"{quoted(str(start), 120)} cannot be looked at", why) from None
+
+
+def check_path(path: Path) -> None:
+    """Raise unless ``path`` is UTF-8: it goes into URLs, databases and the environment of programs.
+
+    Raises:
+        ProjectError: it is not.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise ProjectError(f"{quoted(str(path), 120)} is not UTF-8", "", "rename the folder, or use another") from None
 
 
 def load_project(path: Path) -> Project:

@@ -20,6 +20,7 @@ from spotweld.errors import StoreRefused, Unavailable
 from spotweld.store.direct import LARGE, read_direct, write_direct
 from spotweld.store.keys import RESERVED
 from spotweld.store.pieces import size_of, views
+from spotweld.values.advice import ADVICE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,14 +31,6 @@ _CHUNK = 1 << 30
 """Bytes per read: Linux moves at most 2 GiB - 4 kB in one call."""
 _STALE = 24 * 3600.0
 """Seconds after which a scratch file belongs to nobody: the longest upload allowed."""
-_ADVICE = {
-    errno.ENOSPC: "Free some space on that disk.",
-    errno.EDQUOT: "Free some of your quota on that disk.",
-    errno.EACCES: "Give the user that runs this the right to write there.",
-    errno.EPERM: "Give the user that runs this the right to write there.",
-    errno.EROFS: "The file system is mounted read-only; after a disk error the kernel does that by itself.",
-    errno.EIO: "The disk reports an error; look at the kernel's log.",
-}
 
 
 @contextmanager
@@ -47,7 +40,7 @@ def explained(doing: str, path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         name = errno.errorcode.get(error.errno or 0, "no errno")
-        todo = _ADVICE.get(error.errno or 0, "Look at that path on the machine that says this.")
+        todo = ADVICE.get(error.errno or 0, "Look at that path on the machine that says this.")
         raise Unavailable(f"Cannot {doing} {path}", f"{error.strerror} ({name})", todo) from error
 
 

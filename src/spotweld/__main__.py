@@ -1,0 +1,5 @@
+"""``python -m spotweld``."""
+
+from spotweld.cli.main import main
+
+main()
