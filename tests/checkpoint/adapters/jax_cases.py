@@ -66,11 +66,22 @@ def test_every_dtype_comes_back(dtype: str, shape: tuple[int, ...]) -> None:
     assert bits(after.part["a"]) == bits(array)
 
 
+@pytest.mark.parametrize("number", [0.5, 3, 1j])
+@pytest.mark.parametrize("shape", [(), (3,), (0, 2)])
+def test_weak_types_stay_weak(number: complex, shape: tuple[int, ...]) -> None:
+    array = jnp.full(shape, number)
+    assert array.weak_type
+    after = resumed(JaxState(a=array), JaxState(a=jnp.full(shape, type(number)(0))))
+    assert bits(after.a) == bits(array)
+
+
 def test_bits_that_arithmetic_would_not_keep_come_back() -> None:
     nans = jnp.array(np.array([0x7FC00001, 0xFF800001, 0x80000000, 1], np.uint32).view(np.float32))
+    weak = jnp.full(4, 0.0).at[:].set(nans)
     half = jax.lax.bitcast_convert_type(jnp.array([0x7FC1, 0xFF81, 0x8000, 1], jnp.uint16), jnp.bfloat16)
-    after = resumed(JaxState(a=nans, b=half), JaxState(a=jnp.zeros(4), b=jnp.zeros(4, jnp.bfloat16)))
-    assert [bits(after.a), bits(after.b)] == [bits(nans), bits(half)]
+    zeros = JaxState(a=jnp.zeros(4), b=jnp.zeros(4, jnp.bfloat16), c=jnp.full(4, 0.0))
+    after = resumed(JaxState(a=nans, b=half, c=weak), zeros)
+    assert [bits(after.a), bits(after.b), bits(after.c)] == [bits(nans), bits(half), bits(weak)]
 
 
 def test_every_structure_and_sort_of_leaf_comes_back() -> None:

@@ -151,7 +151,10 @@ def _load_array(leaf: jax.Array, saved: Any, path: str) -> jax.Array:  # noqa: A
 def _made(saved: dict[str, Any], dtype: Any) -> jax.Array:  # noqa: ANN401
     # A copy in any case: JAX may otherwise keep the array's own memory, and overwrite it if the result is donated.
     array = np.array(saved["bits"]).view(dtype)
-    return jnp.array(array.item() if saved.get("weak") and array.ndim == 0 else array)
+    if saved.get("weak"):
+        # The one public way to a weak type and given bits: what is set takes the type of where it is set.
+        return jnp.full(array.shape, array.dtype.type(0).item()).at[...].set(array)
+    return jnp.array(array)
 
 
 def _load_numpy(leaf: Any, saved: Any, path: str) -> Any:  # noqa: ANN401
