@@ -12,7 +12,7 @@ What is dropped is deleted only after the head that no longer names it is publis
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -66,6 +66,28 @@ class Written(msgspec.Struct, frozen=True):
     """Bytes that had to be written; 0: none, or nobody counted them."""
     delta: bool = False
     """It has differences in it, so it is worth no more than the checkpoint that they were taken against."""
+
+
+class Publishing(Protocol):
+    """What makes a snapshot the newest checkpoint: a ``Publisher``, or one of a group's ranks together with the others.
+
+    For one thread at a time. Attributes and methods mean what they do for a ``Publisher``.
+    """
+
+    pinned: frozenset[str]
+
+    @property
+    def unchanged(self) -> dict[int, Digest]: ...
+
+    @property
+    def newest(self) -> Manifest | None: ...
+
+    @property
+    def written(self) -> Written: ...
+
+    def publish(self, snapshot: Snapshot) -> Kept: ...
+
+    def stand_alone(self) -> None: ...
 
 
 class Publisher:
@@ -168,6 +190,29 @@ class Publisher:
         self._remember(manifest)
         self._sweep()
         return new
+
+    def announce(self, step: int, content: Content, chunks: tuple[Chunk, ...], packs: tuple[Pack, ...]) -> Kept:
+        """Make what others have stored under this epoch the run's newest checkpoint. Durable when it returns.
+
+        Args:
+            step: steps finished.
+            content: what the chunks hold; none of them is a difference.
+            chunks: in the order of the layout.
+            packs: that they lie in.
+
+        Raises:
+            as ``publish``.
+        """
+        self.stand_alone()  # whatever was carried here before
+        key, new = self._announce(self._read_kept(), step, content, chunks, packs)
+        self.newest = self._manifests[key]
+        self._note_base(key, self.newest)
+        self._sweep()
+        return new
+
+    def may_go(self, keys: Iterable[str]) -> None:
+        """Delete these with the next checkpoint, unless that refers to them."""
+        self._names.update(keys)
 
     def _announce(
         self, former: list[Kept], step: int, content: Content, chunks: tuple[Chunk, ...], packs: tuple[Pack, ...]

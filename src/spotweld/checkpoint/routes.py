@@ -10,7 +10,7 @@ from spotweld.checkpoint.voice import warn
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from spotweld.checkpoint.publishing import Publisher
+    from spotweld.checkpoint.publishing import Publisher, Publishing
     from spotweld.checkpoint.relaying import Carried
     from spotweld.store.heads import Kept
     from spotweld.store.objects import Objects
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Leg:
-    """One tier on the route, with what publishes there."""
+    """One tier on the route, with what publishes there what is carried to it."""
 
     def __init__(self, url: str, objects: Objects, publisher: Publisher, every: float) -> None:
         self.url, self.objects, self.publisher, self.every = url, objects, publisher, every
@@ -31,21 +31,25 @@ class Route:
         legs: fastest first; the last one is the store.
         clock: time.
         published: the newest step that the store has; None: none.
+        ways: what publishes snapshots in the first tier, and in the store; None: what the legs have.
     """
 
-    def __init__(self, legs: Sequence[Leg], clock: Clock, published: int | None) -> None:
+    def __init__(
+        self,
+        legs: Sequence[Leg],
+        clock: Clock,
+        published: int | None,
+        ways: tuple[Publishing, Publishing] | None = None,
+    ) -> None:
         self._legs = list(legs)
+        self.first, self._straight = ways or (legs[0].publisher, legs[-1].publisher)
+        """Where snapshots go."""
         self.published = published
         self.store = legs[-1].url
         first = legs[0]
         self._relays = [
             (leg.url, Relay(first.objects, leg.publisher, clock, every=leg.every)) for leg in self._legs[1:]
         ]
-
-    @property
-    def first(self) -> Publisher:
-        """Where snapshots go."""
-        return self._legs[0].publisher
 
     @property
     def tier(self) -> str:
@@ -116,7 +120,7 @@ class Route:
             return False
         warn(f"the tier {self._legs[0].url} is given up: checkpoints go straight to {self.store}")
         self.close()
-        self._legs = self._legs[-1:]
+        self._legs, self.first = self._legs[-1:], self._straight
         return True
 
     def _pin(self) -> None:

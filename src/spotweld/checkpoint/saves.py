@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from spotweld.checkpoint.events import EventFile
-    from spotweld.checkpoint.publishing import Publisher
     from spotweld.checkpoint.routes import Route
     from spotweld.checkpoint.saving import Outcome
     from spotweld.checkpoint.snapshot import Snapshot
@@ -241,14 +240,13 @@ class Saves:
         if not effort.delta:
             self.whole = effort.size
 
-    def _give_up_tiers(self) -> None:
-        if self._route.give_up_tiers():
+    def _give_up_tiers(self) -> bool:
+        """False: they had been given up before."""
+        given_up = self._route.give_up_tiers()
+        if given_up:
             self.differences = False
-            self._saver = Saver(self._straight(), self._clock)
-
-    def _straight(self) -> Publisher:
-        """What publishes in the store itself."""
-        return self._route.first
+            self._saver = Saver(self._route.first, self._clock)
+        return given_up
 
     def _succeed(self, outcome: Outcome, kept: Kept) -> None:
         if self.failures:

@@ -11,7 +11,7 @@ from spotweld.checkpoint.publishing import Written
 from spotweld.store.heads import Kept
 
 if TYPE_CHECKING:
-    from spotweld.checkpoint.publishing import Publisher
+    from spotweld.checkpoint.publishing import Publishing
     from spotweld.checkpoint.snapshot import Snapshot
     from spotweld.values.clocks import Clock
 
@@ -39,7 +39,7 @@ class Outcome(msgspec.Struct, frozen=True):
 class Saver:
     """Runs a publisher in the background. Its methods are for the training thread alone."""
 
-    def __init__(self, publisher: Publisher, clock: Clock) -> None:
+    def __init__(self, publisher: Publishing, clock: Clock) -> None:
         self._publisher, self._clock = publisher, clock
         self._thread: threading.Thread | None = None
         self._outcome: Outcome | None = None

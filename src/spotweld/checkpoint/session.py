@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from spotweld.checkpoint.events import EventFile
     from spotweld.checkpoint.format import Manifest
+    from spotweld.checkpoint.publishing import Publishing
     from spotweld.checkpoint.restoring import Restored
     from spotweld.checkpoint.risk import Risk
     from spotweld.checkpoint.settings import Settings
@@ -81,7 +82,6 @@ class Session:
 
     over = False
     """An edge has brought the run to its end, because another process of it wanted that."""
-    _publishes = Publisher
     _rank = 0
     """In the names of what is published here."""
 
@@ -202,7 +202,7 @@ class Session:
             put_back(state, found.state)
             restore_rng(found.rng)
         self._begin_from(found, published, tiers, began)
-        route = self._route(objects, writer, tiers, found)
+        route = self._route(self._legs(objects, writer, tiers, found), writer, found)
         restored, memory = self.step if found else None, self._settings.policy.staging_memory
         saves = Saves(state, route, self._tell, self._clock, restored, memory)
         describe(state)  # one that could never be saved is refused now; memory for it is made when steps have begun
@@ -230,12 +230,17 @@ class Session:
         why = why_there(found.tier, found.kept, self._settings.policy.tiers, tiers, published, passed)
         self._tell.write(events.Restored(now, self.step, found.kept.key, seconds, told, found.tier, newest, why))
 
-    def _route(self, objects: Objects, writer: HeadWriter, tiers: Sequence[Opened], found: Restored | None) -> Route:
+    def _route(
+        self,
+        legs: Sequence[Leg],
+        writer: HeadWriter,
+        found: Restored | None,
+        ways: tuple[Publishing, Publishing] | None = None,
+    ) -> Route:
         """The way of the checkpoints of this attempt; what was found in a tier alone sets out for the store at once."""
-        legs = self._legs(objects, writer, tiers, found)
         damaged = {kept.key for kept, _ in found.damaged} if found else set()
         newest = max((kept.step for kept in writer.head.kept if kept.key not in damaged), default=None)
-        route = Route(legs, self._clock, newest)
+        route = Route(legs, self._clock, newest, ways)
         if found is not None and found.tier == legs[0].url and found.manifest.step != newest:
             route.saved(found.kept, self._clock.monotonic())
         return route
@@ -246,7 +251,7 @@ class Session:
         damaged = [kept.key for kept, _ in found.damaged] if found else []
 
         def publisher(objects: Objects, run: str, writer: HeadWriter, keep: tuple[int, int], url: str) -> Publisher:
-            return self._publishes(
+            return Publisher(
                 objects,
                 run,
                 writer,

@@ -16,15 +16,16 @@ from spotweld.checkpoint.distributed.shards import Share, Whole, merge, renumber
 from spotweld.checkpoint.encoding import encoder_for
 from spotweld.checkpoint.format import LeafRecord, pack_key
 from spotweld.checkpoint.packing import Packer
-from spotweld.checkpoint.publishing import Publisher, Written, chunk_table, known_chunks
+from spotweld.checkpoint.publishing import Written, chunk_table, known_chunks
 from spotweld.checkpoint.snapshot import Content, LiveSource, Snapshot
 from spotweld.store.heads import Kept
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from spotweld.checkpoint.distributed.group import Group
     from spotweld.checkpoint.format import Manifest
+    from spotweld.checkpoint.publishing import Publisher
     from spotweld.checkpoint.snapshot import State
     from spotweld.checkpoint.staging import Staging
     from spotweld.checkpoint.tree import Node
@@ -154,29 +155,6 @@ class Storer:
         self._digests = digests
 
 
-class Announcer(Publisher):
-    """Publishes what others have stored."""
-
-    def may_go(self, keys: Iterable[str]) -> None:
-        """Delete these with the next checkpoint, unless that refers to them."""
-        self._names.update(keys)
-
-    def announce(self, step: int, state: Node, whole: Whole) -> Kept:
-        """Make what is stored already the run's newest checkpoint. Durable when it returns.
-
-        Raises:
-            as ``publish``.
-        """
-        self.stand_alone()  # shares have no differences in them, whatever was carried here before
-        sizes = tuple(chunk.raw for chunk in whole.chunks)
-        content = Content(state, {"list": whole.rng}, whole.leaves, sizes)
-        key, new = self._announce(self._read_kept(), step, content, whole.chunks, whole.packs)
-        self.newest = self._manifests[key]
-        self._note_base(key, self.newest)
-        self._sweep()
-        return new
-
-
 class GroupPublisher:
     """Publishes together with the other ranks, for one thread of each.
 
@@ -186,7 +164,7 @@ class GroupPublisher:
         publisher: on rank 0, the one that may move the head.
     """
 
-    def __init__(self, group: Group, storer: Storer, publisher: Announcer | None) -> None:
+    def __init__(self, group: Group, storer: Storer, publisher: Publisher | None) -> None:
         self._group, self._storer, self._publisher = group, storer, publisher
         self.written = Written()
         """Not counted."""
@@ -214,7 +192,7 @@ class GroupPublisher:
         """See ``Storer``."""
         return self._storer.unchanged
 
-    def publish(self, snapshot: ShareSnapshot) -> Kept:
+    def publish(self, snapshot: Snapshot) -> Kept:
         """Make the ranks' snapshots the run's newest checkpoint. Durable when it returns; the same on every rank.
 
         Raises:
@@ -222,6 +200,7 @@ class GroupPublisher:
             SpotweldError: a rank could not store its share, or rank 0 could not publish.
             PeerLost: a rank is gone.
         """
+        assert isinstance(snapshot, ShareSnapshot)  # noqa: S101 - a crew takes no others
         report = self._storer.store(snapshot)
         reports = [msgspec.json.decode(data, type=Report) for data in self._group.collect(msgspec.json.encode(report))]
         if self._publisher is None:
@@ -237,7 +216,7 @@ class GroupPublisher:
         return msgspec.json.decode(told, type=Kept)
 
 
-def announce(publisher: Announcer, step: int, shared: Shared, reports: Sequence[Report]) -> Kept:
+def announce(publisher: Publisher, step: int, shared: Shared, reports: Sequence[Report]) -> Kept:
     """Publish what the ranks have stored.
 
     Raises:
@@ -246,10 +225,15 @@ def announce(publisher: Announcer, step: int, shared: Shared, reports: Sequence[
     check_reports(publisher, reports)
     whole = merge(shared.items, [report.share for report in reports if report.share is not None])
     tree = state_node(shared.parts, whole.sharded, whole.own)
-    return publisher.announce(step, tree, whole)
+    return publisher.announce(step, content_of(tree, whole), whole.chunks, whole.packs)
 
 
-def check_reports(publisher: Announcer, reports: Sequence[Report]) -> None:
+def content_of(tree: Node, whole: Whole) -> Content:
+    """What lies in a checkpoint of all shares."""
+    return Content(tree, {"list": whole.rng}, whole.leaves, tuple(chunk.raw for chunk in whole.chunks))
+
+
+def check_reports(publisher: Publisher, reports: Sequence[Report]) -> None:
     """See that every rank has stored its share; what was stored in vain will be deleted some time.
 
     Raises:

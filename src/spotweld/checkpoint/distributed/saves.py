@@ -10,7 +10,6 @@ from spotweld.checkpoint.saves import Saves
 
 if TYPE_CHECKING:
     from spotweld.checkpoint.distributed.crew import Crew
-    from spotweld.checkpoint.distributed.publishing import GroupPublisher
     from spotweld.checkpoint.events import EventFile
     from spotweld.checkpoint.routes import Route
     from spotweld.checkpoint.snapshot import Snapshot
@@ -23,7 +22,6 @@ class GroupSaves(Saves):
     Args:
         crew: the ranks.
         route: how checkpoints get to where they are durable.
-        straight: publishes in the store itself.
         tell: where events go.
         clock: time.
         restored: the step that was restored; None: none was.
@@ -36,14 +34,13 @@ class GroupSaves(Saves):
         self,
         crew: Crew,
         route: Route,
-        straight: GroupPublisher,
         tell: EventFile,
         clock: Clock,
         restored: int | None,
         memory: int | None,
     ) -> None:
         super().__init__({}, route, tell, clock, restored, memory)
-        self._crew, self._to_the_store = crew, straight
+        self._crew = crew
         self._ended = False
 
     def _capture(self, step: int) -> Snapshot:
@@ -58,13 +55,12 @@ class GroupSaves(Saves):
         super().end()
         self._ended = True
 
-    def _give_up_tiers(self) -> None:
-        if not self._ended:  # nobody listens any more
-            super()._give_up_tiers()
-
-    def _straight(self) -> GroupPublisher:  # type: ignore[override]
-        give(self._crew.group, Command.STRAIGHT)
-        return self._to_the_store
+    def _give_up_tiers(self) -> bool:
+        # After the end nobody listens any more.
+        given_up = not self._ended and super()._give_up_tiers()
+        if given_up:
+            give(self._crew.group, Command.STRAIGHT)
+        return given_up
 
     def ready(self) -> None:
         """What ``prepare`` does, where all ranks do it without a command."""

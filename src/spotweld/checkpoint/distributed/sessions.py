@@ -14,7 +14,7 @@ import msgspec
 from spotweld.checkpoint.distributed.commands import Command, GroupWatcher, Heard, exchange, give, heard, take_command
 from spotweld.checkpoint.distributed.group import PeerLost, Trouble, by_first, error_of, trouble_of
 from spotweld.checkpoint.distributed.nearby import Near, reached_by_all, same_candidates
-from spotweld.checkpoint.distributed.publishing import Announcer, GroupPublisher, Storer
+from spotweld.checkpoint.distributed.publishing import GroupPublisher, Storer
 from spotweld.checkpoint.distributed.saves import GroupSaves
 from spotweld.checkpoint.risk import UNKNOWN, Risk
 from spotweld.checkpoint.saving import Saver
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from spotweld.checkpoint.distributed.group import Group
     from spotweld.checkpoint.events import EventFile
     from spotweld.checkpoint.restoring import Restored
-    from spotweld.checkpoint.routes import Leg
     from spotweld.checkpoint.settings import Settings
     from spotweld.checkpoint.tiers import Opened
     from spotweld.preemption.watcher import Watcher
@@ -65,8 +64,6 @@ class Leader(Session):
     Raises:
         as ``Session``.
     """
-
-    _publishes = Announcer
 
     def __init__(
         self,
@@ -132,26 +129,22 @@ class Leader(Session):
         by_first(crew.group, take_over)
         (writer,) = writers
         self._epoch, published = writer.head.epoch, writer.head.kept
-        self._near = reached_by_all(crew.group, opened)
-        tiers = [tier for tier in opened if tier.rules.store in {near.url for near in self._near}]
+        near = reached_by_all(crew.group, opened)
+        tiers = [tier for tier in opened if tier.rules.store in {near.url for near in near}]
         ours = candidates(objects, run, published, tiers)
-        found = crew.restore(same_candidates(crew.group, objects, self._near, ours), objects, run, self._epoch, clock)
+        found = crew.restore(same_candidates(crew.group, objects, near, ours), objects, run, self._epoch, clock)
         self._begin_from(found, published, tiers, began)
-        route = self._route(objects, writer, tiers, found)
-        restored = self.step if found else None
-        saves = GroupSaves(crew, route, self._straight, self._tell, clock, restored, policy.staging_memory)
-        saves.ready()
-        return saves
-
-    def _legs(self, objects: Objects, writer: HeadWriter, tiers: Sequence[Opened], found: Restored | None) -> list[Leg]:
-        legs, group = super()._legs(objects, writer, tiers, found), self._crew.group
-        storers = _storers(group, self._settings, self._epoch, self._near, objects, found)
-        publishers = [
-            GroupPublisher(self._savers, storer, leg.publisher)  # type: ignore[arg-type]
+        legs = self._legs(objects, writer, tiers, found)
+        storers = _storers(crew.group, self._settings, self._epoch, near, objects, found)
+        ways = [
+            GroupPublisher(self._savers, storer, leg.publisher)
             for storer, leg in zip(storers, (legs[0], legs[-1]), strict=False)
         ]
-        legs[0].publisher, self._straight = publishers[0], publishers[-1]  # type: ignore[assignment]
-        return legs
+        route = self._route(legs, writer, found, (ways[0], ways[-1]))
+        restored = self.step if found else None
+        saves = GroupSaves(crew, route, self._tell, clock, restored, policy.staging_memory)
+        saves.ready()
+        return saves
 
     def _leave(self, why: str) -> NoReturn:
         if self._heeded:
@@ -215,7 +208,7 @@ class Follower:
         self._staging = Staging(settings.policy.staging_memory)
         try:
             first, self._straight = self._open(savers, settings, objects)
-            self._saver = Saver(first, clock)  # type: ignore[arg-type]
+            self._saver = Saver(first, clock)
         except Fenced as error:
             self._leave(str(error))
         except PeerLost as error:
@@ -279,7 +272,7 @@ class Follower:
             self._crew.prepare(self._staging, self._clock)
         elif command is Command.STRAIGHT:
             self._saver.wait(_PATIENCE)
-            self._saver = Saver(self._straight, self._clock)  # type: ignore[arg-type]
+            self._saver = Saver(self._straight, self._clock)
         elif command is Command.SAVE:
             self._saver.wait(_PATIENCE)
             self._saver.collect()

@@ -22,9 +22,10 @@ from torch.futures import Future
 
 from spotweld.checkpoint.arrays import Kind
 from spotweld.checkpoint.distributed.planning import Box, Item, Piece
-from spotweld.checkpoint.distributed.publishing import Announcer, Report, Shared, ShareSnapshot, Storer, check_reports
+from spotweld.checkpoint.distributed.publishing import Report, Shared, ShareSnapshot, Storer, check_reports, content_of
 from spotweld.checkpoint.distributed.shards import Share, merge, state_node
 from spotweld.checkpoint.layout import lay_out
+from spotweld.checkpoint.publishing import Publisher
 from spotweld.checkpoint.session import take_over_mending
 from spotweld.checkpoint.settings import settings
 from spotweld.checkpoint.snapshot import State
@@ -80,7 +81,7 @@ class SpotweldWriter(StorageWriter):
             )
         self._objects = store if store is not None and not isinstance(store, str) else None
         self._step: int | None = None
-        self._publisher: Announcer | None = None
+        self._publisher: Publisher | None = None
         self._epoch = 0
         self._storer: Storer | None = None
         self._names: dict[str, int] = {}
@@ -104,7 +105,7 @@ class SpotweldWriter(StorageWriter):
 
     def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
         """Take the run over, and number the arrays. On the coordinator."""
-        self._announcer()
+        self._claimed()
         self._last = self._last + 1 if self._step is None else self._step
         self._step = None  # a save without a checkpoint_id does not reset
         self._names, self._items = {}, []
@@ -144,7 +145,7 @@ class SpotweldWriter(StorageWriter):
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
         """Publish what all ranks have stored. On the coordinator."""
-        publisher = self._announcer()
+        publisher = self._claimed()
         reports = [msgspec.json.decode(one.storage_data, type=Report) for (one,) in results]
         check_reports(publisher, reports)
         whole = merge(self._items, [report.share for report in reports if report.share is not None])
@@ -153,7 +154,7 @@ class SpotweldWriter(StorageWriter):
             flat |= {name: _Ready(value) for name, value in node["dict"]}
         nested = unflatten_state_dict(flat, metadata.planner_data) if metadata.planner_data else flat
         tree = state_node(_encode(nested), whole.sharded, [{"dict": []} for _ in reports])
-        publisher.announce(self._last, tree, whole)
+        publisher.announce(self._last, content_of(tree, whole), whole.chunks, whole.packs)
         self._published = self._saves
 
     @classmethod
@@ -161,14 +162,14 @@ class SpotweldWriter(StorageWriter):
         """Whether it is a step."""
         return str(checkpoint_id).isdecimal()
 
-    def _announcer(self) -> Announcer:
+    def _claimed(self) -> Publisher:
         """The right to publish; takes the run over when it is first needed."""
         if self._publisher is None:
             policy, run = self._settings.policy, self._settings.run
             writer = take_over_mending(self._store, run, self._settings.attempt)
             self._epoch = writer.head.epoch
             self._last = max((kept.step for kept in writer.head.kept), default=-1)
-            self._publisher = Announcer(
+            self._publisher = Publisher(
                 self._store,
                 run,
                 writer,
