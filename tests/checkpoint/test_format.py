@@ -5,6 +5,7 @@ import copy
 import json
 import random
 import re
+from collections import Counter, deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,8 @@ def test_the_documented_example_is_a_manifest() -> None:
 def test_the_documented_reader_reads_what_the_engine_writes(store: Watched) -> None:
     weights = torch.arange(6, dtype=torch.bfloat16).reshape(2, 3)
     plain = {"rate": 0.1, "big": -(2**80), "pair": (1, None), (1, "a"): [True, "text"], "empty": np.zeros(0)}
-    log = {"array": np.arange(3, dtype=">i4"), "raw": b"bytes", **plain}
+    others = {"counts": Counter("aab"), "seen": {3, (1, 2)}, "all": frozenset("x"), "latest": deque([1, "b"], 7)}
+    log = {"array": np.arange(3, dtype=">i4"), "raw": b"bytes", **plain, **others}
     for _ in Checkpointer({"weights": weights, "log": log}, store=store, run="a-run", notices=[]).steps(3):
         pass
     namespace: dict[str, Any] = {}
@@ -61,6 +63,7 @@ def test_the_documented_reader_reads_what_the_engine_writes(store: Watched) -> N
     assert state["log"]["empty"][:3] == ("numpy", "<f8", [0])
     assert {key: state["log"][key] for key in ("rate", "big")} == {"rate": 0.1, "big": -(2**80)}
     assert state["log"]["pair"] == (1, None)
+    assert {key: state["log"][key] for key in others} == others | {"latest": [1, "b"]}
 
 
 def test_a_newer_format_is_refused_whatever_else_it_says() -> None:

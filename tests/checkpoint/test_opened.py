@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict, deque
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,13 +80,16 @@ def test_the_whole_state_comes_back(store: Watched) -> None:
 
 
 def test_what_was_not_chosen_is_missing_in_dicts_and_none_in_lists(store: Watched) -> None:
-    save(store, {"model": model(), "log": {"list": [1, [2, 3], {"a": 4}], "tuple": (5, 6), "rest": 7}})
+    log = {"list": [1, [2, 3], {"a": 4}], "tuple": (5, 6), "rest": 7, "latest": deque([8, 9], 3)}
+    save(store, {"model": model(), "log": log})
     checkpoint = open_checkpoint(store)
     assert list(checkpoint.load("model.0")["model"]) == ["0.weight", "0.bias"]
     assert checkpoint.load(["log.list[1]", "log.tuple[0]"]) == {
         "log": {"list": [None, [2, 3], None], "tuple": (5, None)}
     }
     assert checkpoint.load("log.rest") == {"log": {"rest": 7}}
+    latest = checkpoint.load("log.latest[1]")["log"]["latest"]
+    assert (latest, latest.maxlen) == (deque([None, 9]), 3)
     assert checkpoint.load([]) == {}
 
 
@@ -242,15 +245,18 @@ def test_parts_are_put_back_in_place(store: Watched) -> None:
 
 def test_a_layer_alone_is_put_back_and_the_rest_stays(store: Watched) -> None:
     trained = model(1)
-    save(store, {"model": trained, "log": {"list": [1, 2, 3], "deep": {"a": 1, "b": 2}, "only then": 4}})
-    fresh, log = model(2), {"list": [7, 8, 9], "deep": {"a": 5, "b": 6}, "only now": 8}
+    then = {"list": [1, 2, 3], "deep": {"a": 1, "b": 2}, "latest": deque([1, 2], 2), "only then": 4}
+    save(store, {"model": trained, "log": then})
+    fresh, log = model(2), {"list": [7, 8, 9], "deep": {"a": 5, "b": 6}, "latest": deque([7, 8], 2), "only now": 8}
     before = fresh[1].weight.clone()
-    open_checkpoint(store).load_into({"model": fresh, "log": log}, ["model.0", "log.list[1]", "log.deep.b"])
+    open_checkpoint(store).load_into(
+        {"model": fresh, "log": log}, ["model.0", "log.list[1]", "log.deep.b", "log.latest[0]"]
+    )
     assert torch.equal(fresh[0].weight, trained[0].weight)
     assert torch.equal(fresh[1].weight, before)
-    assert log == {"list": [7, 2, 9], "deep": {"a": 5, "b": 2}, "only now": 8}
+    assert log == {"list": [7, 2, 9], "deep": {"a": 5, "b": 2}, "latest": deque([1, 8]), "only now": 8}
     open_checkpoint(store).load_into({"model": fresh, "log": log}, only="log")
-    assert log == {"list": [1, 2, 3], "deep": {"a": 1, "b": 2}, "only then": 4}
+    assert log == then
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_changed(store: Watched) -> None:
@@ -287,7 +293,12 @@ keys = st.sampled_from(["a", "b", "a.b", "x y", "#2", "a#2"]) | st.integers(0, 2
 states = st.recursive(
     st.integers() | st.binary(max_size=3),
     lambda inner: (
-        st.lists(inner, max_size=3) | st.lists(inner, max_size=2).map(tuple) | st.dictionaries(keys, inner, max_size=4)
+        st.lists(inner, max_size=3)
+        | st.lists(inner, max_size=2).map(tuple)
+        | st.lists(inner, max_size=2).map(lambda items: deque(items, 2))
+        | st.dictionaries(keys, inner, max_size=4)
+        | st.dictionaries(keys, inner, max_size=2).map(Counter)
+        | st.sets(keys, max_size=2)
     ),
     max_leaves=12,
 )

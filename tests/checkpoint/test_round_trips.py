@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,8 +84,8 @@ def bits(value: Any) -> Any:  # noqa: ANN401
         case np.ndarray() | np.generic():
             return type(value).__name__, value.dtype.str, value.shape, value.tobytes()
         case dict():
-            return "dict", [(key, bits(item)) for key, item in value.items()]
-        case list() | tuple():
+            return type(value).__name__, [(key, bits(item)) for key, item in value.items()]
+        case list() | tuple() | deque():
             return type(value).__name__, [bits(item) for item in value]
         case float():
             return "float", value.hex()
@@ -123,13 +124,14 @@ def trees(draw: st.DrawFn) -> Any:  # noqa: ANN401
         return draw(st.sampled_from(choices))
 
     def grow(depth: int) -> object:
-        kind = pick(["leaf", "list", "tuple", "dict"]) if depth else "leaf"
+        kind = pick(["leaf", "list", "tuple", "deque", "dict", "counter"]) if depth else "leaf"
         if kind == "leaf":
             return leaf(pick, draw(st.integers(0, 2**20)))
         items = [grow(depth - 1) for _ in range(draw(st.integers(0, 3)))]
-        if kind == "dict":
-            return {pick([f"k{at}", f"a key {at}", at]): item for at, item in enumerate(items)}
-        return items if kind == "list" else tuple(items)
+        if kind in {"dict", "counter"}:
+            pairs = {pick([f"k{at}", f"a key {at}", at]): item for at, item in enumerate(items)}
+            return pairs if kind == "dict" else Counter(pairs)
+        return {"list": list, "tuple": tuple, "deque": deque}[kind](items)
 
     return grow(3)
 

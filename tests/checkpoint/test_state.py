@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter, deque
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from spotweld.checkpoint.sampler import Sampler
 from spotweld.checkpoint.state import check_parts, put_back, take
+from spotweld.checkpoint.tree import flatten
 from spotweld.errors import StateMismatch, UsageError
 
 
@@ -72,6 +74,43 @@ def test_arrays_and_containers_are_restored_in_place() -> None:
     assert first.tolist() == [1, 1]
     assert log["list"][1] == "more"
     assert rows == [1.5, 2.5]
+
+
+def test_other_containers_stay_the_same_objects_too() -> None:
+    tensor = torch.zeros(1)
+    log = {"counts": Counter("a"), "seen": {1}, "latest": deque([tensor], 2), "bound": deque([1], 2)}
+    before = dict(log)
+    saved = {
+        "counts": Counter("bb"),
+        "seen": {2, 3},
+        "latest": deque([torch.ones(1), 5], 2),
+        "bound": deque([1, 2, 3], 3),
+    }
+    put_back({"log": log}, {"log": saved})
+    assert log == saved
+    assert all(log[name] is before[name] for name in ("counts", "seen", "latest"))
+    assert log["latest"][0] is tensor
+    assert log["bound"].maxlen == 3
+
+
+def test_every_scheduler_of_pytorch_can_be_saved() -> None:
+    """That with milestones counts them in a ``Counter``."""
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+    schedules = torch.optim.lr_scheduler
+    made = {
+        "milestones": schedules.MultiStepLR(optimizer, [2, 4, 4]),
+        "plateau": schedules.ReduceLROnPlateau(optimizer),
+        "cycle": schedules.OneCycleLR(optimizer, 0.1, total_steps=9),
+        "up and down": schedules.CyclicLR(optimizer, 0.1, 0.2, cycle_momentum=False),
+        "warm": schedules.CosineAnnealingWarmRestarts(optimizer, 5),
+        "two": schedules.SequentialLR(
+            optimizer, [schedules.ConstantLR(optimizer), schedules.StepLR(optimizer, 2)], [3]
+        ),
+        "average": torch.optim.swa_utils.SWALR(optimizer, 0.05),
+        "function": schedules.LambdaLR(optimizer, lambda epoch: 0.9**epoch),
+    }
+    for name, schedule in made.items():
+        assert flatten(schedule.state_dict(), name, [])
 
 
 def test_a_parameter_that_requires_a_gradient_is_restored_in_place() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import contextlib
 import math
 import struct
-from collections import Counter, OrderedDict, defaultdict, namedtuple
+from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,11 @@ trees = st.recursive(
         | st.lists(inner, max_size=4).map(tuple)
         | st.dictionaries(keys, inner, max_size=4)
         | st.dictionaries(keys, inner, max_size=3).map(OrderedDict)
+        | st.dictionaries(keys, inner, max_size=3).map(Counter)
+        | st.lists(inner, max_size=4).map(deque)
+        | st.lists(inner, max_size=4).map(lambda items: deque(items, len(items) + 1))
+        | st.sets(keys, max_size=4)
+        | st.frozensets(keys, max_size=4)
     ),
     max_leaves=20,
 )
@@ -57,8 +62,12 @@ def same(one: object, other: object) -> bool:
         return False
     if isinstance(one, float):
         return struct.pack(">d", one) == struct.pack(">d", other)
-    if isinstance(one, (list, tuple)):
+    if isinstance(one, deque) and one.maxlen != other.maxlen:
+        return False
+    if isinstance(one, (list, tuple, deque)):
         return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, (set, frozenset)):
+        return sorted(map(repr, one)) == sorted(map(repr, other))
     if isinstance(one, dict):
         return same(list(one.items()), list(other.items()))
     return one == other
@@ -93,8 +102,10 @@ class Colour(IntEnum):
         (Colour.RED, "x"),
         ([1, namedtuple("P", "a")(1)], "x[1]"),  # noqa: PYI024
         (defaultdict(int), "x"),
-        (Counter("aa"), "x"),
-        ({1.5: {1, 2}}, "x[1.5]"),
+        (Counter(a=object()), "x.a"),
+        ({1.5: {1, b"a"}}, "x[1.5] (item)"),
+        (frozenset([(1, Colour.RED)]), "x (item)"),
+        (deque([0, object()]), "x[1]"),
         (1j, "x"),
         (bytearray(b"a"), "x"),
         (torch.float32, "x"),
@@ -154,6 +165,13 @@ def test_nesting_has_a_limit_in_both_directions() -> None:
         {"dict": 7},
         {"ordered": [[{"dict": []}, 1]]},
         {"ordered": [], "more": 1},
+        {"set": [{"list": []}]},
+        {"frozenset": 3},
+        {"counter": [1]},
+        {"deque": [1, 2], "maxlen": 1},
+        {"deque": [], "maxlen": "1"},
+        {"deque": [], "maxlen": -1},
+        {"list": [], "maxlen": 1},
         {"pickle": "gASVAAAA"},
         1.5,
     ],
@@ -163,7 +181,7 @@ def test_a_structure_that_nobody_writes_is_damage(node: object) -> None:
         unflatten(node, [b""])
 
 
-TAGS = ["dict", "list", "leaf", "int", "float", "ordered", "metadata", "x"]
+TAGS = ["dict", "list", "leaf", "int", "float", "ordered", "metadata", "set", "counter", "deque", "maxlen", "x"]
 anything = st.recursive(
     st.none() | st.integers() | st.text(max_size=5) | st.floats(),
     lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(TAGS), inner, max_size=2),

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from spotweld.checkpoint.tree import Node, step_into, unflatten
+from spotweld.checkpoint.tree import DICTS, LISTS, Node, step_into, unflatten
 from spotweld.errors import UsageError
 from spotweld.project.words import nearest, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-_BRANCHES = ("list", "tuple", "dict", "ordered")
+_BRANCHES = (*LISTS, *DICTS)
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -91,7 +91,7 @@ def prune(tree: Node, flags: Iterable[bool], missing: Node) -> Node:
     Args:
         tree: as for ``entries``.
         flags: from ``chosen``.
-        missing: stands in lists and tuples for what was left out, so that the rest keeps its place.
+        missing: stands in lists, tuples and deques for what was left out, so that the rest keeps its place.
     """
     kept = _prune(tree, iter(flags), missing)
     return {"dict": []} if kept is _NOTHING else kept
@@ -104,9 +104,9 @@ def map_leaves(tree: Node, number: Callable[[int], int]) -> Node:
     tag, content = next(iter(tree.items()))
     if tag == "leaf":
         return {"leaf": number(content)}
-    if tag in {"list", "tuple"}:
-        return {tag: [map_leaves(item, number) for item in content]}
-    if tag in {"dict", "ordered"}:
+    if tag in LISTS:
+        return tree | {tag: [map_leaves(item, number) for item in content]}
+    if tag in DICTS:
         return tree | {tag: [[key, map_leaves(item, number)] for key, item in content]}
     return tree
 
@@ -119,7 +119,7 @@ def _ends(node: Node, part: str, path: str) -> Iterator[tuple[str, str, Node]]:
     if tag not in _BRANCHES or not node[tag]:
         if path:
             yield part, path, node
-    elif tag in {"list", "tuple"}:
+    elif tag in LISTS:
         for at, item in enumerate(node[tag]):
             yield from _ends(item, part, f"{path}[{at}]")
     else:
@@ -132,11 +132,11 @@ def _prune(node: Node, flags: Iterator[bool], missing: Node, *, root: bool = Tru
     tag = next(iter(node)) if isinstance(node, dict) else ""
     if tag not in _BRANCHES or not node[tag]:
         return node if root or next(flags) else _NOTHING
-    if tag in {"list", "tuple"}:
+    if tag in LISTS:
         items = [_prune(item, flags, missing, root=False) for item in node[tag]]
         if all(item is _NOTHING for item in items):
             return _NOTHING
-        return {tag: [missing if item is _NOTHING else item for item in items]}
+        return node | {tag: [missing if item is _NOTHING else item for item in items]}
     pairs = [[key, _prune(item, flags, missing, root=False)] for key, item in node[tag]]
     pairs = [pair for pair in pairs if pair[1] is not _NOTHING]
     return node | {tag: pairs} if pairs else _NOTHING

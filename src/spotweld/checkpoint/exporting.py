@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import secrets
+from collections import deque
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -146,12 +147,18 @@ def _notes(checkpoint: Checkpoint, flags: Sequence[bool], arrays: dict[int, str]
 
 def _readable(node: Any) -> str:  # noqa: ANN401
     """A plain value as JSON text, for people and other tools; the notes have every bit of it."""
-    value = unflatten(node, ())
+    return msgspec.json.encode(_sayable(unflatten(node, ()))).decode()
+
+
+def _sayable(value: Any) -> Any:  # noqa: ANN401
+    """A value, or a container of nothing but keys, as far as JSON has words for it."""
+    if isinstance(value, (set, frozenset, tuple, deque)):
+        return [_sayable(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
-        value = str(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value) if abs(value) < 2**63 else f'"{value:#x}"'
-    return msgspec.json.encode(value).decode()
+        return str(value)
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return f"{value:#x}"
+    return value
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from spotweld.checkpoint.choice import chosen, entries, parts, prune
@@ -293,9 +294,10 @@ def _laid_over(now: Any, saved: Any, path: str) -> Any:  # noqa: ANN401
             inside = f"{path}.{key}" if path else str(key)
             merged[key] = _laid_over(now.get(key, _MISSING) if isinstance(now, dict) else _MISSING, value, inside)
         return merged
-    if isinstance(saved, (list, tuple)) and any(item is _MISSING for item in saved):
-        same = isinstance(now, (list, tuple)) and len(now) == len(saved)
+    if isinstance(saved, (list, tuple, deque)) and any(item is _MISSING for item in saved):
+        same = isinstance(now, (list, tuple, deque)) and len(now) == len(saved)
         if not same:
             raise StateMismatch(f"{path} does not fit", f"it had {len(saved)} items, and only some were asked for")
-        return type(saved)(_laid_over(now[at], item, f"{path}[{at}]") for at, item in enumerate(saved))
+        items = [_laid_over(now[at], item, f"{path}[{at}]") for at, item in enumerate(saved)]
+        return deque(items, saved.maxlen) if isinstance(saved, deque) else type(saved)(items)
     return saved

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import msgspec
@@ -14,7 +15,7 @@ from spotweld.checkpoint.tree import step_into
 from spotweld.errors import StateMismatch, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 class Saved(msgspec.Struct, frozen=True):
@@ -213,18 +214,31 @@ def _refill(now: Any, then: Any) -> Any:  # noqa: ANN401
     """Give ``now`` the content of ``then``; arrays and containers that both have keep their identity."""
     if now is then:
         return now
-    if type(now) is dict and type(then) is dict:
+    if type(now) is type(then) and type(now) in {dict, Counter}:
         content = {key: _refill(now.get(key), value) for key, value in then.items()}
         now.clear()
         now.update(content)
         return now
+    if type(now) is set and type(then) is set:
+        now.clear()
+        now.update(then)
+        return now
+    if type(now) is deque and type(then) is deque and now.maxlen == then.maxlen:
+        items = _refilled(now, then)
+        now.clear()
+        now.extend(items)
+        return now
     if type(now) is list and type(then) is list:
-        now[:] = [_refill(now[at] if at < len(now) else None, value) for at, value in enumerate(then)]
+        now[:] = _refilled(now, then)
         return now
     if _array(now, "") is not None:
         _copy_into(now, then)
         return now
     return then
+
+
+def _refilled(now: Sequence[Any], then: Sequence[Any]) -> list[Any]:
+    return [_refill(now[at] if at < len(now) else None, value) for at, value in enumerate(then)]
 
 
 def _copy_into(now: Any, then: Any) -> None:  # noqa: ANN401

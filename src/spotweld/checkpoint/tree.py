@@ -13,17 +13,20 @@ bytes, tensor, array          ``{"leaf": 7}``: index into the manifest's leaves
 list, tuple                   ``{"list": [...]}``, ``{"tuple": [...]}``
 dict                          ``{"dict": [[key, value], ...]}`` in order
 OrderedDict                   ``{"ordered": [...]}``, plus ``"metadata"`` if it has PyTorch's ``_metadata``
+Counter                       ``{"counter": [[key, value], ...]}``
+set, frozenset                ``{"set": [...]}``, ``{"frozenset": [...]}`` of keys
+deque                         ``{"deque": [...]}``, plus ``"maxlen"`` if it has one
 ============================  ==================================================
 
-Everything else is refused, subclasses (named tuples, enums, default dicts) among them: restored as their base class
-they would no longer be what the program put in.
+Everything else is refused, other subclasses (named tuples, enums, default dicts) among them: restored as their base
+class they would no longer be what the program put in.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-from collections import OrderedDict
+from collections import Counter, OrderedDict, deque
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from spotweld.checkpoint.arrays import Leaf, leaf_of
@@ -41,6 +44,21 @@ _SHORT = 2**53
 _PLAIN = re.compile(r"[\w.]+")
 _FLOAT = re.compile(r"[0-9a-f]{16}")
 _INT = re.compile(r"-?0x[0-9a-f]+")
+LISTS = ("list", "tuple", "deque")
+"""Tags of what has items, which may be anything."""
+DICTS = ("dict", "ordered", "counter")
+"""Tags of what has pairs of a key and a value, which may be anything."""
+_EXTRAS = {"ordered": "metadata", "deque": "maxlen"}
+"""What may stand beside a tag."""
+_CONTAINERS: dict[type, str] = {
+    list: "list",
+    tuple: "tuple",
+    deque: "deque",
+    dict: "dict",
+    OrderedDict: "ordered",
+    Counter: "counter",
+}
+_SETS: dict[type, str] = {set: "set", frozenset: "frozenset"}
 _KEYS = (str, int, float, bool, type(None), tuple)
 
 
@@ -74,10 +92,10 @@ def leaf_paths(node: Node, path: str = "") -> dict[int, str]:
         for tag, content in node.items():
             if tag == "leaf":
                 found[content] = path
-            elif tag in {"list", "tuple"}:
+            elif tag in LISTS:
                 for at, item in enumerate(content):
                     found |= leaf_paths(item, f"{path}[{at}]")
-            elif tag in {"dict", "ordered"}:
+            elif tag in DICTS:
                 for key, item in content:
                     plain = key if isinstance(key, (str, int)) else str(key)
                     found |= leaf_paths(item, step_into(path, plain) if path else str(plain))
@@ -103,7 +121,9 @@ def _encode(value: Any, path: str, leaves: list[Leaf], above: list[int]) -> Node
     if leaf is not None:
         leaves.append(leaf)
         return {"leaf": len(leaves) - 1}
-    if kind not in {list, tuple, dict, OrderedDict}:
+    if kind in _SETS:
+        return {_SETS[kind]: [_encode_key(item, f"{path} (item)", leaves, above) for item in value]}
+    if kind not in _CONTAINERS:
         raise UnsupportedState(
             f"{path} cannot be saved",
             f"it is a {kind.__module__}.{kind.__qualname__}",
@@ -120,21 +140,24 @@ def _encode(value: Any, path: str, leaves: list[Leaf], above: list[int]) -> Node
 
 
 def _encode_container(value: Any, path: str, leaves: list[Leaf], above: list[int]) -> Node:  # noqa: ANN401
-    if isinstance(value, (list, tuple)):
-        items = [_encode(item, f"{path}[{at}]", leaves, above) for at, item in enumerate(value)]
-        return {"list" if isinstance(value, list) else "tuple": items}
+    tag = _CONTAINERS[type(value)]
+    if tag in LISTS:
+        node: Node = {tag: [_encode(item, f"{path}[{at}]", leaves, above) for at, item in enumerate(value)]}
+        return node | {"maxlen": value.maxlen} if tag == "deque" and value.maxlen is not None else node
     pairs = []
     for key, item in value.items():
         inside = step_into(path, key)
-        _check_key(key, inside)
-        pairs.append([_encode(key, f"{inside} (key)", leaves, above), _encode(item, inside, leaves, above)])
-    if type(value) is dict:
-        return {"dict": pairs}
-    node = {"ordered": pairs}
-    metadata = getattr(value, "_metadata", None)
+        pairs.append([_encode_key(key, inside, leaves, above), _encode(item, inside, leaves, above)])
+    node = {tag: pairs}
+    metadata = getattr(value, "_metadata", None) if tag == "ordered" else None
     if metadata is not None:
         node["metadata"] = _encode(metadata, f"{path}._metadata", leaves, above)
     return node
+
+
+def _encode_key(key: object, path: str, leaves: list[Leaf], above: list[int]) -> Node:
+    _check_key(key, path)
+    return _encode(key, f"{path} (key)", leaves, above)
 
 
 def _encode_text(text: str, path: str) -> str:
@@ -160,7 +183,7 @@ def _decode(node: Node, leaves: Sequence[object], depth: int) -> Any:  # noqa: A
         raise Corrupt("The checkpoint's tree is damaged", f"it is nested deeper than {DEPTH} levels")
     if isinstance(node, dict) and node:
         tag = next(iter(node))
-        if tag in _DECODERS and set(node) <= {tag, "metadata" if tag == "ordered" else tag}:
+        if tag in _DECODERS and set(node) <= {tag, _EXTRAS.get(tag, tag)}:
             try:
                 return _DECODERS[tag](node, leaves, depth)
             except (TypeError, ValueError, IndexError) as error:
@@ -173,6 +196,20 @@ def _decode_ordered(node: Node, leaves: Sequence[object], depth: int) -> Ordered
     if "metadata" in node:
         value._metadata = _decode(node["metadata"], leaves, depth + 1)  # type: ignore[attr-defined]  # noqa: SLF001
     return value
+
+
+def _decode_deque(node: Node, leaves: Sequence[object], depth: int) -> deque[Any]:
+    value = deque(_items(node["deque"], leaves, depth))
+    if "maxlen" not in node:
+        return value
+    if type(node["maxlen"]) is not int or node["maxlen"] < len(value):
+        msg = f"{len(value)} items where {node['maxlen']!r} are the most"
+        raise ValueError(msg)
+    return deque(value, node["maxlen"])
+
+
+def _items(content: Node, leaves: Sequence[object], depth: int) -> Iterable[Any]:
+    return (_decode(item, leaves, depth + 1) for item in content)
 
 
 def _pairs(content: Node, leaves: Sequence[object], depth: int) -> Iterable[tuple[Any, Any]]:
@@ -206,8 +243,12 @@ _DECODERS: dict[str, Callable[[Node, Sequence[object], int], object]] = {
     "int": lambda node, _leaves, _depth: _decode_int(node["int"]),
     "float": lambda node, _leaves, _depth: _decode_float(node["float"]),
     "leaf": lambda node, leaves, _depth: _decode_leaf(node["leaf"], leaves),
-    "list": lambda node, leaves, depth: [_decode(item, leaves, depth + 1) for item in node["list"]],
-    "tuple": lambda node, leaves, depth: tuple(_decode(item, leaves, depth + 1) for item in node["tuple"]),
+    "list": lambda node, leaves, depth: list(_items(node["list"], leaves, depth)),
+    "tuple": lambda node, leaves, depth: tuple(_items(node["tuple"], leaves, depth)),
+    "set": lambda node, leaves, depth: set(_items(node["set"], leaves, depth)),
+    "frozenset": lambda node, leaves, depth: frozenset(_items(node["frozenset"], leaves, depth)),
+    "deque": _decode_deque,
     "dict": lambda node, leaves, depth: dict(_pairs(node["dict"], leaves, depth)),
     "ordered": _decode_ordered,
+    "counter": lambda node, leaves, depth: Counter(dict(_pairs(node["counter"], leaves, depth))),
 }

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -170,6 +171,29 @@ def test_a_value_may_become_one_of_another_kind(
     again = train(2)  # nothing is left to do: what is there was restored
     assert [type(value) for value in again] == [type(later)] * 2
     assert again == [later] * 2
+
+
+def test_other_containers_come_back(new_ranks: type[Ranks], new_clock: type[HandClock], store: Watched) -> None:
+    def train(total: int) -> list[Any]:
+        ranks = new_ranks(2)
+
+        def body(rank: int) -> object:
+            log: dict[str, Any] = {"latest": deque(maxlen=2), "seen": set(), "counts": Counter()}
+            checkpointer = DistributedCheckpointer(
+                {"log": log}, groups=lambda: ranks.groups(rank), store=store, clock=new_clock(), notices=()
+            )
+            for step in checkpointer.steps(total):
+                log["latest"].append(np.full(3, step))
+                log["seen"].add(step)
+                log["counts"][step % 2] += 1
+            return [array.tolist() for array in log["latest"]], log["latest"].maxlen, log["seen"], log["counts"]
+
+        return ranks.run(body)
+
+    train(3)
+    for latest, most, seen, counts in train(5):
+        assert (latest, most) == ([[3] * 3, [4] * 3], 2)
+        assert (seen, counts) == ({0, 1, 2, 3, 4}, Counter({0: 3, 1: 2}))
 
 
 def test_what_each_rank_has_for_itself_is_not_left_out_for_its_name(

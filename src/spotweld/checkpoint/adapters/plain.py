@@ -21,19 +21,17 @@ _VALUE = "value"
 def to_plain(value: Any) -> Any:  # noqa: ANN401
     """The value with what the engine refuses put into words. What is not known here is left to the engine to refuse."""
     kind = type(value)
-    if kind in {dict, OrderedDict}:
-        content: Any = kind((to_plain(key), to_plain(item)) for key, item in value.items())
+    if kind in {dict, OrderedDict, Counter}:
+        content: Any = kind({_key(key): to_plain(item) for key, item in value.items()})
         if kind is OrderedDict and hasattr(value, "_metadata"):
             content._metadata = value._metadata  # noqa: SLF001 - PyTorch's, of a module's state_dict
         return content
     if kind in {list, tuple}:
         return kind(to_plain(item) for item in value)
-    if kind is Counter:
-        return _tagged("counter", [[to_plain(key), count] for key, count in value.items()])
     if kind in {set, frozenset}:
-        return _tagged(kind.__name__, [to_plain(item) for item in value])
+        return kind(map(_key, value))
     if kind is deque:
-        return _tagged("deque", [value.maxlen, [to_plain(item) for item in value]])
+        return deque(map(to_plain, value), value.maxlen)
     if isinstance(value, PurePath):
         return _tagged("path", str(value))
     return _of_torch(value) if "torch" in sys.modules else _base(value)
@@ -48,14 +46,21 @@ def from_plain(value: Any) -> Any:  # noqa: ANN401
     kind = type(value)
     if kind in {list, tuple}:
         return kind(from_plain(item) for item in value)
+    if kind is deque:
+        return deque(map(from_plain, value), value.maxlen)
     if kind not in {dict, OrderedDict}:
         return value
     if kind is dict and value.keys() == {_TAG, _VALUE}:
         return _MAKERS[value[_TAG]](from_plain(value[_VALUE]))
-    content: Any = kind((from_plain(key), from_plain(item)) for key, item in value.items())
+    content: Any = kind((key, from_plain(item)) for key, item in value.items())
     if kind is OrderedDict and hasattr(value, "_metadata"):
         content._metadata = value._metadata  # noqa: SLF001
     return content
+
+
+def _key(value: Any) -> Any:  # noqa: ANN401
+    """What dicts and sets can hold: nothing that would have to be put into words."""
+    return tuple(map(_key, value)) if type(value) is tuple else _base(value)
 
 
 def _tagged(kind: str, value: object) -> dict[str, object]:
@@ -97,10 +102,6 @@ def _torch_device(name: str) -> object:
 
 
 _MAKERS: dict[str, Callable[[Any], object]] = {
-    "counter": lambda pairs: Counter(dict(map(tuple, pairs))),
-    "set": set,
-    "frozenset": frozenset,
-    "deque": lambda pair: deque(pair[1], pair[0]),
     "path": Path,
     "torch.dtype": _torch_dtype,
     "torch.device": _torch_device,

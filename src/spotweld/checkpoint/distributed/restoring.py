@@ -7,6 +7,7 @@ one of them prove to be damaged, an older checkpoint is read over all of them.
 from __future__ import annotations
 
 import sys
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from spotweld.checkpoint.arrays import Kind, leaf_of
@@ -61,10 +62,11 @@ class _Fitter:
             for key, value in saved.items():
                 saved[key] = self.fit(value, inside.get(key), step_into(path, key))
             return saved
-        if isinstance(saved, (list, tuple)):
-            among = [*live] if isinstance(live, (list, tuple)) else []
+        if isinstance(saved, (list, tuple, deque)):
+            among = [*live] if isinstance(live, (list, tuple, deque)) else []
             among += [None] * (len(saved) - len(among))
-            return type(saved)(self.fit(value, among[at], f"{path}[{at}]") for at, value in enumerate(saved))
+            items = [self.fit(value, among[at], f"{path}[{at}]") for at, value in enumerate(saved)]
+            return deque(items, saved.maxlen) if isinstance(saved, deque) else type(saved)(items)
         if _is_array(live, path):
             raise StateMismatch(f"{path} does not fit", f"it was a {type(saved).__name__} and is an array now")
         return saved

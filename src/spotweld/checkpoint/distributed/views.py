@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -47,7 +47,7 @@ def paths(values: object, path: str = "") -> Iterator[str]:
     if isinstance(values, dict):
         for key, value in values.items():
             yield from paths(value, step_into(path, key) if path else str(key))
-    elif isinstance(values, (list, tuple)):
+    elif isinstance(values, (list, tuple, deque)):
         for at, value in enumerate(values):
             yield from paths(value, f"{path}[{at}]")
     elif is_sharded(values) or leaf_of(values, path) is not None:
@@ -94,8 +94,9 @@ def _local(value: Any, path: str, whole: dict[int, Any]) -> Any:  # noqa: ANN401
         if hasattr(value, "_metadata"):
             copy._metadata = value._metadata  # noqa: SLF001
         return copy
-    if type(value) in {list, tuple}:
-        return type(value)(_local(one, f"{path}[{at}]", whole) for at, one in enumerate(value))
+    if type(value) in {list, tuple, deque}:
+        items = (_local(one, f"{path}[{at}]", whole) for at, one in enumerate(value))
+        return deque(items, value.maxlen) if type(value) is deque else type(value)(items)
     return value
 
 
