@@ -17,7 +17,7 @@ _WORDS = "I"
 
 
 def capture_rng() -> dict[str, Any]:
-    """The states of Python's ``random``, NumPy's global generator, and PyTorch's on the CPU and on every GPU in use."""
+    """The states of Python's ``random``, of NumPy's global generator, and of PyTorch's on the CPU and accelerators."""
     version, words, spare = random.getstate()
     states: dict[str, Any] = {"python": {"version": version, "words": _pack(words), "spare": spare}}
     if sys.modules.get("numpy.random"):  # None: its import is blocked
@@ -28,15 +28,18 @@ def capture_rng() -> dict[str, Any]:
         import torch  # noqa: PLC0415
 
         states["torch"] = torch.get_rng_state()
-        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-            states["cuda"] = torch.cuda.get_rng_state_all()
+        name, module = _accelerator()
+        if hasattr(module, "get_rng_state_all"):
+            states[name] = module.get_rng_state_all()
+        elif hasattr(module, "get_rng_state"):  # of a sort that there is one of
+            states[name] = [module.get_rng_state()]
     return states
 
 
 def restore_rng(states: Any) -> None:  # noqa: ANN401
     """Set every generator that was captured.
 
-    On a machine with fewer GPUs than the captured one, those that are there are set.
+    On a machine with fewer accelerators than the captured one, or other ones, those that are there are set.
 
     Raises:
         StateMismatch: a generator of another sort than the captured one is in use.
@@ -54,10 +57,35 @@ def restore_rng(states: Any) -> None:  # noqa: ANN401
             import torch  # noqa: PLC0415
 
             torch.set_rng_state(states["torch"])
-            for device, state in enumerate(states.get("cuda", [])[: torch.cuda.device_count()]):
-                torch.cuda.set_rng_state(state, device)
+            _restore_accelerators(states)
     except (TypeError, ValueError, KeyError, RuntimeError) as error:
         raise StateMismatch("A random number generator cannot be restored", str(error)) from error
+
+
+def _accelerator() -> tuple[str, Any]:
+    """The sort of accelerator that the program uses, and PyTorch's module for it; None for both: it uses none."""
+    import torch  # noqa: PLC0415
+
+    device = torch.accelerator.current_accelerator()
+    if device is None:
+        return "", None
+    module = torch.get_device_module(device)
+    in_use = getattr(module, "is_initialized", lambda: True)()
+    return (device.type, module) if in_use else ("", None)
+
+
+def _restore_accelerators(states: Any) -> None:  # noqa: ANN401
+    import torch  # noqa: PLC0415
+
+    device = torch.accelerator.current_accelerator()
+    if device is None or device.type not in states:
+        return
+    module = torch.get_device_module(device)
+    if not hasattr(module, "get_rng_state_all"):
+        module.set_rng_state(states[device.type][0])
+        return
+    for number, state in enumerate(states[device.type][: module.device_count()]):
+        module.set_rng_state(state, number)
 
 
 def _pack(words: tuple[int, ...]) -> bytes:

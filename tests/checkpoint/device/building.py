@@ -23,7 +23,11 @@ def install(cache: Path) -> None:
     module.device_count = lambda: 2  # type: ignore[attr-defined]
     module.current_device = torch.accelerator.current_device_index  # type: ignore[attr-defined]
     module._is_in_bad_fork = lambda: False  # type: ignore[attr-defined]
-    module.manual_seed_all = lambda _seed: None  # type: ignore[attr-defined]
+    generators = [torch.Generator(), torch.Generator()]
+    module.manual_seed_all = lambda seed: [one.manual_seed(seed) for one in generators]  # type: ignore[attr-defined]
+    module.generators = generators  # type: ignore[attr-defined]
+    module.get_rng_state_all = lambda: [one.get_state() for one in generators]  # type: ignore[attr-defined]
+    module.set_rng_state = lambda state, at: generators[at].set_state(state)  # type: ignore[attr-defined]
     torch._register_device_module("emulated", module)
     torch.utils.generate_methods_for_privateuse1_backend()
 

@@ -68,6 +68,25 @@ def bits(value: torch.Tensor) -> torch.Tensor:
     return value.cpu().contiguous().reshape(-1).view(torch.uint8)
 
 
+def test_its_generators_go_on_where_they_were(url: str) -> None:
+    generators = torch.get_device_module(DEVICE).generators
+
+    def draw() -> list[float]:
+        return [float(torch.rand((), generator=one)) for one in generators]
+
+    def drawn(steps: int) -> list[list[float]]:
+        torch.manual_seed(1)
+        found = [draw()]
+        checkpointer = Checkpointer({"log": found}, store=url, every=1, notices=())
+        found.extend(draw() for _ in checkpointer.steps(steps))
+        return found
+
+    drawn(2)
+    interrupted = drawn(4)
+    torch.manual_seed(1)
+    assert interrupted == [draw() for _ in range(5)]
+
+
 def test_the_device_is_behind_and_its_streams_do_not_wait_for_each_other() -> None:
     value = torch.zeros(4, device=DEVICE)
     nap()
