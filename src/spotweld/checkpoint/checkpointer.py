@@ -153,6 +153,11 @@ class Checkpointer:
         try:
             session = self._open(total)
             self._step = session.step
+            if self._step >= total > 0 and isinstance(session, Session):  # of a group, one rank says it
+                warn(
+                    f"the run {self._settings.run} has all its {total} steps already: its state is restored, and "
+                    "nothing is done; to train anew, or something else, name another: Checkpointer(..., run='second')"
+                )
             while self._step < self._total:
                 yield self._step
                 self._step = min(self._step + 1, self._total)

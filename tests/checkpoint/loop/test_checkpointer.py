@@ -30,12 +30,17 @@ def test_a_fresh_run_does_every_step_and_ends_durable(store: Watched, clock: Han
     assert program.checkpointer.step == 5
 
 
-def test_a_finished_run_gives_no_step_and_its_state(store: Watched, clock: HandClock, told: Path) -> None:
+def test_a_finished_run_gives_no_step_and_its_state(
+    store: Watched, clock: HandClock, told: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     Program(store, clock, told).run(5)
+    assert not caplog.records
     again = Program(store, clock, told).run(5, lambda _program, _step: pytest.fail("a step was given"))
     assert again.is_whole(5)
     assert [type(event).__name__ for event in again.events] == ["Start", "Restored", "Step", "Finished"]
     assert published(store) == [5]
+    # Somebody may have meant another training, which would be silently left out.
+    assert "the run default has all its 5 steps already" in caplog.text
 
 
 def test_a_finished_run_can_be_made_longer(store: Watched, clock: HandClock, told: Path) -> None:
