@@ -28,7 +28,15 @@ pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 class Machine(Disk):
     """A folder that stands for a machine's disk, and a program that runs there."""
 
-    def train(self, total: int, *, stop: int | None = None, every: int = 1, **more: Any) -> np.ndarray:  # noqa: ANN401
+    def train(
+        self,
+        total: int,
+        *,
+        stop: int | None = None,
+        every: int = 1,
+        at: Callable[[int], object] = lambda _step: None,
+        **more: Any,  # noqa: ANN401
+    ) -> np.ndarray:
         """A state that is the sum of its steps; leaves the loop after ``stop`` steps if that is given."""
         self.told.unlink(missing_ok=True)
         x = {"sum": np.zeros(70_000), "frozen": np.arange(70_000.0)}
@@ -37,6 +45,7 @@ class Machine(Disk):
         for step in checkpointer.steps(total):
             x["sum"] += step
             checkpointer._session._saves._saver.wait(10)  # every step's state gets into the first tier
+            at(step)
             if stop is not None and step + 1 == stop:
                 break
         return x["sum"]
@@ -155,6 +164,17 @@ def test_a_tier_that_fails_is_given_up(
     monkeypatch.setattr(LocalObjects, "create", full)
     monkeypatch.setattr("spotweld.checkpoint.cadence.retry_after", lambda _failures: 0.0)
     assert machine.train(30)[0] == total(30)
+    assert machine.published()[0] == 30
+    assert "is given up" in caplog.text
+
+
+def test_a_tier_that_vanishes_is_given_up_and_ends_nothing(
+    machine: Machine, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``/dev/shm`` was cleaned: only copies are lost, and the state itself is at hand."""
+    monkeypatch.setattr("spotweld.checkpoint.cadence.retry_after", lambda _failures: 0.0)
+    monkeypatch.setattr("spotweld.checkpoint.relaying.retry_after", lambda _failures: 0.0)
+    assert machine.train(30, at=lambda step: shutil.rmtree(machine.disk) if step == 5 else None)[0] == total(30)
     assert machine.published()[0] == 30
     assert "is given up" in caplog.text
 

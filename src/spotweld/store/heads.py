@@ -55,12 +55,20 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="f
 
 
 class HeadWriter:
-    """The right to publish under one epoch; made by `take_over`. For one thread of one process."""
+    """The right to publish under one epoch; made by `take_over`. For one thread of one process.
 
-    def __init__(self, objects: Objects, run: str, head: Head) -> None:
+    Args:
+        objects: the store.
+        run: the run's name.
+        head: as it was taken over.
+        decides: the store says what the run has published; False: it has only copies, whose loss ends nothing.
+    """
+
+    def __init__(self, objects: Objects, run: str, head: Head, *, decides: bool = True) -> None:
         self._objects = objects
         self._run = run
         self._head = head
+        self._decides = decides
         self._ours = {head.write_id}
 
     @property
@@ -72,7 +80,8 @@ class HeadWriter:
         """Make ``kept`` what the run has published. Durable when it returns.
 
         Raises:
-            Fenced: a later epoch owns the run, or the head is gone: never write again.
+            Fenced: a later epoch owns the run, or the head is gone where it decides: never write again.
+            NotFound: the head is gone, and it only named copies.
             Corrupt: the head is damaged.
             Unavailable: the store did not answer; the head may or may not have moved. Publishing again is safe.
         """
@@ -110,6 +119,8 @@ class HeadWriter:
         try:
             found, version = _read(self._objects, self._run)
         except NotFound as error:
+            if not self._decides:
+                raise
             raise Fenced(f"The head of run {self._run} is gone", "the run was deleted") from error
         if found.epoch != self._head.epoch or found.write_id not in self._ours:
             why = f"this writer has epoch {self._head.epoch}, the head epoch {found.epoch} of attempt {found.attempt}"
@@ -166,7 +177,7 @@ def take_over(objects: Objects, run: str, attempt: int, *, lead: Head | None = N
         except NotFound:
             found, version = Head(0, 0, 0, "", (), new_write_id()), None
         if found.write_id == tried != "":
-            return HeadWriter(objects, run, found)
+            return HeadWriter(objects, run, found, decides=lead is None)
         if attempt and found.attempt > attempt:
             why = f"this is attempt {attempt}, and attempt {found.attempt} has taken over"
             raise Fenced(f"Run {run} belongs to a later attempt", why, "Nothing is lost: the later attempt goes on.")
@@ -184,7 +195,7 @@ def take_over(objects: Objects, run: str, attempt: int, *, lead: Head | None = N
             if doubts == _DOUBTS:
                 raise
         else:
-            return HeadWriter(objects, run, new)
+            return HeadWriter(objects, run, new, decides=lead is None)
     raise _contended(run)
 
 
