@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,7 @@ from spotweld.errors import Fenced, Unavailable
 from spotweld.store.heads import read_head, take_over
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from conftest import HandClock, Watched
 
@@ -150,6 +152,39 @@ def test_a_tier_that_cannot_be_read_costs_no_buffers(
     way.wait()
     assert way.steps() == [1]
     assert way.ended[-2].failures == 40
+
+
+@pytest.mark.parametrize("lacking", ["memory", "threads"])
+def test_a_machine_that_has_nothing_left_for_it_is_told_and_tried_again(
+    new_way: Callable[..., Way], monkeypatch: pytest.MonkeyPatch, lacking: str
+) -> None:
+    """Whatever fails, it goes on: nothing would ever be durable any more."""
+    monkeypatch.setattr("spotweld.checkpoint.relaying.retry_after", lambda _: 0.0)
+    way, refused = new_way(), list[str]()
+    reserve, start = way.relay._staging.reserve, threading.Thread.start
+
+    def no_memory(sizes: Sequence[int]) -> None:
+        if not refused:
+            refused.append(lacking)
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+        reserve(sizes)
+
+    def no_thread(thread: threading.Thread) -> None:
+        if not refused and threading.current_thread() is not threading.main_thread():
+            refused.append(lacking)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    load = way.load(1)
+    if lacking == "memory":
+        monkeypatch.setattr(way.relay._staging, "reserve", no_memory)
+    else:
+        monkeypatch.setattr(threading.Thread, "start", no_thread)
+    way.relay.offer(load)
+    way.wait()
+    assert [carried.failures for carried in way.ended] == [1, 0]
+    assert way.steps() == [1]
+    assert way.relay._staging.idle
 
 
 def test_a_newer_one_takes_the_place_of_one_that_failed(

@@ -166,21 +166,10 @@ class Relay:
 
     def _carry(self, load: Load) -> Carried:
         kept, error = None, None
-        if load.alone:
-            self._publisher.stand_alone()
-        snapshot = _read(self._fast, load, self._staging, self._clock)
-        stored = {
-            number: chunk.digest
-            for number, chunk in enumerate(load.manifest.chunks)
-            if self._publisher.has(chunk.digest, chunk.raw)
-        }
-        reader = threading.Thread(target=snapshot.copy, args=(stored,), name="spotweld relay", daemon=True)
-        reader.start()
         try:
-            kept = self._publisher.publish(snapshot, (self._fast, load.manifest))
+            kept = self._publish(load)
         except Exception as failure:  # noqa: BLE001 - whatever it is, training goes on and is told
             error = failure
-        reader.join()
         self._failures = 0 if kept is not None else self._failures + 1
         now, publisher = self._clock.monotonic(), self._publisher
         return Carried(
@@ -193,6 +182,22 @@ class Relay:
             written=publisher.written,
             differences=publisher.base is not None,
         )
+
+    def _publish(self, load: Load) -> Kept:
+        if load.alone:
+            self._publisher.stand_alone()
+        snapshot = _read(self._fast, load, self._staging, self._clock)
+        stored = {
+            number: chunk.digest
+            for number, chunk in enumerate(load.manifest.chunks)
+            if self._publisher.has(chunk.digest, chunk.raw)
+        }
+        reader = threading.Thread(target=snapshot.copy, args=(stored,), name="spotweld relay", daemon=True)
+        reader.start()
+        try:
+            return self._publisher.publish(snapshot, (self._fast, load.manifest))
+        finally:
+            reader.join()
 
 
 def _read(fast: Objects, load: Load, staging: Staging, clock: Clock) -> Snapshot:
