@@ -110,7 +110,11 @@ class Relay:
             if self._thread is None and not self._closed:
                 # A daemon: a store that never answers must not keep the process from leaving a machine that goes.
                 self._thread = threading.Thread(target=self._run, name="spotweld relay", daemon=True)
-                self._thread.start()
+                try:
+                    self._thread.start()
+                except RuntimeError as error:  # the machine gives no more
+                    self._thread, self._waiting, self._since = None, None, self._clock.monotonic()
+                    self._ended.append(self._end(load, None, error))
 
     def hurry(self) -> None:
         """Wait for nothing any more but the store: the machine goes, or all is done."""
@@ -170,6 +174,9 @@ class Relay:
             kept = self._publish(load)
         except Exception as failure:  # noqa: BLE001 - whatever it is, training goes on and is told
             error = failure
+        return self._end(load, kept, error)
+
+    def _end(self, load: Load, kept: Kept | None, error: Exception | None) -> Carried:
         self._failures = 0 if kept is not None else self._failures + 1
         now, publisher = self._clock.monotonic(), self._publisher
         return Carried(

@@ -43,6 +43,8 @@ class Saves:
 
     _hopeless: tuple[type[Exception], ...] = ()
     """Errors of a capture after which no save can be begun any more."""
+    _bearable: tuple[type[Exception], ...] = (RuntimeError,)
+    """Errors of a start after which a later save may well be begun: there was no thread for it."""
 
     def __init__(
         self,
@@ -144,7 +146,10 @@ class Saves:
             return False
         self._former_mark, self.mark = self.mark, (step, snapshot.began)
         self._tell.write(events.Saving(self._clock.now(), step, reason))
-        self._saver.start(snapshot, reason)
+        try:
+            self._saver.start(snapshot, reason)
+        except self._bearable as error:
+            self._saver.end(snapshot, reason, None, error)
         return True
 
     def _capture(self, step: int) -> Snapshot:

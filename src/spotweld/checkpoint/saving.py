@@ -59,11 +59,15 @@ class Saver:
         """Copy the snapshot's state, and publish it meanwhile and afterwards.
 
         No other save may run, and the former outcome must have been collected.
+
+        Raises:
+            RuntimeError: the machine gives no thread for it.
         """
         self._began = snapshot.began
         # A daemon: a store that never answers must not keep the process from leaving a machine that goes.
-        self._thread = threading.Thread(target=self._run, args=(snapshot, reason), name="spotweld save", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, args=(snapshot, reason), name="spotweld save", daemon=True)
+        thread.start()
+        self._thread = thread
         snapshot.copy(self._publisher.unchanged)
 
     def wait(self, timeout: float) -> bool:
@@ -86,6 +90,10 @@ class Saver:
             kept = self._publisher.publish(snapshot)
         except Exception as failure:  # noqa: BLE001 - whatever it is, training goes on and is told
             error = failure
+        self.end(snapshot, reason, kept, error)
+
+    def end(self, snapshot: Snapshot, reason: str, kept: Kept | None, error: Exception | None) -> None:
+        """The save has ended so, or could not be started."""
         seconds, written = self._clock.monotonic() - snapshot.began, self._publisher.written
         self._outcome = Outcome(
             snapshot.step, reason, snapshot.stall, seconds, snapshot.size, kept, error, snapshot.began, written

@@ -88,8 +88,13 @@ class Staging:
         self._want(sizes)
         if self._missing():
             self._stopped.clear()
-            self._thread = threading.Thread(target=self._grow, name="spotweld staging", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._grow, name="spotweld staging", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # the machine gives no more: the next save fails, and is tried again
+                self._failure = error
+            else:
+                self._thread = thread
 
     def close(self) -> None:
         """Grow no more."""
@@ -103,6 +108,7 @@ class Staging:
 
         Raises:
             OSError: there is no memory for it.
+            RuntimeError: there is no thread to make it.
         """
         with self._returned:
             free = self._free[size if self._most is None else CHUNK]

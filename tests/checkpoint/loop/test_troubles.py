@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from tests.checkpoint.loop.program import Program, at, kill, published
 
 from spotweld import Checkpointer
 from spotweld.checkpoint import events
 from spotweld.errors import Unavailable, UnsupportedState
+from spotweld.project.nouns import CheckpointPolicy, Tier
 from spotweld.store.heads import read_head, take_over
 
 if TYPE_CHECKING:
@@ -52,6 +55,27 @@ def test_a_fault_of_our_own_stops_nobody_either(store: Watched, clock: HandClock
     program = Program(store, clock, told, every=1).run(9)
     assert program.is_whole(9)
     assert program.of(events.SaveFailed)[0].why.startswith("ZeroDivisionError")
+
+
+@pytest.mark.parametrize("name", ["spotweld staging", "spotweld save", "spotweld relay"])
+def test_a_machine_that_gives_no_threads_for_a_while_stops_nobody(
+    store: Watched, clock: HandClock, told: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    start, refused = threading.Thread.start, list[str]()
+
+    def short(thread: threading.Thread) -> None:
+        if thread.name == name and len(refused) < 2:
+            refused.append(name)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", short)
+    tiers = (Tier(f"file:{tmp_path}/disk"),)
+    monkeypatch.setenv("SPOTWELD_CHECKPOINT", msgspec.json.encode(CheckpointPolicy(tiers=tiers)).decode())
+    program = Program(store, clock, told, every=1).run(12)
+    assert program.is_whole(12)
+    assert "can't start new thread" in program.of(events.SaveFailed)[0].why
+    assert published(store)[0] == 12
 
 
 def test_a_run_does_not_end_before_its_last_state_is_durable(store: Watched, clock: HandClock, told: Path) -> None:

@@ -29,6 +29,7 @@ class GroupSaves(Saves):
     """
 
     _hopeless = (PeerLost,)
+    _bearable = ()  # the others wait for this rank's share, until they lose it
 
     def __init__(
         self,
