@@ -124,7 +124,7 @@ class Saves:
             Fenced: a later attempt owns the run.
         """
         if urgent or reason == "final":
-            self._route.hurry()
+            self.hurry()
         if self._saver.busy or (self._clock.monotonic() < self._retry_at and not urgent):
             return False
         carrying = self._route.busy
@@ -166,6 +166,10 @@ class Saves:
     def end(self) -> None:
         """No save will be begun any more."""
         self._staging.close()
+
+    def hurry(self) -> None:
+        """What waits for its turn is carried to the store at once."""
+        self._route.hurry()
 
     def close(self) -> None:
         """Nothing will be carried to the store any more."""

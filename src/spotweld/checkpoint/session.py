@@ -332,11 +332,22 @@ class Session:
                 if not now.durable:
                     likely = now.options[-1].likely
                     self._tell.write(events.Emergency(self._clock.now(), "none", likely, now.remaining))
-                    self._saves.wait(now.remaining or 0.0)
-                    self._saves.settle()
-                self._leave(self._standing())
+                    self._let_arrive()
+                if self._is_terminal(self._listen()):
+                    self._leave(self._standing())
             case Act.GO_ON:
                 pass
+
+    def _let_arrive(self) -> None:
+        """Let what is on its way get to the store, as long as the machine is there."""
+        saves = self._saves
+        saves.hurry()
+        # Settled as in ``end``: what has come to a fast tier still has to set out for the store.
+        while saves.active and self._watcher.remaining():
+            saves.wait(_GLANCE)
+            saves.settle()
+            if saves.running is None:
+                self._clock.sleep(_GLANCE)
 
     def _last_save(self, option: emergency.Option, remaining: float | None) -> None:
         """Save and wait until it is durable, then leave; come back only if the notice is withdrawn meanwhile."""

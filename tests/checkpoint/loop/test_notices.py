@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from tests.checkpoint.loop.program import Program, at, published, slow_store
 
 from spotweld.checkpoint import events
+from spotweld.checkpoint.saves import Saves
 from spotweld.errors import Unavailable
+from spotweld.project.nouns import CheckpointPolicy, Tier
+from spotweld.store.local import LocalObjects
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.checkpoint.conftest import Announcer, HandClock, Watched
+
+    from spotweld.store.pieces import Pieces
 
 
 def test_a_notice_with_time_saves_at_once_and_again_as_late_as_is_safe(
@@ -59,6 +66,58 @@ def test_a_notice_too_short_for_a_save_leaves_and_says_so(
     (leaving,) = program.of(events.Leaving)
     assert leaving.step == 7
     assert "the checkpoint of step 4 stands" in leaving.why
+
+
+@pytest.mark.parametrize("when", ["waits for its turn", "is on its way to the tier"])
+def test_what_a_tier_has_is_carried_before_the_machine_goes(
+    store: Watched,
+    clock: HandClock,
+    told: Path,
+    announcer: Announcer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    when: str,
+) -> None:
+    """No save would fit, by what the first one took; but the latest is in the tier, and the store is quick by now."""
+    every = 3600.0 if when == "waits for its turn" else 0.0
+    policy = CheckpointPolicy(tiers=(Tier(f"file:{tmp_path}/disk"),), store_every=every)
+    monkeypatch.setenv("SPOTWELD_CHECKPOINT", msgspec.json.encode(policy).decode())
+    slow_store(store, clock, 30.0)
+    create, wait, may_write = LocalObjects.create, Saves.wait, threading.Event()
+    may_write.set()
+
+    def held_up(self: LocalObjects, key: str, data: Pieces) -> None:
+        assert may_write.wait(20)
+        create(self, key, data)
+
+    def waited_for(self: Saves, timeout: float) -> None:
+        may_write.set()
+        wait(self, timeout)
+
+    def body(program: Program, step: int) -> None:
+        if step == 0:
+            return
+        saves = program.checkpointer._session._saves
+        while step == 2 and saves.durable is None:  # it is known what one takes
+            saves.wait(0.01)
+            saves.settle()
+        if step == 4:
+            store.before = lambda _verb, _key: None
+            if when == "is on its way to the tier":
+                may_write.clear()
+                program.patient = False
+        if step == 5:
+            announcer.terminate(20.0)
+
+    monkeypatch.setattr(LocalObjects, "create", held_up)
+    monkeypatch.setattr(Saves, "wait", waited_for)
+    program = Program(store, clock, told, announcer, every=1)
+    with pytest.raises(SystemExit) as caught:
+        program.run(100, body)
+    assert caught.value.code == 75
+    assert [event.decision for event in program.of(events.Emergency)] == ["none"]
+    assert published(store)[0] == 5
+    assert "the checkpoint of step 5 stands" in program.of(events.Leaving)[0].why
 
 
 def test_a_withdrawn_notice_is_forgotten(store: Watched, clock: HandClock, told: Path, announcer: Announcer) -> None:
