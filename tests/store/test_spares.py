@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from spotweld.errors import NotFound, Unavailable
-from spotweld.store import local
+from spotweld.store import local, spares
 from spotweld.store.local import LocalObjects
 from spotweld.store.spares import LARGE
 
@@ -119,6 +119,25 @@ def test_spares_make_room_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.Mon
     assert objects.get("2") == b"small"
     with pytest.raises(Unavailable, match="ENOSPC"):
         objects.create("3", b"small")
+
+
+def test_a_spare_that_is_too_small_on_a_full_disk_gets_the_room_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = LocalObjects(tmp_path)
+    for number in range(3):
+        objects.create(str(number), content(number))
+    for number in range(3):
+        objects.delete(str(number))
+
+    def full(_handle: int, _data: bytes) -> None:
+        assert len(inodes(tmp_path)) == 3, "the room of all is still taken"
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(spares, "write_over", full)
+    objects.create("large", content(7, 3 * LARGE))
+    assert objects.get("large") == content(7, 3 * LARGE)
+    assert set(inodes(tmp_path)) == {"large"}
 
 
 def test_a_write_over_a_spare_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,10 +164,9 @@ class LocalObjects(Objects):
         """A scratch file in ``folder`` that holds ``data``, durable but for its name."""
         self._prepare(folder)
         new = scratch(folder)
-        if size_of(data) >= LARGE and self._spares.write(new, data):
-            return new
         try:
-            write_new(new, data)
+            if size_of(data) < LARGE or not self._spares.write(new, data):
+                write_new(new, data)
         except FileNotFoundError:
             # Somebody removed the folder since we made it.
             self._ready.clear()

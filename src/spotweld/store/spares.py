@@ -99,9 +99,13 @@ class Spares:
         return True
 
     def drop(self) -> bool:
-        """Give the spares' blocks back, because the disk is full; False if there were none."""
+        """Give the spares' blocks back, because the disk is full; False if there were none.
+
+        What is deleted before anything is written again is given back, too.
+        """
         with self._lock:
             found = bool(self._files)
+            self._written = 0
             _drop(self._files)
         return found
 
