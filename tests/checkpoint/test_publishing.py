@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spotweld.checkpoint.layout import CHUNK
 from spotweld.checkpoint.publishing import Publisher
 from spotweld.checkpoint.restoring import find_newest, read_manifest
 from spotweld.checkpoint.retention import retain
@@ -167,6 +168,32 @@ def test_deleting_may_fail_and_is_done_later(store: Watched, clock: HandClock) -
     store.before = lambda _verb, _key: None
     writer.save(4)
     assert stored(store) == reachable(store)
+
+
+def test_saves_that_fail_on_a_full_disk_do_not_fill_it(store: Watched, clock: HandClock, monkeypatch: Any) -> None:  # noqa: ANN401
+    """What a try leaves behind would be missing to the next one."""
+    monkeypatch.setattr("spotweld.checkpoint.packing.PACK_LIMIT", CHUNK)
+    store.streams = 1  # two that look at the same time would both find room
+    writer = Writer(store, clock)
+    state = {"x": {"a": np.random.default_rng(1).bytes(3 * CHUNK)}}
+    packs = f"runs/{RUN}/packs/"
+    writer.save(1, **state)
+    before = stored(store)
+    room = 2 * len(store.keys(packs)) - 1
+
+    def full(verb: str, key: str) -> None:
+        if verb == "create" and key.startswith(packs) and len(store.keys(packs)) >= room:
+            raise Unavailable(f"Cannot write {key}", "No space left on device (ENOSPC)")
+
+    store.before = full
+    state["x"]["a"] = np.random.default_rng(2).bytes(3 * CHUNK)
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            writer.save(2, **state)
+        assert stored(store) == before
+    room += 1  # somebody has given as much back as was missing
+    writer.save(2, **state)
+    assert newest(store).manifest.step == 2
 
 
 def test_a_zombie_changes_nothing(store: Watched, clock: HandClock) -> None:

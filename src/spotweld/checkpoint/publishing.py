@@ -1,6 +1,7 @@
 """From a snapshot to a published checkpoint: packs, then the manifest, then the head, each durable before the next.
 
-What is dropped is deleted only after the head that no longer names it is published, and only by these rules
+What a save leaves that fails before its manifest is begun is deleted at once, if the store is near. All else that is
+dropped is deleted only after the head that no longer names it is published, and only by these rules
 (docs/decisions/0003-retention-within-a-run.md says why they are enough):
 
 - A name carries the epoch of its writer, and no name is written twice.
@@ -12,6 +13,7 @@ What is dropped is deleted only after the head that no longer names it is publis
 from __future__ import annotations
 
 import itertools
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -176,8 +178,12 @@ class Publisher:
         former = self._read_kept()
         if self._encoder is not None:
             self._encoder.begin(snapshot.content)
-        packer = Packer(self._objects, self._new_pack, self._known, self._encoder)
-        packer.store(snapshot)
+        packer, before = Packer(self._objects, self._new_pack, self._known, self._encoder), set(self._names)
+        try:
+            packer.store(snapshot)
+        except Exception:
+            self._take_back(self._names - before)
+            raise
         self._sizes |= packer.sizes | self._base_sizes
         chunks, packs = chunk_table(packer, self._sizes)
         key, new = self._announce(former, snapshot.step, snapshot.content, chunks, packs)
@@ -314,6 +320,16 @@ class Publisher:
         self._digests = digests
         if self._encoder is not None and self._encoder.base is None:
             self._forget_differences()  # the next one is to stand alone, as a base has to
+
+    def _take_back(self, packs: set[str]) -> None:
+        """Delete what no manifest will ever name: it may be what fills the disk.
+
+        Their names stay: what the store takes only now goes with the next ``_sweep``, and so does all where it is far.
+        """
+        if is_near(self._objects):
+            with suppress(StoreError):
+                for name in sorted(packs):
+                    self._objects.delete(name)
 
     def _sweep(self) -> None:
         """Delete what the published head does not reach. What cannot be deleted now is tried again next time."""
