@@ -14,7 +14,7 @@ import torch
 from spotweld.checkpoint import snapshot
 from spotweld.checkpoint.layout import CHUNK
 from spotweld.checkpoint.snapshot import Content, Filled, Snapshot, capture, describe
-from spotweld.errors import UnsupportedState
+from spotweld.errors import CheckpointError, UnsupportedState
 from spotweld.values.digests import checksum
 
 if TYPE_CHECKING:
@@ -301,12 +301,15 @@ def test_a_failure_while_comparing_is_handed_over(clock: HandClock) -> None:
     assert pool.out == {}
 
 
-def test_an_interrupt_while_copying_gives_the_buffer_back(clock: HandClock) -> None:
+def test_an_interrupt_while_copying_gives_the_buffer_back_and_ends_the_save(clock: HandClock) -> None:
     pool = Pool()
     taken = made_of(Chunks(0, KeyboardInterrupt()), (10,), pool, clock)
     with pytest.raises(KeyboardInterrupt):
         taken.copy()
     assert pool.out == {}
+    assert not taken._handed.empty(), "whoever takes the chunks would wait for ever"
+    with pytest.raises(CheckpointError, match="KeyboardInterrupt"):
+        next(taken.chunks())
 
 
 @pytest.mark.parametrize("fails_at", [None, 9])

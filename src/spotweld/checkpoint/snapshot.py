@@ -23,6 +23,7 @@ from spotweld.checkpoint.rng import capture_rng
 from spotweld.checkpoint.state import take
 from spotweld.checkpoint.threads import beside, next_of
 from spotweld.checkpoint.tree import Node, flatten
+from spotweld.errors import CheckpointError
 from spotweld.values.digests import Digest, checksum
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ class Snapshot:
         self._handed: SimpleQueue[Filled | Exception | None] = SimpleQueue()
 
     def copy(self, unchanged: Mapping[int, Digest] | None = None) -> None:
-        """Copy all chunks. A failure is raised where the chunks are taken.
+        """Copy all chunks. A failure is raised where the chunks are taken, an interruption here as well.
 
         Args:
             unchanged: digests of chunks that are likely to be the same again, and are stored already: these are
@@ -162,6 +163,10 @@ class Snapshot:
             self._handed.put(None)
         except Exception as error:  # noqa: BLE001 - whatever it is, the save fails and training goes on
             self._handed.put(error)
+        except BaseException as error:
+            # The program is interrupted: whoever takes the chunks must not wait for more of them.
+            self._handed.put(CheckpointError("The state could not be copied", f"a {type(error).__name__} came"))
+            raise
 
     def _copy_all(self, likely: Mapping[int, Digest]) -> None:
         """What has surely changed goes first, so that there is something to write."""
