@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 
 import msgspec
+import numpy as np
 import pytest
 
 from spotweld.checkpoint.hazard import Rate
@@ -66,12 +67,17 @@ def test_advice_that_makes_no_sense_is_none(text: str) -> None:
     [{"every": 0}, {"every": "soon"}, {"every": EverySeconds(math.nan)}, {"keep_last": 0}, {"keep_every": -1}]
     + [{"max_lost_work": wrong} for wrong in (0, -1.0, math.inf, math.nan, "0s", "soon")]
     + [{"staging_memory": wrong} for wrong in (0, -1, 12 * 2**20 - 1, "2", "11 MiB", "much")]
+    + [{"every": 30.0}, {"every": [1]}, {"tiers": "file:/x"}]
     + [{"tiers": ["file:/a", "file:/a"]}, {"compress": "zstd"}]
     + [{"run": name} for name in ("../x", "a/b", ".hidden", "a b", "x" * 129, "ä")],
 )
 def test_arguments_without_sense_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         settings({}, **wrong)
+
+
+def test_steps_may_be_a_number_of_numpys() -> None:
+    assert settings({}, every=np.int64(5)).policy.every == EverySteps(5)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("name", "value"), [("SPOTWELD_CHECKPOINT", "{"), ("SPOTWELD_ATTEMPT", "two")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from operator import index
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -71,7 +72,7 @@ def settings(
         keep_last=given.keep_last if keep_last is None else keep_last,
         keep_every=given.keep_every if keep_every is None else keep_every,
         max_lost_work=given.max_lost_work if max_lost_work is None else _seconds(max_lost_work),
-        tiers=given.tiers if tiers is None else tuple(Tier(tier) if isinstance(tier, str) else tier for tier in tiers),
+        tiers=given.tiers if tiers is None else _tiers(tiers),
         store_every=given.store_every,
         compress=given.compress if compress is None else _compress(compress),
         staging_memory=given.staging_memory if staging_memory is None else _size(staging_memory),
@@ -109,16 +110,20 @@ def _policy(text: str | None) -> CheckpointPolicy:
 def _every(text: Every | int | str) -> Every:
     if text == "auto":
         return EveryAuto()
-    if isinstance(text, int):
-        return EverySteps(text)
-    if not isinstance(text, str):
+    if isinstance(text, Every):
         return text
     try:
-        return EverySeconds(parse_duration(text))
-    except ValueError as error:
+        return EverySeconds(parse_duration(text)) if isinstance(text, str) else EverySteps(index(text))
+    except (ValueError, TypeError) as error:
         raise UsageError(
             f"every={text!r} cannot be read", str(error), "Give 'auto', a number of steps, or '30s'."
         ) from None
+
+
+def _tiers(given: Sequence[str | Tier]) -> tuple[Tier, ...]:
+    if isinstance(given, str):
+        raise UsageError(f"tiers={given!r} cannot be read", "it is one URL, not a list of them", f"Give [{given!r}].")
+    return tuple(Tier(tier) if isinstance(tier, str) else tier for tier in given)
 
 
 def _compress(given: str) -> Compress:
