@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 from typing import TYPE_CHECKING
@@ -83,7 +84,26 @@ def test_failures_are_told_once_and_then_ignored(tmp_path: Path, caplog: pytest.
         file.write(events.Fresh(1.0))
         file.write(events.Fresh(1.0))
         file.close()
-        assert caplog.text.count("no more events") == 1
+        assert caplog.text.count("events are not recorded") == 1
+
+
+def test_events_go_on_when_a_full_disk_has_space_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, write, space = tmp_path / "events", os.write, [1000, 10, 0, 0, 1000]
+
+    def full(handle: int, data: bytes) -> int:
+        left = space.pop(0)
+        if not left:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(handle, data[:left])
+
+    monkeypatch.setattr(os, "write", full)
+    file = EventFile(str(path))
+    for at in range(5):
+        file.write(events.Fresh(float(at)))
+    file.close()
+    first, cut, last = path.read_bytes().splitlines()
+    assert [parse_event(line).t for line in (first, last)] == [0.0, 4.0]
+    assert cut == first[:10]
 
 
 def test_without_a_file_nothing_happens() -> None:

@@ -245,7 +245,7 @@ def parse_event(line: bytes | str) -> Event:
 
 
 class EventFile:
-    """Appends events. A failure is told once and then ignored: nobody's training stops because of a log.
+    """Appends events. A failure is told once, and costs what is told until it has passed: no training stops for a log.
 
     Opened with the first event, and again with the first one after ``close``: figures may be logged after the loop.
 
@@ -256,6 +256,7 @@ class EventFile:
     def __init__(self, path: str | None) -> None:
         self._path = path
         self._file: int | None = None
+        self._failed = self._cut = False
 
     def write(self, event: Event) -> None:
         """Append one line, in one write."""
@@ -264,11 +265,14 @@ class EventFile:
         try:
             if self._file is None:
                 self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            os.write(self._file, msgspec.json.encode(event) + b"\n")
+            # What a full disk cut short must not take the next line with it.
+            line = b"\n" * self._cut + msgspec.json.encode(event) + b"\n"
+            self._cut = os.write(self._file, line) < len(line)
         except OSError as error:
-            warn(f"no more events are recorded: {error}")
+            if not self._failed:
+                warn(f"events are not recorded for now: {error}")
+            self._failed = True
             self.close()
-            self._path = None
 
     def close(self) -> None:
         """Give the file back."""
