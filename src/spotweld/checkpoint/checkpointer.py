@@ -214,7 +214,9 @@ class Checkpointer:
 
     def close(self) -> None:
         """Wait for a save that is running and stop listening. ``steps`` does it by itself; it may be called twice."""
-        atexit.unregister(self._at_exit)
+        if os.getpid() != self._pid:
+            return  # A fork that ends: it would go on with the other process's saves, and fence it off.
+        atexit.unregister(self.close)
         session, self._session = self._session, None
         watcher, self._watcher = self._watcher, None
         if session is not None:
@@ -230,14 +232,14 @@ class Checkpointer:
         self.close()
 
     def _open(self, total: int) -> Session:
+        self._pid = os.getpid()
         self._tell = EventFile(self._settings.events)
         self._tell.write(events.Start(self._clock.now(), total, os.getpid()))
         sources = sources_here(os.environ) if self._sources is None else self._sources
         self._watcher = Watcher(sources, clock=self._clock)
         self._watcher.start()
         # An exception's traceback keeps the loop's frame alive, and with it this generator, until the interpreter ends.
-        self._pid = os.getpid()
-        atexit.register(self._at_exit)
+        atexit.register(self.close)
         if self._objects is None:
             url = self._settings.store
             self._objects = patiently(lambda: open_store(url), self._clock)
@@ -252,10 +254,6 @@ class Checkpointer:
                 callback(risk)
             except Exception as error:  # noqa: BLE001 - whatever it is, training goes on
                 warn(f"a callback for risks failed, training goes on: {type(error).__name__}: {error}")
-
-    def _at_exit(self) -> None:
-        if os.getpid() == self._pid:
-            self.close()
 
 
 def _ignore_term() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,8 @@ from tests.checkpoint.loop.program import Program, at, kill, published
 from spotweld import Checkpointer
 from spotweld.checkpoint import events
 from spotweld.errors import Fenced, StateMismatch, UsageError
+from spotweld.store.heads import read_head
+from spotweld.store.local import LocalObjects
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,6 +77,32 @@ def test_break_saves_no_more_but_lets_a_running_save_end(store: Watched, clock: 
             break
     assert published(store) == [2]
     assert program.saved == [(2, "cadence")]
+
+
+def test_a_fork_that_ends_leaves_the_saves_to_the_process_that_trains(tmp_path: Path) -> None:
+    """It has a copy of the loop, and would go on with its saves: the process itself would be fenced off."""
+    code = f"""
+import os, sys
+from spotweld import Checkpointer
+
+x = {{"steps": []}}
+where = {{"store": "file:{tmp_path}/store", "tiers": ["file:{tmp_path}/disk"]}}
+checkpointer = Checkpointer({{"x": x}}, every=1, notices=[], **where)
+for step in checkpointer.steps(6):
+    x["steps"].append(step)
+    if step == 3:
+        checkpointer._session._saves._saver.wait(10)  # it is in the tier, and nobody has taken note of it yet
+        pid = os.fork()
+        if not pid:
+            sys.exit()
+        os.waitpid(pid, 0)
+print(x["steps"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "[0, 1, 2, 3, 4, 5]\n"), done.stderr
+    head = read_head(LocalObjects(tmp_path / "store"), "default")
+    assert head is not None
+    assert head.kept[0].step == 6
 
 
 def test_a_state_may_shrink_and_grow_from_save_to_save(store: Watched, clock: HandClock, told: Path) -> None:

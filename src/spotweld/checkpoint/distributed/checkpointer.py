@@ -74,6 +74,7 @@ class DistributedCheckpointer(Checkpointer):
         self._groups = groups or (lambda: _groups(process_group))
 
     def _open(self, total: int) -> Leader | Follower:  # type: ignore[override]
+        self._pid = os.getpid()
         training, saving = self._groups()
         run = self._settings.run
         asked = msgspec.json.decode(by_first(training, lambda: msgspec.json.encode([run, total])))
@@ -83,8 +84,7 @@ class DistributedCheckpointer(Checkpointer):
         sources = sources_here(os.environ) if self._sources is None else self._sources
         self._watcher = Watcher(sources, clock=self._clock)
         self._watcher.start()
-        self._pid = os.getpid()
-        atexit.register(self._at_exit)
+        atexit.register(self.close)
         objects = together(training, self._opened)
         crew = Crew(self._shared, self._state, training)
         if training.rank == 0:
