@@ -253,7 +253,9 @@ def comparable(value: Any) -> Any:  # noqa: ANN401
         return value.dtype.str, value.shape, value.tobytes()
     if isinstance(value, (list, tuple)):
         return type(value)(comparable(item) for item in value)
-    return type(value)({key: comparable(item) for key, item in value.items()}) if isinstance(value, dict) else value
+    if isinstance(value, dict):
+        return type(value), {key: comparable(item) for key, item in value.items()}
+    return value
 
 
 def file_of(head: Any, data: bytes = b"", *, length: int | None = None) -> bytes:  # noqa: ANN401

@@ -5,7 +5,7 @@ import copy
 import json
 import random
 import re
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,7 @@ def test_the_documented_reader_reads_what_the_engine_writes(store: Watched) -> N
     weights = torch.arange(6, dtype=torch.bfloat16).reshape(2, 3)
     plain = {"rate": 0.1, "big": -(2**80), "pair": (1, None), (1, "a"): [True, "text"], "empty": np.zeros(0)}
     others = {"counts": Counter("aab"), "seen": {3, (1, 2)}, "all": frozenset("x"), "latest": deque([1, "b"], 7)}
+    others["curves"] = defaultdict(list, loss=[1])
     log = {"array": np.arange(3, dtype=">i4"), "raw": b"bytes", **plain, **others}
     for _ in Checkpointer({"weights": weights, "log": log}, store=store, run="a-run", notices=[]).steps(3):
         pass

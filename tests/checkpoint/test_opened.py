@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -298,6 +298,7 @@ states = st.recursive(
         | st.lists(inner, max_size=2).map(lambda items: deque(items, 2))
         | st.dictionaries(keys, inner, max_size=4)
         | st.dictionaries(keys, inner, max_size=2).map(Counter)
+        | st.dictionaries(keys, inner, max_size=2).map(lambda pairs: defaultdict(list, pairs))
         | st.sets(keys, max_size=2)
     ),
     max_leaves=12,

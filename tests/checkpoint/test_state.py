@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from typing import Any
 
 import numpy as np
@@ -79,16 +79,18 @@ def test_arrays_and_containers_are_restored_in_place() -> None:
 def test_other_containers_stay_the_same_objects_too() -> None:
     tensor = torch.zeros(1)
     log = {"counts": Counter("a"), "seen": {1}, "latest": deque([tensor], 2), "bound": deque([1], 2)}
+    log["curves"] = defaultdict(list, loss=[1.0])
     before = dict(log)
     saved = {
         "counts": Counter("bb"),
         "seen": {2, 3},
         "latest": deque([torch.ones(1), 5], 2),
         "bound": deque([1, 2, 3], 3),
+        "curves": defaultdict(list, loss=[1.0, 2.0], rate=[0.5]),
     }
     put_back({"log": log}, {"log": saved})
     assert log == saved
-    assert all(log[name] is before[name] for name in ("counts", "seen", "latest"))
+    assert all(log[name] is before[name] for name in ("counts", "seen", "latest", "curves"))
     assert log["latest"][0] is tensor
     assert log["bound"].maxlen == 3
 

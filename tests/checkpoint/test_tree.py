@@ -31,6 +31,7 @@ trees = st.recursive(
         | st.dictionaries(keys, inner, max_size=4)
         | st.dictionaries(keys, inner, max_size=3).map(OrderedDict)
         | st.dictionaries(keys, inner, max_size=3).map(Counter)
+        | st.builds(defaultdict, st.sampled_from([None, int, list, dict, Counter]), st.dictionaries(keys, inner))
         | st.lists(inner, max_size=4).map(deque)
         | st.lists(inner, max_size=4).map(lambda items: deque(items, len(items) + 1))
         | st.sets(keys, max_size=4)
@@ -62,6 +63,8 @@ def same(one: object, other: object) -> bool:
         return False
     if isinstance(one, float):
         return struct.pack(">d", one) == struct.pack(">d", other)
+    if isinstance(one, defaultdict) and one.default_factory is not other.default_factory:
+        return False
     if isinstance(one, deque) and one.maxlen != other.maxlen:
         return False
     if isinstance(one, (list, tuple, deque)):
@@ -101,7 +104,8 @@ class Colour(IntEnum):
         ({"a b": {3: Path()}}, "x['a b'][3]"),
         (Colour.RED, "x"),
         ([1, namedtuple("P", "a")(1)], "x[1]"),  # noqa: PYI024
-        (defaultdict(int), "x"),
+        (defaultdict(lambda: 1), "x"),
+        (defaultdict(int, a=object()), "x.a"),
         (Counter(a=object()), "x.a"),
         ({1.5: {1, b"a"}}, "x[1.5] (item)"),
         (frozenset([(1, Colour.RED)]), "x (item)"),
@@ -168,6 +172,9 @@ def test_nesting_has_a_limit_in_both_directions() -> None:
         {"set": [{"list": []}]},
         {"frozenset": 3},
         {"counter": [1]},
+        {"default": []},
+        {"default": [], "factory": "eval"},
+        {"default": [], "factory": ["list"]},
         {"deque": [1, 2], "maxlen": 1},
         {"deque": [], "maxlen": "1"},
         {"deque": [], "maxlen": -1},
@@ -181,7 +188,22 @@ def test_a_structure_that_nobody_writes_is_damage(node: object) -> None:
         unflatten(node, [b""])
 
 
-TAGS = ["dict", "list", "leaf", "int", "float", "ordered", "metadata", "set", "counter", "deque", "maxlen", "x"]
+TAGS = [
+    "dict",
+    "list",
+    "leaf",
+    "int",
+    "float",
+    "ordered",
+    "metadata",
+    "set",
+    "counter",
+    "deque",
+    "maxlen",
+    "default",
+    "factory",
+    "x",
+]
 anything = st.recursive(
     st.none() | st.integers() | st.text(max_size=5) | st.floats(),
     lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(TAGS), inner, max_size=2),

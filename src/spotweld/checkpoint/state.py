@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import msgspec
@@ -214,7 +214,7 @@ def _refill(now: Any, then: Any) -> Any:  # noqa: ANN401
     """Give ``now`` the content of ``then``; arrays and containers that both have keep their identity."""
     if now is then:
         return now
-    if type(now) is type(then) and type(now) in {dict, Counter}:
+    if type(now) is type(then) and type(now) in {dict, Counter, defaultdict}:
         content = {key: _refill(now.get(key), value) for key, value in then.items()}
         now.clear()
         now.update(content)

@@ -16,17 +16,18 @@ OrderedDict                   ``{"ordered": [...]}``, plus ``"metadata"`` if it 
 Counter                       ``{"counter": [[key, value], ...]}``
 set, frozenset                ``{"set": [...]}``, ``{"frozenset": [...]}`` of keys
 deque                         ``{"deque": [...]}``, plus ``"maxlen"`` if it has one
+defaultdict                   ``{"default": [[key, value], ...], "factory": "list"}``
 ============================  ==================================================
 
-Everything else is refused, other subclasses (named tuples, enums, default dicts) among them: restored as their base
-class they would no longer be what the program put in.
+Everything else is refused, other subclasses (named tuples, enums) among them: restored as their base class they would
+no longer be what the program put in. Of a defaultdict's factories the builtin types are known, and those of this table.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from spotweld.checkpoint.arrays import Leaf, leaf_of
@@ -46,9 +47,9 @@ _FLOAT = re.compile(r"[0-9a-f]{16}")
 _INT = re.compile(r"-?0x[0-9a-f]+")
 LISTS = ("list", "tuple", "deque")
 """Tags of what has items, which may be anything."""
-DICTS = ("dict", "ordered", "counter")
+DICTS = ("dict", "ordered", "counter", "default")
 """Tags of what has pairs of a key and a value, which may be anything."""
-_EXTRAS = {"ordered": "metadata", "deque": "maxlen"}
+_EXTRAS = {"ordered": "metadata", "deque": "maxlen", "default": "factory"}
 """What may stand beside a tag."""
 _CONTAINERS: dict[type, str] = {
     list: "list",
@@ -57,6 +58,11 @@ _CONTAINERS: dict[type, str] = {
     dict: "dict",
     OrderedDict: "ordered",
     Counter: "counter",
+    defaultdict: "default",
+}
+_FACTORIES: dict[str, type] = {
+    one.__name__: one
+    for one in (bool, int, float, str, bytes, list, tuple, dict, set, frozenset, OrderedDict, Counter, deque)
 }
 _SETS: dict[type, str] = {set: "set", frozenset: "frozenset"}
 _KEYS = (str, int, float, bool, type(None), tuple)
@@ -149,10 +155,19 @@ def _encode_container(value: Any, path: str, leaves: list[Leaf], above: list[int
         inside = step_into(path, key)
         pairs.append([_encode_key(key, inside, leaves, above), _encode(item, inside, leaves, above)])
     node = {tag: pairs}
+    if tag == "default":
+        return node | {"factory": _encode_factory(value.default_factory, path)}
     metadata = getattr(value, "_metadata", None) if tag == "ordered" else None
     if metadata is not None:
         node["metadata"] = _encode(metadata, f"{path}._metadata", leaves, above)
     return node
+
+
+def _encode_factory(factory: object, path: str) -> str | None:
+    name = getattr(factory, "__name__", "")
+    if factory is not None and _FACTORIES.get(name) is not factory:
+        raise UnsupportedState(f"{path} cannot be saved", f"what it makes for a missing key is {factory!r}")
+    return None if factory is None else name
 
 
 def _encode_key(key: object, path: str, leaves: list[Leaf], above: list[int]) -> Node:
@@ -186,7 +201,7 @@ def _decode(node: Node, leaves: Sequence[object], depth: int) -> Any:  # noqa: A
         if tag in _DECODERS and set(node) <= {tag, _EXTRAS.get(tag, tag)}:
             try:
                 return _DECODERS[tag](node, leaves, depth)
-            except (TypeError, ValueError, IndexError) as error:
+            except (TypeError, ValueError, LookupError) as error:
                 raise Corrupt("The checkpoint's tree is damaged", f"{tag}: {error}") from None
     raise Corrupt("The checkpoint's tree is damaged", f"unexpected {str(node)[:60]}")
 
@@ -196,6 +211,11 @@ def _decode_ordered(node: Node, leaves: Sequence[object], depth: int) -> Ordered
     if "metadata" in node:
         value._metadata = _decode(node["metadata"], leaves, depth + 1)  # type: ignore[attr-defined]  # noqa: SLF001
     return value
+
+
+def _decode_default(node: Node, leaves: Sequence[object], depth: int) -> defaultdict[Any, Any]:
+    factory = None if node["factory"] is None else _FACTORIES[node["factory"]]
+    return defaultdict(factory, _pairs(node["default"], leaves, depth))
 
 
 def _decode_deque(node: Node, leaves: Sequence[object], depth: int) -> deque[Any]:
@@ -250,5 +270,6 @@ _DECODERS: dict[str, Callable[[Node, Sequence[object], int], object]] = {
     "deque": _decode_deque,
     "dict": lambda node, leaves, depth: dict(_pairs(node["dict"], leaves, depth)),
     "ordered": _decode_ordered,
+    "default": _decode_default,
     "counter": lambda node, leaves, depth: Counter(dict(_pairs(node["counter"], leaves, depth))),
 }

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import enum
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,8 @@ class Number(enum.IntEnum):
         Counter({3: 2, 5: 1}),
         {"milestones": Counter([1, 1, 2]), "nested": [(1, {2.5}), frozenset({"a"})]},
         deque([1, 2], maxlen=3),
+        defaultdict(list, {"a": [{1}, torch.float16]}),
+        deque([Path("a")]),
         Path("a/b"),
         torch.float16,
         torch.device("cpu"),

@@ -7,7 +7,7 @@ numbers of a subclass (an enum's members, for example) lose it: they compare and
 from __future__ import annotations
 
 import sys
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,8 @@ def to_plain(value: Any) -> Any:  # noqa: ANN401
         return content
     if kind in {list, tuple}:
         return kind(to_plain(item) for item in value)
+    if kind is defaultdict:
+        return defaultdict(value.default_factory, {_key(key): to_plain(item) for key, item in value.items()})
     if kind in {set, frozenset}:
         return kind(map(_key, value))
     if kind is deque:
@@ -48,6 +50,8 @@ def from_plain(value: Any) -> Any:  # noqa: ANN401
         return kind(from_plain(item) for item in value)
     if kind is deque:
         return deque(map(from_plain, value), value.maxlen)
+    if kind is defaultdict:
+        return defaultdict(value.default_factory, {key: from_plain(item) for key, item in value.items()})
     if kind not in {dict, OrderedDict}:
         return value
     if kind is dict and value.keys() == {_TAG, _VALUE}:
