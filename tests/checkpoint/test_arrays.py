@@ -113,6 +113,12 @@ def test_parameters_lose_their_graph_and_keep_their_values() -> None:
     assert torch.equal(round_trip(parameter * 2), parameter.detach() * 2)
 
 
+def freed(tensor: torch.Tensor, left: int) -> torch.Tensor:
+    """As offloading does it between two uses."""
+    tensor.untyped_storage().resize_(left)
+    return tensor
+
+
 class Odd(torch.Tensor):
     pass
 
@@ -123,6 +129,10 @@ class Odd(torch.Tensor):
         (torch.empty(2, device="meta"), "meta"),
         (torch.eye(2).to_sparse(), "sparse_coo"),
         (torch.rand(2).as_subclass(Odd), "class Odd"),
+        (freed(torch.ones(9), 0), "freed"),
+        (freed(torch.ones(9), 35), "freed"),
+        (freed(torch.ones(9)[4:], 35), "freed"),
+        (freed(torch.ones(3, 3).t(), 35), "freed"),
         (np.array([object()]), "dtype object"),
         (np.zeros(2, dtype=[("a", "i4"), ("b", "f4")]), "dtype"),
         (np.zeros(2, dtype=np.longdouble), "dtype"),
