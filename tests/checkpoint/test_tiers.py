@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -138,6 +139,22 @@ def test_another_run_of_the_same_name_is_not_met(machine: Machine, new_store: Ca
     machine.store = new_store()
     assert machine.train(4)[0] == total(4)
     assert machine.of(events.Fresh)
+
+
+def test_another_run_of_the_same_name_is_deleted_when_all_of_it_is_old(
+    machine: Machine, new_store: Callable[[], Watched], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What never changes is old in a run that is alive: its pack is written once."""
+    machine.train(4)
+    old = min((machine.disk / "runs").glob("*/packs/*"), key=lambda path: path.name)
+    os.utime(old, (0, 0))
+    machine.store = new_store()
+    machine.train(2)
+    assert old.exists()
+    monkeypatch.setattr("spotweld.checkpoint.tiers._FORGOTTEN", -60.0)  # everything is old by now
+    machine.store = new_store()
+    machine.train(2)
+    assert not old.exists()
 
 
 def test_a_tier_that_cannot_be_opened_is_left_out(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from spotweld.store.heads import Head
+    from spotweld.store.objects import Meta
 
 _FORGOTTEN = 7 * 24 * 3600.0
 """Seconds after which what another run of the same name left in a fast tier is deleted."""
@@ -113,7 +114,13 @@ def candidates(objects: Objects, run: str, published: Sequence[Kept], tiers: Ite
 
 def _forget(objects: Objects, run: str, inside: str) -> None:
     oldest = time.time() - _FORGOTTEN
+    others: dict[str, list[Meta]] = {}
     for meta in objects.list(f"runs/{run}."):
         name = meta.key.split("/")[1]
-        if name != inside and len(name) == len(inside) and meta.modified < oldest:
-            objects.delete(meta.key)
+        if name != inside and len(name) == len(inside):
+            others.setdefault(name, []).append(meta)
+    for left in others.values():
+        # One that is alive may refer to packs of long ago: what does not change is written once.
+        if max(meta.modified for meta in left) < oldest:
+            for meta in left:
+                objects.delete(meta.key)
