@@ -7,7 +7,7 @@ import gc
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -39,6 +39,24 @@ def test_a_deleted_file_is_written_over(tmp_path: Path) -> None:
     objects.create("a/2", content(2, LARGE + 5000))
     assert inodes(tmp_path / "a") == {"2": before}
     assert objects.get("a/2") == content(2, LARGE + 5000)
+
+
+def test_what_is_deleted_and_written_over_while_it_is_read_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bytes would be another object's, and look like damage."""
+    objects, preadv = LocalObjects(tmp_path), os.preadv
+    objects.create("1", content(1))
+
+    def late(handle: int, *more: Any) -> int:  # noqa: ANN401
+        monkeypatch.undo()
+        objects.delete("1")
+        objects.create("2", content(2))
+        return preadv(handle, *more)
+
+    monkeypatch.setattr(os, "preadv", late)
+    with pytest.raises(NotFound):
+        objects.read_into("1", 0, memoryview(bytearray(100)))
 
 
 def test_a_shorter_one_leaves_nothing_of_the_longer(tmp_path: Path) -> None:

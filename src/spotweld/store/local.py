@@ -113,9 +113,11 @@ class LocalObjects(Objects):
             return super().read_into(key, start, into)
         with explained("read", path):
             try:
-                return read_into(path, start, into)
+                count = read_into(path, start, into)
+                path.stat()  # deleted meanwhile, its blocks may have been written over before they were read
             except FileNotFoundError as error:
                 raise NotFound(f"There is no object {key} in {self.url}") from error
+        return count
 
     def list(self, prefix: str) -> Iterator[Meta]:
         check_prefix(prefix)
