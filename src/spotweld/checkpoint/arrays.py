@@ -253,13 +253,14 @@ def _torch_leaf(tensor: torch.Tensor, path: str) -> Leaf:
         raise _unsupported(path, "a tensor on the device meta, which has no values")
     if tensor.is_quantized or name not in _TORCH:
         raise _unsupported(path, f"a tensor of the dtype {name}")
-    if tensor.numel() and (tensor.is_cpu or tensor.is_cuda):
-        last = tensor.storage_offset() + sum(
-            (n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True)
-        )
-        if tensor.untyped_storage().nbytes() < (last + 1) * _TORCH[name]:  # to read it would end the process
+    shape, count = tuple(tensor.shape), tensor.numel()
+    if count and (tensor.is_cpu or tensor.is_cuda):
+        contiguous = tensor.is_contiguous()
+        last = count - 1 if contiguous else sum((n - 1) * step for n, step in zip(shape, tensor.stride(), strict=True))
+        if tensor.untyped_storage().nbytes() < (tensor.storage_offset() + last + 1) * _TORCH[name]:
+            # To read it would end the process.
             raise _unsupported(path, "a tensor whose memory has been freed")
-    return Leaf(Kind.TORCH, name, tuple(tensor.shape), tensor.numel() * _TORCH[name], tensor, path)
+    return Leaf(Kind.TORCH, name, shape, count * _TORCH[name], tensor, path)
 
 
 def _numpy_leaf(value: np.ndarray | np.generic, path: str) -> Leaf:
