@@ -42,7 +42,7 @@ from spotweld.values.digests import digest
 from spotweld.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from spotweld.checkpoint.encoding import Encoder
     from spotweld.checkpoint.snapshot import Content, Snapshot
@@ -182,7 +182,7 @@ class Publisher:
         try:
             packer.store(snapshot)
         except Exception:
-            self._take_back(self._names - before)
+            self.take_back(self._names - before)
             raise
         self._sizes |= packer.sizes | self._base_sizes
         chunks, packs = chunk_table(packer, self._sizes)
@@ -321,8 +321,8 @@ class Publisher:
         if self._encoder is not None and self._encoder.base is None:
             self._forget_differences()  # the next one is to stand alone, as a base has to
 
-    def _take_back(self, packs: set[str]) -> None:
-        """Delete what no manifest will ever name: it may be what fills the disk.
+    def take_back(self, packs: Collection[str]) -> None:
+        """Delete packs of a save that has failed, which no manifest will ever name: they may be what fills the disk.
 
         Their names stay: what the store takes only now goes with the next ``_sweep``, and so does all where it is far.
         """

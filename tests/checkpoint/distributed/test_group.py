@@ -33,6 +33,17 @@ def test_what_one_rank_cannot_do_fails_everywhere_alike(new_ranks: type[Ranks]) 
     assert ranks.run(body) == [f"Rank 1: {own}", own, f"Rank 1: {own}"]
 
 
+def test_what_nobody_foresaw_is_one_error_for_all(new_ranks: type[Ranks]) -> None:
+    ranks = new_ranks(2)
+
+    def body(rank: int) -> object:
+        return together(ranks.groups(rank)[0], lambda: {}["a"] if rank else None)
+
+    first, second = ranks.run(body)
+    assert (type(first), type(second)) == (Unexpected, Unexpected)
+    assert isinstance(second.__cause__, KeyError)
+
+
 def test_what_all_can_do_is_each_ones_own(new_ranks: type[Ranks]) -> None:
     ranks = new_ranks(2)
     assert ranks.run(lambda rank: together(ranks.groups(rank)[0], lambda: rank)) == [0, 1]

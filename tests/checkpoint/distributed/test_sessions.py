@@ -300,6 +300,44 @@ def test_a_save_asked_for_by_one_rank_is_all_ranks(group: Callable[..., list[Any
     assert [done[-1] for done, _ in ends] == [8] * 3
 
 
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_training_goes_on_when_the_program_cannot_give_its_state(
+    group: Callable[..., list[Any]], store: Watched, rank: int
+) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    def at(program: Program, _checkpointer: object, step: int) -> None:
+        if program.rank == rank and step in {3, 6}:
+            vars(program.sampler)["state_dict"] = fail
+        elif program.rank == rank:
+            vars(program.sampler).pop("state_dict", None)
+
+    ends = group(3, 9, at=at, every=1)
+    assert [done for done, _ in ends] == [list(range(9))] * 3
+    assert newest(store).step == 9
+
+
+def test_a_save_that_fails_leaves_nothing_on_a_full_disk(group: Callable[..., list[Any]], store: Watched) -> None:
+    left: list[set[str]] = []
+
+    def packs() -> set[str]:
+        return set(store.keys("runs/default/packs/"))
+
+    def at(program: Program, _checkpointer: object, step: int) -> None:
+        if program.rank == 0 and step in {3, 6}:
+            left.append(packs())
+
+    def full(verb: str, key: str) -> None:
+        if verb == "create" and 1 <= len(left) < 2 and "packs/" in key and key.split("-")[1] == "0001":
+            raise Unavailable(f"Cannot write {key}", "No space left on device (ENOSPC)")
+
+    store.before = full
+    group(3, 9, at=at, every=2)
+    assert left[1] <= left[0]
+    assert newest(store).step == 9
+
+
 @pytest.mark.parametrize("finishers", [{0}, {1}, {2}, {0, 1}, {0, 1, 2}])
 @pytest.mark.parametrize("last", [3, 8])
 def test_a_run_that_any_rank_ends_is_over_for_all(

@@ -153,7 +153,7 @@ def together(group: Group, call: Callable[[], T]) -> T:
     """What ``call`` gives here, once it has succeeded on every rank.
 
     Raises:
-        Exception: what it raised on the first rank where it failed, so that all ranks decide alike.
+        SpotweldError: what it raised on the first rank where it failed, so that all ranks decide alike.
         PeerLost: a rank is gone.
     """
     failure: Exception | None = None
@@ -167,8 +167,10 @@ def together(group: Group, call: Callable[[], T]) -> T:
     for rank, data in enumerate(told):
         trouble = msgspec.json.decode(data, type=Trouble | None)
         if trouble is not None:
-            if failure is not None and rank == group.rank:
+            if isinstance(failure, SpotweldError) and rank == group.rank:
                 raise failure
+            if failure is not None and rank == group.rank:
+                raise error_of(trouble) from failure
             raise error_of(msgspec.structs.replace(trouble, what=f"Rank {rank}: {trouble.what}"))
     return result
 

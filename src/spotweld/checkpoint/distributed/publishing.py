@@ -234,12 +234,14 @@ def content_of(tree: Node, whole: Whole) -> Content:
 
 
 def check_reports(publisher: Publisher, reports: Sequence[Report]) -> None:
-    """See that every rank has stored its share; what was stored in vain will be deleted some time.
+    """See that every rank has stored its share; what was stored in vain is taken back.
 
     Raises:
         SpotweldError: one has not.
     """
-    publisher.may_go(key for report in reports for key in report.packs)
+    packs = [key for report in reports for key in report.packs]
+    publisher.may_go(packs)
     for rank, report in enumerate(reports):
         if report.trouble is not None:
+            publisher.take_back(packs)
             raise error_of(msgspec.structs.replace(report.trouble, what=f"Rank {rank}: {report.trouble.what}"))
