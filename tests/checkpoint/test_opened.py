@@ -64,6 +64,14 @@ def test_names_that_would_be_the_same_get_a_number(store: Watched) -> None:
     assert torch.equal(mine["b"], three)
 
 
+def test_a_part_without_a_name_can_be_left_out() -> None:
+    """No program can save one, but somebody may have written the manifest by hand."""
+    tree = {"dict": [["", 1], ["a", 2]]}
+    every = entries(tree)
+    assert [entry.path for entry in every] == ["", "a"]
+    assert prune(tree, chosen(every, "a"), None) == {"dict": [["a", 2]]}
+
+
 def test_the_whole_state_comes_back(store: Watched) -> None:
     log = {"x": [1, (2.5, None), b"raw"], "big": 2**70, (1, "k"): np.arange(3), "none": {}, "empty": np.zeros((0, 2))}
     net = model()

@@ -78,6 +78,8 @@ def test_a_generator_of_another_sort_is_a_mismatch() -> None:
         restore_rng(states)
     with pytest.raises(StateMismatch):
         restore_rng({"python": {"version": 9, "words": b"", "spare": None}})
+    with pytest.raises(StateMismatch):
+        restore_rng(torch.zeros(2))
 
 
 def test_where_nothing_was_captured_the_own_seeds_stay() -> None:

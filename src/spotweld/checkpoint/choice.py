@@ -43,7 +43,7 @@ def entries(tree: Node) -> list[Entry]:
     found: list[Entry] = []
     used: set[str] = set()
     counts: dict[str, int] = {}
-    for part, path, node in _ends(tree, "", ""):
+    for part, path, node in _ends(tree, "", "", root=True):
         count = counts.get(path, 0) + 1
         name = path if count == 1 else f"{path}#{count}"
         while name in used:
@@ -114,10 +114,10 @@ def map_leaves(tree: Node, number: Callable[[int], int]) -> Node:
 _NOTHING: Any = object()
 
 
-def _ends(node: Node, part: str, path: str) -> Iterator[tuple[str, str, Node]]:
+def _ends(node: Node, part: str, path: str, *, root: bool = False) -> Iterator[tuple[str, str, Node]]:
     tag = next(iter(node)) if isinstance(node, dict) else ""
     if tag not in _BRANCHES or not node[tag]:
-        if path:
+        if not root:
             yield part, path, node
     elif tag in LISTS:
         for at, item in enumerate(node[tag]):

@@ -44,6 +44,8 @@ def restore_rng(states: Any) -> None:  # noqa: ANN401
     Raises:
         StateMismatch: a generator of another sort than the captured one is in use.
     """
+    if not isinstance(states, dict):
+        raise StateMismatch("The random number generators cannot be restored", f"a {type(states).__name__} is no state")
     if not states:
         return  # of an imported checkpoint: the program's own seeds count
     try:
@@ -58,7 +60,7 @@ def restore_rng(states: Any) -> None:  # noqa: ANN401
 
             torch.set_rng_state(states["torch"])
             _restore_accelerators(states)
-    except (TypeError, ValueError, KeyError, RuntimeError) as error:
+    except (TypeError, ValueError, LookupError, RuntimeError) as error:
         raise StateMismatch("A random number generator cannot be restored", str(error)) from error
 
 

@@ -15,7 +15,7 @@ from spotweld.checkpoint.tree import step_into
 from spotweld.errors import StateMismatch, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 
 class Saved(msgspec.Struct, frozen=True):
@@ -125,7 +125,7 @@ def places(state: Mapping[str, object], saved: object) -> dict[int, Any]:
 def _compared(state: Mapping[str, object], saved: object) -> dict[str, Any]:
     """What was saved, by part, once it has been seen to fit."""
     if not isinstance(saved, dict) or set(saved) != set(state):
-        then = sorted(saved) if isinstance(saved, dict) else type(saved).__name__
+        then = sorted(map(str, saved)) if isinstance(saved, dict) else type(saved).__name__
         raise StateMismatch("The checkpoint has other parts than the program", f"{then} then, {sorted(state)} now")
     for name, part in state.items():
         _compare(part, saved[name], name)
@@ -224,21 +224,16 @@ def _refill(now: Any, then: Any) -> Any:  # noqa: ANN401
         now.update(then)
         return now
     if type(now) is deque and type(then) is deque and now.maxlen == then.maxlen:
-        items = _refilled(now, then)
         now.clear()
-        now.extend(items)
+        now.extend(then)  # a window that moves on: what is in it has no place of its own
         return now
     if type(now) is list and type(then) is list:
-        now[:] = _refilled(now, then)
+        now[:] = [_refill(now[at] if at < len(now) else None, value) for at, value in enumerate(then)]
         return now
     if _array(now, "") is not None:
         _copy_into(now, then)
         return now
     return then
-
-
-def _refilled(now: Sequence[Any], then: Sequence[Any]) -> list[Any]:
-    return [_refill(now[at] if at < len(now) else None, value) for at, value in enumerate(then)]
 
 
 def _copy_into(now: Any, then: Any) -> None:  # noqa: ANN401

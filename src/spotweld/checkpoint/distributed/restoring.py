@@ -37,7 +37,7 @@ def fit(
         StateMismatch: they are other parts, or a shape or a dtype in them differs. Nothing has been changed.
     """
     if not isinstance(saved, dict) or set(saved) != set(state):
-        then = sorted(saved) if isinstance(saved, dict) else type(saved).__name__
+        then = sorted(map(str, saved)) if isinstance(saved, dict) else type(saved).__name__
         raise StateMismatch("The checkpoint has other parts than the program", f"{then} then, {sorted(state)} now")
     fitter = _Fitter(ready)
     fitted = {}
@@ -63,7 +63,7 @@ class _Fitter:
                 saved[key] = self.fit(value, inside.get(key), step_into(path, key))
             return saved
         if isinstance(saved, (list, tuple, deque)):
-            among = [*live] if isinstance(live, (list, tuple, deque)) else []
+            among = [*live] if isinstance(live, (list, tuple)) else []
             among += [None] * (len(saved) - len(among))
             items = [self.fit(value, among[at], f"{path}[{at}]") for at, value in enumerate(saved)]
             return deque(items, saved.maxlen) if isinstance(saved, deque) else type(saved)(items)
