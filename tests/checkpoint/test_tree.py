@@ -81,6 +81,12 @@ def test_what_goes_in_comes_out(value: object) -> None:
     assert same(round_trip(value), value)
 
 
+def test_equal_sets_look_equal() -> None:
+    one, other = set([8, 0]), set([0, 8])  # noqa: C405 - they collide, and lie in the order in which they came
+    assert list(one) != list(other)
+    assert flatten(one, "x", []) == flatten(other, "x", [])
+
+
 def test_metadata_of_modules_survives() -> None:
     state = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2)).state_dict()
     back = round_trip(state)

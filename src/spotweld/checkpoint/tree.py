@@ -14,7 +14,7 @@ list, tuple                   ``{"list": [...]}``, ``{"tuple": [...]}``
 dict                          ``{"dict": [[key, value], ...]}`` in order
 OrderedDict                   ``{"ordered": [...]}``, plus ``"metadata"`` if it has PyTorch's ``_metadata``
 Counter                       ``{"counter": [[key, value], ...]}``
-set, frozenset                ``{"set": [...]}``, ``{"frozenset": [...]}`` of keys
+set, frozenset                ``{"set": [...]}``, ``{"frozenset": [...]}`` of keys, sorted
 deque                         ``{"deque": [...]}``, plus ``"maxlen"`` if it has one
 defaultdict                   ``{"default": [[key, value], ...], "factory": "list"}``
 ============================  ==================================================
@@ -29,6 +29,8 @@ import re
 import struct
 from collections import Counter, OrderedDict, defaultdict, deque
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
 
 from spotweld.checkpoint.arrays import Leaf, leaf_of
 from spotweld.errors import Corrupt, UnsupportedState
@@ -128,7 +130,9 @@ def _encode(value: Any, path: str, leaves: list[Leaf], above: list[int]) -> Node
         leaves.append(leaf)
         return {"leaf": len(leaves) - 1}
     if kind in _SETS:
-        return {_SETS[kind]: [_encode_key(item, f"{path} (item)", leaves, above) for item in value]}
+        items = [_encode_key(item, f"{path} (item)", leaves, above) for item in value]
+        # The order of texts in a set is another one in each process, and equal sets are to look equal.
+        return {_SETS[kind]: sorted(items, key=msgspec.json.encode)}
     if kind not in _CONTAINERS:
         raise UnsupportedState(
             f"{path} cannot be saved",
