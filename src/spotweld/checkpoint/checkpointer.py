@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self, SupportsFloat
 
 from spotweld.checkpoint import events
 from spotweld.checkpoint.events import EventFile
+from spotweld.checkpoint.generators import with_generators
 from spotweld.checkpoint.risk import UNKNOWN
 from spotweld.checkpoint.session import Session, patiently
 from spotweld.checkpoint.settings import settings
@@ -86,8 +87,8 @@ class Checkpointer:
         notices: Sequence[Source] | None = None,
         clock: Clock | None = None,
     ) -> None:
-        check_parts(state)
-        self._state = dict(state)
+        self._state = with_generators(state)
+        check_parts(self._state)
         self._objects: Objects | None = None if store is None or isinstance(store, str) else store
         self._settings = settings(
             os.environ,

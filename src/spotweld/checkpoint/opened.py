@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from spotweld.checkpoint.choice import chosen, entries, parts, prune
 from spotweld.checkpoint.format import RUN_NAME
+from spotweld.checkpoint.generators import with_generators
 from spotweld.checkpoint.inventory import fill, inventory_of
 from spotweld.checkpoint.restoring import read_manifest, values_of
 from spotweld.checkpoint.state import Saved, check_parts, places, put_back, take
@@ -127,6 +128,7 @@ class Checkpoint:
             Corrupt, NotFound, Unavailable: as ``load``. Memory of the live parts may be overwritten in part then, just
                 as after a resume that failed: do not train on.
         """
+        state = with_generators(state)
         check_parts(state)
         flags = self._flags_of(state) if only is None else chosen(self.entries, only)
         meant = parts(entry for entry, flag in zip(self.entries, flags, strict=True) if flag)

@@ -19,7 +19,7 @@ _WORDS = "I"
 def capture_rng() -> dict[str, Any]:
     """The states of Python's ``random``, of NumPy's global generator, and of PyTorch's on the CPU and accelerators."""
     version, words, spare = random.getstate()
-    states: dict[str, Any] = {"python": {"version": version, "words": _pack(words), "spare": spare}}
+    states: dict[str, Any] = {"python": {"version": version, "words": pack_words(words), "spare": spare}}
     if sys.modules.get("numpy.random"):  # None: its import is blocked
         import numpy as np  # noqa: PLC0415
 
@@ -50,7 +50,7 @@ def restore_rng(states: Any) -> None:  # noqa: ANN401
         return  # of an imported checkpoint: the program's own seeds count
     try:
         python = states["python"]
-        random.setstate((python["version"], _unpack(python["words"]), python["spare"]))
+        random.setstate((python["version"], unpack_words(python["words"]), python["spare"]))
         if "numpy" in states:
             import numpy as np  # noqa: PLC0415
 
@@ -90,14 +90,20 @@ def _restore_accelerators(states: Any) -> None:  # noqa: ANN401
         module.set_rng_state(state, number)
 
 
-def _pack(words: tuple[int, ...]) -> bytes:
+def pack_words(words: tuple[int, ...]) -> bytes:
+    """A state of Python's generator as little-endian words."""
     packed = array.array(_WORDS, words)
     if sys.byteorder == "big":
         packed.byteswap()
     return packed.tobytes()
 
 
-def _unpack(data: bytes) -> tuple[int, ...]:
+def unpack_words(data: bytes) -> tuple[int, ...]:
+    """What ``pack_words`` was given.
+
+    Raises:
+        ValueError: they are no whole words.
+    """
     words = array.array(_WORDS, data)
     if sys.byteorder == "big":
         words.byteswap()

@@ -15,6 +15,7 @@ from spotweld.checkpoint.distributed.group import by_first, gloo_groups, togethe
 from spotweld.checkpoint.distributed.sessions import Follower, Leader
 from spotweld.checkpoint.distributed.views import is_sharded
 from spotweld.checkpoint.events import EventFile
+from spotweld.checkpoint.generators import with_generators
 from spotweld.checkpoint.session import patiently
 from spotweld.checkpoint.state import check_parts
 from spotweld.errors import UsageError
@@ -68,9 +69,9 @@ class DistributedCheckpointer(Checkpointer):
         groups: Callable[[], tuple[Group, Group]] | None = None,
         **options: Any,  # noqa: ANN401
     ) -> None:
-        check_parts({name: part for name, part in state.items() if not is_sharded(part)})
+        self._shared = with_generators(state)
+        check_parts({name: part for name, part in self._shared.items() if not is_sharded(part)})
         super().__init__(per_rank or {}, **options)
-        self._shared = dict(state)
         self._groups = groups or (lambda: _groups(process_group))
 
     def _open(self, total: int) -> Leader | Follower:  # type: ignore[override]
