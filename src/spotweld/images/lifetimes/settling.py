@@ -5,6 +5,7 @@ Each step may be done any number of times, by any number of processes, and left 
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -134,7 +135,7 @@ def _record(project: Project, image: Image, objects: Objects, opening: Open) -> 
         return Step("image", image.name, ok=True, changed=changed, what=what)
     if kept.registry != wanted:
         what = f"protected in {where}, and not yet in {wanted}, which the file names now"
-        todo = f"copy it: spotweld cache replicate {image.name} {wanted}"
+        todo = f"copy it: spotweld cache replicate {image.name} --to {shlex.quote(wanted)}"
         return Step("image", image.name, ok=True, changed=changed, what=what, todo=todo)
     what = f"protected in {where}" if kept.protected else f"ephemeral, in {where}"
     return Step("image", image.name, ok=True, changed=changed, what=what)
