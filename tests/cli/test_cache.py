@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner, Result
+from msgspec.structs import replace
 from tests.checkpoint.saved import save
 from tests.images.builds.test_records import build as record_of
-from tests.images.caches.test_caches import KEYS, built, contents_of
+from tests.images.caches.test_caches import KEYS, built, contents_of, image_of
 from tests.images.servers import docker_registry
 
 from spotweld.cli.main import program
 from spotweld.images.builds.naming import LATEST
-from spotweld.images.builds.records import write_build
+from spotweld.images.builds.records import Kept, change_kept, write_build
+from spotweld.images.registries.copying import Place, copy
 from spotweld.images.registries.distribution_client import Client
 from spotweld.images.registries.layouts import Layout
 from spotweld.images.registries.manifests import digest_of
+from spotweld.project.nouns import Lifetime
 from spotweld.store.opening import open_store
 
 if TYPE_CHECKING:
@@ -204,6 +207,24 @@ def test_an_image_is_replicated(shelf: Shelf) -> None:
         same = shelf.call("replicate", "base", "--to", shelf.persistent.url)
         assert same.exit_code == 2
         assert "is in" in same.stderr
+
+
+@pytest.mark.parametrize("arrived", [KEYS[:1], [*KEYS, LATEST]])
+def test_a_copy_to_the_registry_that_the_file_names_now_goes_on(shelf: Shelf, arrived: list[str]) -> None:
+    kept = Kept("demo", "base", shelf.persistent.url, "demo/base", Lifetime.PERSISTENT, protected=True)
+    change_kept(open_store(f"file:{shelf.folder}/.spotweld/store"), "base", lambda _: kept)
+    new = Layout(shelf.folder / "new")
+    (shelf.folder / "spotweld.yaml").write_text(PROJECT + f"registries: {{persistent: '{new.url}'}}\n")
+    for name in arrived:
+        copy(Place(shelf.persistent, "demo/base", name), Place(new, "demo/base", name))
+    done = shelf.call("replicate", "base", "--to", new.url)
+    assert done.exit_code == 0, done.output
+    assert contents_of(new) == replace(contents_of(shelf.persistent), registry=new.url)
+    later = image_of(new, "demo/base", LATEST, [("RUN a later build", b"later")])
+    refused = shelf.call("replicate", "base", "--to", new.url)
+    assert refused.exit_code == 2
+    assert "is in" in refused.stderr
+    assert new.resolve("demo/base", LATEST) == later.digest
 
 
 def test_a_registry_that_does_not_answer_is_told(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:

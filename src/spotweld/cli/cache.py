@@ -19,7 +19,7 @@ from spotweld.errors import BuilderUnavailable, UsageError
 from spotweld.images.builders.choosing import storage_of
 from spotweld.images.builders.storage import Storage
 from spotweld.images.builds.naming import cache_of
-from spotweld.images.caches.deciding import aged, busted
+from spotweld.images.caches.deciding import aged, busted, origins
 from spotweld.images.caches.doing import cut, replicate
 from spotweld.images.caches.looking import cached_steps
 from spotweld.images.caches.warming import forget, warm
@@ -145,14 +145,15 @@ def replicate_verb(image: str, urls: Sequence[str]) -> None:
     found.refuse_unseen()
     contents = found.contents(image)
     targets = [open_registry(url) for url in urls]
-    for target in targets:
-        if target.url in {one.registry for one in contents}:
-            raise UsageError(f"{image} is in {target.url} already", "", "name another registry")
     if not contents:
         say(f"there is nothing of {image} yet")
         return
-    for target in targets:
-        for one in contents:
+    plan = [(target, origins(contents, target.url)) for target in targets]
+    for target, sources in plan:
+        if not sources:
+            raise UsageError(f"{image} is in {target.url} already", "", "name another registry")
+    for target, sources in plan:
+        for one in sources:
             with progress(f"copying {image}") as told:
                 done = replicate(found.registry(one), one, target, told)
             say(f"{target.url}: {count(done.tags, 'tag')}, {_moved(done.moved, done.there)}")

@@ -148,6 +148,18 @@ def aged(contents: Contents, steps: Iterable[Cached], before: float) -> Cut:
     return Cut(contents.image, contents.registry, contents.repository, gone, (), before, tuple(staying))
 
 
+def origins(contents: Sequence[Contents], url: str) -> tuple[Contents, ...]:
+    """From where an image is copied to a registry; none: what is there is more than the beginning of such a copy.
+
+    Args:
+        contents: the image's repositories, in all registries that were looked into.
+        url: of the registry that the copy is for.
+    """
+    there = next((one for one in contents if one.registry == url), None)
+    latest = _latest(there) if there else None
+    return tuple(one for one in contents if one is not there and latest in {None, _latest(one)})
+
+
 def instruction(created_by: str) -> str:
     """An instruction as a Dockerfile has it, from what a builder writes into an image's history."""
     text = created_by.strip().removesuffix("# buildkit").strip()
