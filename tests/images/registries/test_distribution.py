@@ -272,6 +272,36 @@ def test_a_busy_registry_is_asked_again_as_late_as_it_says(server_state: Fake) -
     assert slept == [7, 1, 60]
 
 
+def test_a_busy_registry_is_waited_for_in_the_middle_of_a_copy(server_state: Fake) -> None:
+    slept = list[float]()
+    registry = connected(server_state.url, slept)
+    add_image(registry, "a", "v1", [b"layer"])
+    server_state.answers = [
+        ("GET /v2/a/blobs/.*", 429, {"Retry-After": "9"}, ""),
+        ("GET /v2/a/blobs/.*", 503, {}, ""),
+        ("GET /v2/a/blobs/.*", 429, {}, ""),
+    ]
+    assert b"".join(registry.blob("a", digest_of(b"layer"))) == b"layer"
+    assert slept == [9, 1, 2]
+    server_state.always = [("GET /v2/a/blobs/.*", 429, {}, "")]
+    with pytest.raises(RegistryUnavailable, match="asked too often"):
+        list(registry.blob("a", digest_of(b"layer")))
+    assert len(slept) == 6
+
+
+def test_a_storage_of_a_registry_that_does_not_answer_is_told(server_state: Fake) -> None:
+    slept = list[float]()
+    registry = connected(server_state.url, slept)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens there
+        server_state.elsewhere = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(RegistryUnavailable, match="Cannot reach the registry"):
+            registry.blob_size("a", digest_of(b"layer"))
+        with pytest.raises(RegistryUnavailable, match="Cannot reach the registry"):
+            list(registry.blob("a", digest_of(b"layer")))
+    assert slept == [0.5, 1, 2] * 2
+
+
 def test_a_tag_is_deleted_by_name_where_the_server_can(server_state: Fake) -> None:
     registry = connected(server_state.url)
     image = add_image(registry, "a", "v1", [b"layer"])

@@ -280,8 +280,6 @@ class Distribution(Registry):
                     raise ImageNotFound(f"There is no blob {digest} in {self.url}", f"{repository} needs it")
                 if found.status == 416 and start:
                     return  # all was there when the connection broke
-                if found.status >= 500:
-                    raise HTTPException(f"HTTP {found.status}")
                 raise refusal(found, "read", f"{self.url} ({repository})")
             skip = start if found.status == 200 else 0
             while piece := found.read(_PIECE):

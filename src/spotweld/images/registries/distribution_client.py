@@ -16,7 +16,7 @@ import urllib.request
 import weakref
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlencode, urljoin, urlsplit
 
 import msgspec
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from spotweld.images.registries.credentials import Credentials
 
+_T = TypeVar("_T")
 ATTEMPTS = 4
 _LARGEST = 8 * 2**20
 """Bytes of an answer that is no blob."""
@@ -100,38 +101,55 @@ class Client:
             RegistryRefused: it asks for credentials that nobody has.
         """
         url = _joined(self.base, target)
-        for left in reversed(range(attempts)):
-            pause = 0.5 * 2 ** (attempts - 1 - left)
-            try:
-                answer = self._authorized(method, url, scope, headers or {}, body)
-            except (OSError, HTTPException) as error:
-                if left == 0 or is_final(error):
-                    raise unreachable(self.base, error) from error
-            else:
-                if left == 0 or answer.status not in _AGAIN or is_full(answer):
-                    return answer
-                with suppress(ValueError):
-                    pause = min(max(pause, float(answer.headers.get("retry-after", ""))), _LONGEST_PAUSE)
-            self.sleep(pause)
-        raise AssertionError  # pragma: no cover  the last attempt returned or raised
+        return self._patiently(lambda: self._authorized(method, url, scope, headers or {}, body), attempts)
 
     @contextmanager
     def stream(self, target: str, scope: str, headers: Mapping[str, str]) -> Iterator[HTTPResponse | Answer]:
         """The answer to a GET, to be read inside the block; an ``Answer`` if it is not 200 or 206.
 
         Raises:
-            OSError, HTTPException: the registry does not answer.
+            RegistryUnavailable: the registry does not answer. What breaks while the answer is read is raised as it is.
+            RegistryRefused: it asks for credentials that nobody has.
         """
         url = _joined(self.base, target)
+        found = self._patiently(lambda: self._followed(url, scope, headers), ATTEMPTS)
+        if isinstance(found, Answer):
+            yield found
+            return
+        last, connection, response = found
+        try:
+            yield response
+        finally:
+            self._give_back(last, connection, response)
+
+    def _patiently(self, attempt: Callable[[], _T | Answer], attempts: int) -> _T | Answer:
+        for left in reversed(range(attempts)):
+            pause = 0.5 * 2 ** (attempts - 1 - left)
+            try:
+                found = attempt()
+            except (OSError, HTTPException) as error:
+                if left == 0 or is_final(error):
+                    raise unreachable(self.base, error) from error
+            else:
+                if left == 0 or not isinstance(found, Answer) or found.status not in _AGAIN or is_full(found):
+                    return found
+                with suppress(ValueError):
+                    pause = min(max(pause, float(found.headers.get("retry-after", ""))), _LONGEST_PAUSE)
+            self.sleep(pause)
+        raise AssertionError  # pragma: no cover  the last attempt returned or raised
+
+    def _followed(
+        self, url: str, scope: str, headers: Mapping[str, str]
+    ) -> tuple[str, HTTPConnection, HTTPResponse] | Answer:
+        """What a GET leads to: 200 or 206, still to be read, with the URL where it is; or an answer to give up at."""
         for left in reversed(range(_HOPS)):
             sent = dict(headers)
             if _origin(url) == self._origin and (known := self._authorizations.get(scope)):
                 sent["Authorization"] = known
             connection, response = self._send("GET", url, sent, b"")
+            if response.status in {200, 206}:
+                return url, connection, response
             try:
-                if response.status in {200, 206}:
-                    yield response
-                    return
                 answer = _read(response)
             finally:
                 self._give_back(url, connection, response)
@@ -140,8 +158,8 @@ class Client:
             elif left and answer.status == 401 and _origin(url) == self._origin:
                 self._authorize(answer, scope, sent.get("Authorization"))
             else:
-                yield replace(answer, user=self._user)
-                return
+                break
+        return replace(answer, user=self._user)
 
     def _authorized(self, method: str, url: str, scope: str, headers: Mapping[str, str], body: bytes) -> Answer:
         ours = _origin(url) == self._origin
