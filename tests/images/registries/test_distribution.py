@@ -131,6 +131,29 @@ def test_credentials_go_nowhere_else(server_state: Fake, tmp_path: Path) -> None
         assert {shown for _, shown in elsewhere.authorizations} == {None}
 
 
+def test_a_registry_that_sends_for_everything_elsewhere_is_followed_without_credentials(
+    server_state: Fake, tmp_path: Path
+) -> None:
+    """As registry.k8s.io does: it holds no manifests of its own."""
+    server_state.basic = "me:secret"
+    registry = logged_in(tmp_path, server_state.url)
+    with fake() as elsewhere:
+        image = add_image(connected(elsewhere.url), "a", "v1", [b"layer"])
+        elsewhere.authorizations.clear()
+        server_state.elsewhere = elsewhere.url
+        server_state.always = [
+            (f"(GET|HEAD) {path}", 307, {"Location": f"{elsewhere.url}{path}"}, "")
+            for path in ("/v2/a/manifests/v1", "/v2/a/tags/list")
+        ]
+        assert registry.resolve("a", "v1") == image.digest
+        assert verify(at(registry, "a", "v1")) == ()
+        assert registry.tags("a") == ("v1",)
+        assert {shown for _, shown in elsewhere.authorizations} == {None}
+        server_state.always = [("GET .*", 307, {"Location": "/v2/a/tags/list"}, "")]
+        with pytest.raises(RegistryRefused, match="HTTP 307"):
+            registry.tags("a")
+
+
 def test_an_upload_goes_on_where_the_connection_broke(server_state: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distribution, "CHUNK", 10_000)
     data, slept = noise("long", 45_000), list[float]()
@@ -557,7 +580,7 @@ def test_a_size_that_makes_no_sense_is_none(server_state: Fake, said: str, size:
     registry = connected(server_state.url)
     with pytest.MonkeyPatch.context() as patch:
         answer = Answer(200, {"content-length": said}, b"")
-        patch.setattr(registry._client, "ask", lambda *_: answer)
+        patch.setattr(registry._client, "ask", lambda *_, **__: answer)
         assert registry.blob_size("a", digest_of(b"x")) == size
 
 

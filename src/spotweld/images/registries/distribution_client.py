@@ -2,8 +2,7 @@
 
 https://distribution.github.io/distribution/spec/auth/token/ (tokens) and
 https://github.com/opencontainers/distribution-spec/blob/main/spec.md (errors). The user's credentials are sent to the
-registry itself and to the token server that it names, and to nobody else: a blob that lies elsewhere is fetched
-without them.
+registry itself and to the token server that it names, and to nobody else: what lies elsewhere is fetched without them.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ ATTEMPTS = 4
 _LARGEST = 8 * 2**20
 """Bytes of an answer that is no blob."""
 _HOPS = 6
-"""Requests for one blob, with those that are sent elsewhere and those that lack a token."""
+"""Requests for one thing, with those that are sent elsewhere and those that lack a token."""
 _REDIRECTS = (301, 302, 303, 307, 308)
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)
 _LONGEST_PAUSE = 60.0
@@ -85,8 +84,12 @@ class Client:
         headers: Mapping[str, str] | None = None,
         body: bytes = b"",
         attempts: int = ATTEMPTS,
+        *,
+        follow: bool = True,
     ) -> Answer:
         """The answer, whatever its status, but for one that asks for other credentials or for patience.
+
+        A GET or HEAD that is sent elsewhere is followed; nobody else is shown credentials.
 
         Args:
             method: of HTTP.
@@ -95,13 +98,17 @@ class Client:
             headers: to send along.
             body: to send along.
             attempts: how often to try where the registry does not answer or is busy.
+            follow: whether to go where a GET or HEAD is sent, rather than to return that answer.
 
         Raises:
             RegistryUnavailable: it does not answer.
             RegistryRefused: it asks for credentials that nobody has.
         """
         url = _joined(self.base, target)
-        return self._patiently(lambda: self._authorized(method, url, scope, headers or {}, body), attempts)
+        follow = follow and method in {"GET", "HEAD"}
+        return self._patiently(
+            lambda: self._authorized(method, url, scope, headers or {}, body, follow=follow), attempts
+        )
 
     @contextmanager
     def stream(self, target: str, scope: str, headers: Mapping[str, str]) -> Iterator[HTTPResponse | Answer]:
@@ -161,15 +168,22 @@ class Client:
                 break
         return replace(answer, user=self._user)
 
-    def _authorized(self, method: str, url: str, scope: str, headers: Mapping[str, str], body: bytes) -> Answer:
-        ours = _origin(url) == self._origin
-        for first in (True, False):
+    def _authorized(
+        self, method: str, url: str, scope: str, headers: Mapping[str, str], body: bytes, *, follow: bool
+    ) -> Answer:
+        asked = False
+        for left in reversed(range(_HOPS)):
+            ours = _origin(url) == self._origin
             known = self._authorizations.get(scope) if ours else None
             sent = {**headers, "Authorization": known} if known else dict(headers)
             answer = self._exchange(method, url, sent, body)
-            if answer.status != 401 or not ours or not first:
+            if left and follow and answer.status in _REDIRECTS and "location" in answer.headers:
+                url = _joined(url, answer.headers["location"])
+            elif left and answer.status == 401 and ours and not asked:
+                self._authorize(answer, scope, known)
+                asked = True
+            else:
                 break
-            self._authorize(answer, scope, known)
         return replace(answer, user=self._user)
 
     def _authorize(self, answer: Answer, scope: str, shown: str | None) -> None:
