@@ -39,6 +39,10 @@ class Fake:
         self.basic = self.bearer = ""
         """``USER:PASSWORD`` to ask for: directly, or in exchange for a token."""
         self.token = "token-1"
+        self.challenges: list[str] = []
+        """What to ask with for either, each in a header of its own; empty: the usual."""
+        self.services: list[str] = []
+        """For which tokens were asked."""
         self.url = ""
 
 
@@ -112,6 +116,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _token(self, body: bytes, query: str) -> None:
         form = parse_qs(body.decode())
         basic = "Basic " + base64.b64encode(self.state.bearer.encode()).decode()
+        self.state.services += {**parse_qs(query), **form}.get("service", [])
         right = form.get("refresh_token") == ["refresh"] or self.headers.get("Authorization") == basic
         if not right or "scope" not in {**parse_qs(query), **form}:
             return self._say(401, b'{"errors":[{"code":"UNAUTHORIZED","message":"wrong password"}]}')
@@ -120,12 +125,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _may(self) -> bool:
         state, shown = self.state, self.headers.get("Authorization")
         if state.basic and shown != "Basic " + base64.b64encode(state.basic.encode()).decode():
-            self._say(401, b"", {"WWW-Authenticate": 'Basic realm="fake"'})
-            return False
+            return self._ask('Basic realm="fake"')
         if state.bearer and shown != f"Bearer {state.token}":
-            self._say(401, b"", {"WWW-Authenticate": f'Bearer realm="{state.url}/token",service="fake"'})
-            return False
+            return self._ask(f'Bearer realm="{state.url}/token",service="fake"')
         return True
+
+    def _ask(self, usual: str) -> bool:
+        self.send_response(401)
+        for challenge in self.state.challenges or [usual]:
+            self.send_header("WWW-Authenticate", challenge)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+        return False
 
     def _blobs(self, _repository: str, name: str, _body: bytes, _query: dict[str, list[str]]) -> None:
         state = self.state

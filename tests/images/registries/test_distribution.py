@@ -117,6 +117,30 @@ def test_a_token_is_fetched_and_renewed(server_state: Fake, tmp_path: Path, more
             registry.tags("a")
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ["{bearer}", 'Basic realm="x"'],
+        ["Negotiate", 'basic realm="a, Bearer b"', "{bearer}"],
+        ['Basic realm="x", {bearer}'],
+        ['Digest realm="https://x/y", nonce="a=", {bearer}, Negotiate'],
+        ["Negotiate b2g=, {bearer}"],
+    ],
+)
+def test_a_token_is_fetched_where_there_are_other_ways_in(server_state: Fake, tmp_path: Path, asked: list[str]) -> None:
+    bearer = f'Bearer realm="{server_state.url}/token",service="fa\\ke"'
+    server_state.bearer = "me:secret"
+    server_state.challenges = [one.replace("{bearer}", bearer) for one in asked]
+    assert logged_in(tmp_path, server_state.url).tags("a") == ()
+    assert server_state.services == ["fake"]
+
+
+def test_a_password_is_shown_where_there_are_other_ways_in(server_state: Fake, tmp_path: Path) -> None:
+    server_state.basic = "me:secret"
+    server_state.challenges = ['Basic realm="x"', "Negotiate"]
+    assert logged_in(tmp_path, server_state.url).tags("a") == ()
+
+
 def test_credentials_go_nowhere_else(server_state: Fake, tmp_path: Path) -> None:
     server_state.basic = "me:secret"
     registry = logged_in(tmp_path, server_state.url)

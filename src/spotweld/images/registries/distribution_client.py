@@ -39,7 +39,10 @@ _HOPS = 6
 _REDIRECTS = (301, 302, 303, 307, 308)
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)
 _LONGEST_PAUSE = 60.0
-_CHALLENGE = re.compile(r'([a-zA-Z_]+)=(?:"([^"]*)"|([^\s,"]+))')
+_CHALLENGE = re.compile(
+    r'(?<![^\s,])(bearer|basic)(?=[\s,]|$)|([a-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))', re.IGNORECASE
+)
+"""A way in that is known here, or what is said of one (https://www.rfc-editor.org/rfc/rfc9110#section-11.6.1)."""
 
 
 class _Token(msgspec.Struct, frozen=True):
@@ -192,15 +195,13 @@ class Client:
         Raises:
             RegistryRefused: nobody has it.
         """
-        challenge = answer.headers.get("www-authenticate", "")
-        kind, _, rest = challenge.partition(" ")
-        asked = {name.lower(): quoted or plain for name, quoted, plain in _CHALLENGE.findall(rest)}
+        ways = _ways(answer.headers.get("www-authenticate", ""))
         credentials = self._credentials()
         self._user = credentials.user if credentials else None
         answer = replace(answer, user=self._user)
-        if kind.lower() == "bearer" and "realm" in asked:
-            value = "Bearer " + self._token(asked, scope, credentials)
-        elif credentials is None or kind.lower() != "basic":
+        if "realm" in ways.get("bearer", {}):
+            value = "Bearer " + self._token(ways["bearer"], scope, credentials)
+        elif credentials is None or "basic" not in ways:
             raise refusal(answer, "use", self.base)
         else:
             value = credentials.basic
@@ -279,6 +280,18 @@ def _close(idle: dict[str, list[HTTPConnection]]) -> None:
             connection.close()
 
 
+def _ways(challenges: str) -> dict[str, dict[str, str]]:
+    """What a registry asks for: each way in by its name, with what is said of it."""
+    ways: dict[str, dict[str, str]] = {}
+    said: dict[str, str] = {}
+    for way, name, quoted, plain in _CHALLENGE.findall(challenges):
+        if way:
+            said = ways.setdefault(way.lower(), {})
+        else:
+            said.setdefault(name.lower(), re.sub(r"\\(.)", r"\1", quoted) or plain)
+    return ways
+
+
 def _joined(base: str, target: str) -> str:
     try:
         url = urljoin(base, target)
@@ -320,4 +333,7 @@ def _read(response: HTTPResponse) -> Answer:
     body = response.read(_LARGEST + 1)
     if len(body) > _LARGEST:
         raise HTTPException(f"an answer of more than {_LARGEST} bytes")
-    return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, body)
+    headers = {name.lower(): value for name, value in response.getheaders()}
+    # Of all headers that matter here, this one alone may come several times.
+    headers["www-authenticate"] = ", ".join(response.headers.get_all("WWW-Authenticate", ()))
+    return Answer(response.status, headers, body)
