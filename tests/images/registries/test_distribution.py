@@ -28,7 +28,7 @@ from spotweld.errors import (
 from spotweld.images.registries import distribution
 from spotweld.images.registries.copying import copy, verify
 from spotweld.images.registries.distribution import Distribution
-from spotweld.images.registries.distribution_client import Client, _origin
+from spotweld.images.registries.distribution_client import Client, _origin, _pause
 from spotweld.images.registries.layouts import Layout
 from spotweld.images.registries.manifests import digest_of
 from spotweld.images.registries.opening import open_registry
@@ -317,6 +317,27 @@ def test_a_busy_registry_is_asked_again_as_late_as_it_says(server_state: Fake) -
     ]
     assert registry.tags("a") == ()
     assert slept == [7, 1, 60]
+
+
+@pytest.mark.parametrize(
+    ("until", "pause"),
+    [
+        ("Sun, 06 Nov 1994 08:49:37 GMT", 0.5),  # the server's clock says more than that
+        ("Fri, 01 Jan 2100 00:00:00 GMT", 60),
+        ("Fri, 01 Jan 21000000 00:00:00 GMT", 0.5),
+    ],
+)
+def test_a_busy_registry_may_say_a_date(server_state: Fake, until: str, pause: float) -> None:
+    slept = list[float]()
+    server_state.answers = [("GET .*", 429, {"Retry-After": until}, "")]
+    connected(server_state.url, slept).tags("a")
+    assert slept == [pause]
+
+
+def test_a_date_to_wait_for_counts_by_the_registrys_clock() -> None:
+    said = {"date": "Sun, 06 Nov 1994 08:49:07 GMT", "retry-after": "Sun, 06 Nov 1994 08:49:37 GMT"}
+    assert _pause(said, 0.5) == 30
+    assert _pause({"retry-after": said["retry-after"]}, 0.5) == 0.5
 
 
 def test_a_busy_registry_is_waited_for_in_the_middle_of_a_copy(server_state: Fake) -> None:

@@ -14,6 +14,7 @@ import time
 import urllib.request
 import weakref
 from contextlib import contextmanager, suppress
+from email.utils import mktime_tz, parsedate_tz
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlencode, urljoin, urlsplit
@@ -143,8 +144,7 @@ class Client:
             else:
                 if left == 0 or not isinstance(found, Answer) or found.status not in _AGAIN or is_full(found):
                     return found
-                with suppress(ValueError):
-                    pause = min(max(pause, float(found.headers.get("retry-after", ""))), _LONGEST_PAUSE)
+                pause = _pause(found.headers, pause)
             self.sleep(pause)
         raise AssertionError  # pragma: no cover  the last attempt returned or raised
 
@@ -290,6 +290,16 @@ def _ways(challenges: str) -> dict[str, dict[str, str]]:
         else:
             said.setdefault(name.lower(), re.sub(r"\\(.)", r"\1", quoted) or plain)
     return ways
+
+
+def _pause(headers: Mapping[str, str], least: float) -> float:
+    """Seconds to wait, as a busy registry says: a number of them, or until a date by its own clock."""
+    said = headers.get("retry-after", "")
+    with suppress(ValueError, OverflowError):
+        until, now = parsedate_tz(said), parsedate_tz(headers.get("date", ""))
+        seconds = float(mktime_tz(until) - mktime_tz(now)) if until and now else float(said)
+        return min(max(least, seconds), _LONGEST_PAUSE)
+    return least
 
 
 def _joined(base: str, target: str) -> str:
