@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shlex
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -283,6 +284,15 @@ def test_every_byte_is_read_once_and_damage_is_told(layout: Layout) -> None:
     assert "damaged" in faults[layer].why
     assert "spotweld cache bust base" in faults[layer].todo
     assert f"rm {layout.folder}/blobs/" in faults[layer].todo
+
+
+def test_what_verify_says_removes_nothing_else(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "my images")
+    image_of(layout, "demo/base", LATEST, [("RUN one", b"one")])
+    path = layout.folder / "blobs" / digest_of(b"one").replace(":", "/")
+    path.write_bytes(b"two")
+    (fault,) = verify(layout, [contents_of(layout)]).faults
+    assert shlex.split(fault.todo.partition(";")[0])[-2:] == ["rm", str(path)]
 
 
 @pytest.mark.parametrize("what", ["layer", "manifest", "config"])

@@ -134,10 +134,11 @@ def test_the_command_for_a_tag_in_a_folder_or_without_tls() -> None:
     theirs = Tag("v1", digest_of(b"b"))
     commands = [
         plan(Survey(PROJECT, (contents("trainer", url, theirs),), {})).staying[0].command
-        for url in ("oci:/r", "http://127.0.0.1:5000")
+        for url in ("oci:/r", "oci:/my images", "http://127.0.0.1:5000")
     ]
     assert commands == [
         "skopeo delete oci:/r:demo/trainer:v1",
+        "skopeo delete 'oci:/my images:demo/trainer:v1'",
         "skopeo delete --tls-verify=false docker://127.0.0.1:5000/demo/trainer:v1",
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import shlex
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -147,7 +148,7 @@ def _todo(url: str, digest: Digest, images: Sequence[str]) -> str:
     names = " ".join(images)
     scheme, _, folder = url.partition(":")
     path = f"{folder}/blobs/{digest.replace(':', '/')}"
-    first = f"remove it: rm {path}" if scheme == "oci" else "have it removed from the server's disk"
+    first = f"remove it: rm {shlex.quote(path)}" if scheme == "oci" else "have it removed from the server's disk"
     again = "; ".join(f"spotweld cache bust {name}" for name in images)
     return f"{first}; then make it again: {again}; spotweld build {names}"
 

@@ -7,6 +7,7 @@ The project file alone protects nothing, so taking an image out of it takes no p
 from __future__ import annotations
 
 import re
+import shlex
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -246,7 +247,7 @@ def _foreign(contents: Contents, tag: str) -> Staying:
     scheme, _, rest = contents.registry.partition(":")
     source = f"oci:{rest}:" if scheme == "oci" else f"docker:{rest}/"
     plain = " --tls-verify=false" if scheme == "http" else ""
-    command = f"skopeo delete{plain} {source}{contents.repository}:{tag}"
+    command = f"skopeo delete{plain} {shlex.quote(f'{source}{contents.repository}:{tag}')}"
     return Staying(f"tag {tag} of {contents.image}", where, "it has no label of this project", None, command)
 
 
