@@ -10,6 +10,7 @@ the host::
                           held alone by who fetches or forgets the image, together by all who live in it
     layers/               an image layout: blobs that came over the network, until they have not been used for a week
     storage-DRIVER/       buildah's storage, from which all machines of the host read
+    storage-DRIVER.lock   held alone by who removes an image from it, together by all who fetch one
     tmp/DIGEST/           of who fetches; what a killed one left there is removed by the next one
 """
 
@@ -20,7 +21,7 @@ import json
 import os
 import shutil
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,7 +47,7 @@ from spotweld.store.files import make_folder, scratch, write_new
 from spotweld.values.digests import Digest, hex_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from spotweld.images.containers.pinning import Pinned
     from spotweld.images.registries.copying import Progress
@@ -102,8 +103,9 @@ class HostImages:
                     break
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 if self._known(pinned.digest) is None:
-                    here, moved = self._fetch(pinned, environment, tell)
-                    _write(self._mark(pinned.digest), msgspec.json.encode(here))
+                    with self._kept():
+                        here, moved = self._fetch(pinned, environment, tell)
+                        _write(self._mark(pinned.digest), msgspec.json.encode(here))
         except BaseException:
             os.close(lock)
             raise
@@ -192,14 +194,33 @@ class HostImages:
                 lock = _opened(mark.with_suffix(".lock"))
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    old = _id_of(mark.read_bytes())
-                    mark.unlink()
-                    run = self._folder / "tmp" / mark.stem
-                    if old:
-                        follow([*self._buildah(self._storage, run), "rmi", "--force", old], ignore, env={})
-                    shutil.rmtree(run, ignore_errors=True)
+                    with self._kept(fcntl.LOCK_EX | fcntl.LOCK_NB):
+                        self._forget(mark)
                 finally:
                     os.close(lock)
+
+    def _forget(self, mark: Path) -> None:
+        """Remove an image, unless it is here under another digest: an index and its manifest are one to buildah."""
+        old = _id_of(mark.read_bytes())
+        mark.unlink()
+        if old and old not in {_id_of(other.read_bytes()) for other in self._marks.glob("*.json")}:
+            run = self._folder / "tmp" / mark.stem
+            follow([*self._buildah(self._storage, run), "rmi", "--force", old], ignore, env={})
+            shutil.rmtree(run, ignore_errors=True)
+
+    @contextmanager
+    def _kept(self, how: int = fcntl.LOCK_SH) -> Iterator[None]:
+        """Keep what is fetched and not noted yet from being forgotten; alone, be who forgets.
+
+        Raises:
+            BlockingIOError: somebody fetches.
+        """
+        lock = _opened(self._folder / f"storage-{self._driver}.lock")
+        try:
+            fcntl.flock(lock, how)
+            yield
+        finally:
+            os.close(lock)
 
     @property
     def _storage(self) -> Path:
