@@ -108,6 +108,21 @@ def test_they_start_some_time_apart_unless_there_is_a_hurry(new_way: Callable[..
     assert way.steps() == [3, 1]
 
 
+def test_a_hurry_may_be_over(new_way: Callable[..., Way]) -> None:
+    way = new_way(every=3600.0)
+    way.relay.hurry()
+    for step in (1, 2):
+        way.relay.offer(way.load(step))
+        way.wait()
+    way.relay.calm()
+    way.relay.offer(way.load(3))
+    way.relay.wait(0.1)
+    assert (way.steps(), way.relay.busy) == ([2, 1], True)
+    way.relay.hurry()
+    way.wait()
+    assert way.steps() == [3, 2, 1]
+
+
 def test_one_that_failed_is_tried_again_after_longer_and_longer_pauses(
     new_way: Callable[..., Way], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -121,6 +121,10 @@ class Relay:
         self._hurried = True
         self._wake.set()
 
+    def calm(self) -> None:
+        """Wait again: the machine stays after all."""
+        self._hurried = False
+
     def close(self) -> None:
         """Begin no more."""
         with self._lock:

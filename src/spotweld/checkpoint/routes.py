@@ -104,6 +104,11 @@ class Route:
         for _, relay in self._relays:
             relay.hurry()
 
+    def calm(self) -> None:
+        """Wait for their turns again."""
+        for _, relay in self._relays:
+            relay.calm()
+
     def wait(self, timeout: float) -> None:
         """Wait for what is on its way to the store, at most so many seconds of real time."""
         if self._relays:

@@ -171,6 +171,10 @@ class Saves:
         """What waits for its turn is carried to the store at once."""
         self._route.hurry()
 
+    def calm(self) -> None:
+        """What is carried to the store waits for its turn again."""
+        self._route.calm()
+
     def close(self) -> None:
         """Nothing will be carried to the store any more."""
         self._route.close()

@@ -300,6 +300,7 @@ class Session:
             self._notice, self._answered = notice, False
             if former is not None and (notice is None or notice.id != former.id):
                 self._tell.write(events.Withdrawn(self._clock.now(), former.id))
+                self._saves.calm()
             if notice is not None:
                 self._tell.write(events.Noticed(self._clock.now(), notice))
         return notice
