@@ -13,7 +13,7 @@ from tests.placement.live import EPOCH, Live, offer
 from spotweld.errors import UsageError
 from spotweld.placement.bydeadline import ByDeadline
 from spotweld.placement.market import Market
-from spotweld.placement.placer import Ending, Held, Observation, Placement, Placer, Rent, Standing, Wait
+from spotweld.placement.placer import Ending, Held, Observation, Placement, Placer, Rent, Sighting, Standing, Wait
 from spotweld.placement.policies import POLICIES, policy_of
 from spotweld.placement.seeing import Task
 from spotweld.placement.simulating import simulate
@@ -169,6 +169,23 @@ def test_on_demand_that_refuses_is_had_elsewhere_or_waited_for() -> None:
 def test_what_is_held_stays_though_it_is_not_on_offer_any_more() -> None:
     held = Held(offer("c", CapacityType.SPOT, 1.0), EPOCH - 600, EPOCH - 590, EPOCH - 580)
     assert placer("uniform-progress").reconsider(observation(held=held)) is None
+
+
+@pytest.mark.parametrize("name", [str(name) for name in PolicyName])
+def test_zones_that_come_and_go_are_not_taken_for_each_other(name: str) -> None:
+    lived = {"a": 9 * 86_400.0, "b": 40.0, "c": 86_400.0}
+    seen = [Sighting(EPOCH - 9 * 86_400, dict.fromkeys(lived, False), dict.fromkeys(lived, 1.0))]
+    seen += [Sighting(EPOCH - ago, {zone: True}, {}) for zone, ago in sorted(lived.items(), key=lambda one: -one[1])]
+
+    def ask(one: ByDeadline, zones: str, now: float) -> Rent | Wait:
+        both = tuple(offer(zone, kind, HOURLY[kind]) for zone in zones for kind in CapacityType)
+        known = {"offers": both, "rooms": dict.fromkeys(zones, 1), "sightings": tuple(seen)}
+        return one.decide(observation(now=now, **known))
+
+    kept = placer(name)
+    for minute, zones in enumerate(["bc", "abc", "ac", "c", "ab"]):
+        now = EPOCH + 60.0 * minute
+        assert ask(kept, zones, now) == ask(placer(name), zones, now)
 
 
 def test_on_demand_goes_back_to_spot_once_that_pays() -> None:

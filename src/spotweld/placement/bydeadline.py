@@ -86,10 +86,12 @@ class ByDeadline(Placer):
         return None if keeps else why
 
     def _view(self, observation: Observation) -> View | None:
-        return view(
+        found = view(
             observation, self._rules, self._work, self._deadline,
             gap=self.every, pace=self._pace, before=self._before, past=self._past,
         )  # fmt: skip
+        self._past = self._past if found is None else found.seen.past
+        return found
 
     def _choose(self, at: View, observation: Observation) -> tuple[int, str]:
         """What to hold, in the codes of ``Seen.held``, and why."""

@@ -58,7 +58,7 @@ def view(
         gap: seconds until the next decision.
         pace: seconds of the market's time that pass in a second. All that policies see is the market's time.
         before: what earlier runs saw.
-        past: gets the market until now, for policies to learn from.
+        past: gets the market until now, for policies to learn from; if its zones are others, a new one is shown.
 
     Returns:
         None: nothing is offered.
@@ -73,7 +73,10 @@ def view(
     known = facts(seen)
     now = Sighting(seen.now, known, {zone: p for zone, p in zip(zones, spot_prices, strict=True) if p < NEVER})
     sights = (*(one for one in seen.sightings if one.time <= seen.now), now)
-    past.market = recorded([*before, Stretch(sights, seen.now)], zones, regions, firm_prices, gap=gap * pace, pace=pace)
+    market = recorded([*before, Stretch(sights, seen.now)], zones, regions, firm_prices, gap=gap * pace, pace=pace)
+    # What policies have reckoned from a past counts its zones by their places.
+    past = past if past.market.zones == zones else Past(market)
+    past.market = market
     held = _held(seen, zones)
 
     def tried(offer: Offer | None, code: int) -> bool:
