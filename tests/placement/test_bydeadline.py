@@ -166,6 +166,19 @@ def test_on_demand_that_refuses_is_had_elsewhere_or_waited_for() -> None:
     assert "no on-demand machine can be had" in answer.why
 
 
+@pytest.mark.parametrize("time", [3660.0, -60.0])
+def test_without_on_demand_spot_is_better_than_nothing(time: float) -> None:
+    late = Standing(3600.0, time, 60.0, 0.0)
+    refused = tuple(Placement(zone, CapacityType.ON_DEMAND, EPOCH - 5, EPOCH - 5, Ending.REFUSED) for zone in "ab")
+    spot_alone = tuple(offer(zone, price=price) for zone, price in (("a", 2.0), ("b", 1.0)))
+    for fields in ({"past": refused}, {"offers": spot_alone}):
+        answer = placer().decide(observation(standing=late, **fields))
+        assert isinstance(answer, Rent)
+        assert answer.offer.capacity_type is CapacityType.SPOT
+        assert "no on-demand machine can be had" in answer.why
+    assert isinstance(placer().decide(observation(standing=late, past=refused, spot_policy=SpotUse.ON_DEMAND)), Wait)
+
+
 def test_what_is_held_stays_though_it_is_not_on_offer_any_more() -> None:
     held = Held(offer("c", CapacityType.SPOT, 1.0), EPOCH - 600, EPOCH - 590, EPOCH - 580)
     assert placer("uniform-progress").reconsider(observation(held=held)) is None

@@ -73,9 +73,13 @@ class ByDeadline(Placer):
         if want == NONE:
             return Wait(self._patience(seen.seen), why)
         offer = seen.offers[want]
-        return (
-            Wait(self._rules.back_off, f"no on-demand machine can be had; {why}") if offer is None else Rent(offer, why)
-        )
+        if offer is not None:
+            return Rent(offer, why)
+        why = f"no on-demand machine can be had; {why}"
+        spot = NONE if observation.spot_policy is SpotUse.ON_DEMAND else _cheapest_spot(seen.seen)
+        # Spot may be lost, but whoever waits makes no progress for certain.
+        offer = None if spot == NONE else seen.offers[spot]
+        return Wait(self._rules.back_off, why) if offer is None else Rent(offer, f"{_words(spot, seen)}: {why}")
 
     def reconsider(self, observation: Observation) -> str | None:
         seen = self._view(observation)
