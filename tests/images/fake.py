@@ -43,6 +43,8 @@ class Fake:
         """What to ask with for either, each in a header of its own; empty: the usual."""
         self.services: list[str] = []
         """For which tokens were asked."""
+        self.proxied: list[str | None] = []
+        """The ``Proxy-Authorization`` of each request."""
         self.url = ""
 
 
@@ -77,6 +79,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         state = self.state
         state.requests.append(request)
         state.authorizations.append((request, self.headers.get("Authorization")))
+        state.proxied.append(self.headers.get("Proxy-Authorization"))
+        if self.command == "CONNECT":
+            state.requests[-1] = f"CONNECT {self.path}"
+            return self._say(502)
         length = int(self.headers.get("Content-Length", "0"))
         if self.command == "PATCH" and state.cut:
             body = self.rfile.read(min(state.cut.pop(0), length))
@@ -101,7 +107,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 return getattr(self, f"_{kind.replace('/', '_')}")(repository, name, body, parse_qs(url.query))
         return self._say(200, b"{}")
 
-    do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = do_GET  # noqa: N815
+    do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = do_CONNECT = do_GET  # noqa: N815
 
     def _say(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
         self.send_response(status)

@@ -491,6 +491,19 @@ def test_the_users_proxy_is_taken(server_state: Fake, monkeypatch: pytest.Monkey
         connected("http://registry.invalid:5000").tags("a")
 
 
+def test_the_users_proxy_is_shown_who_the_user_is(server_state: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(variable, server_state.url.replace("//", "//me:p%40ss@"))
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    registry = connected("http://registry.invalid:5000")
+    add_image(registry, "a", "v1", [b"layer"])
+    with pytest.raises(RegistryUnavailable, match="Tunnel connection failed"):
+        connected("https://registry.invalid").tags("a")
+    assert "CONNECT registry.invalid:443" in server_state.requests
+    assert set(server_state.proxied) == {"Basic " + base64.b64encode(b"me:p@ss").decode()}
+
+
 def test_a_real_server_with_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key -out cert -days 1 -subj /CN=localhost"
     more = ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:TRUE"]

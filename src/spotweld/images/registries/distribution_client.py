@@ -17,19 +17,18 @@ from contextlib import contextmanager, suppress
 from email.utils import mktime_tz, parsedate_tz
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import SplitResult, unquote, urlencode, urljoin, urlsplit
 
 import msgspec
 from msgspec.structs import replace
 
 from spotweld.errors import ImageError, RegistryRefused, RegistryUnavailable
+from spotweld.images.registries.credentials import Credentials
 from spotweld.images.registries.refusals import Answer, is_final, is_full, refusal, unreachable
 from spotweld.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-
-    from spotweld.images.registries.credentials import Credentials
 
 _T = TypeVar("_T")
 ATTEMPTS = 4
@@ -250,8 +249,10 @@ class Client:
         while True:
             connection, used = self._take(url)
             try:
-                full = url if parts.scheme == "http" and connection.host != parts.hostname else path
-                connection.request(method, full, body=body or None, headers=sent)
+                if parts.scheme == "http" and connection.host != parts.hostname:
+                    connection.request(method, url, body=body or None, headers=_proxy_login(url) | sent)
+                else:
+                    connection.request(method, path, body=body or None, headers=sent)
                 return connection, connection.getresponse()
             except BaseException as error:
                 connection.close()
@@ -324,19 +325,32 @@ def _connection(url: str, patience: float) -> HTTPConnection:
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise RegistryUnavailable(f"Cannot follow the registry to {url[:200]}", "it is no web address")
-    proxy = urllib.request.getproxies().get(parts.scheme)
     secure = parts.scheme == "https"
     context = ssl.create_default_context() if secure else None
-    if proxy and not urllib.request.proxy_bypass(parts.hostname):
-        through = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    if (through := _proxy(parts.scheme)) and not urllib.request.proxy_bypass(parts.hostname):
         if context is None:
             return HTTPConnection(through.hostname or "", through.port or 80, timeout=patience)
         tunnel = HTTPSConnection(through.hostname or "", through.port or 80, timeout=patience, context=context)
-        tunnel.set_tunnel(parts.hostname, parts.port or 443)
+        tunnel.set_tunnel(parts.hostname, parts.port or 443, _proxy_login(url))
         return tunnel
     if context is None:
         return HTTPConnection(parts.hostname, parts.port or 80, timeout=patience)
     return HTTPSConnection(parts.hostname, parts.port or 443, timeout=patience, context=context)
+
+
+def _proxy(scheme: str) -> SplitResult | None:
+    """The user's for such URLs."""
+    proxy = urllib.request.getproxies().get(scheme)
+    return urlsplit(proxy if "://" in proxy else f"http://{proxy}") if proxy else None
+
+
+def _proxy_login(url: str) -> dict[str, str]:
+    """What shows the proxy for ``url`` who the user is, where its own URL says so."""
+    through = _proxy(urlsplit(url).scheme)
+    if through is None or through.username is None:
+        return {}
+    login = Credentials(unquote(through.username), unquote(through.password or ""))
+    return {"Proxy-Authorization": login.basic}
 
 
 def _read(response: HTTPResponse) -> Answer:
