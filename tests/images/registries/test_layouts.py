@@ -90,6 +90,18 @@ def test_what_other_tools_wrote_into_the_index_stays(layout: Layout) -> None:
     assert layout.resolve("a", "v2") == image.digest
 
 
+def test_an_empty_layout_of_another_tool_is_one(layout: Layout) -> None:
+    """Go writes a list without entries as null, and desktops leave files of their own everywhere."""
+    (layout.folder / "blobs").mkdir(parents=True)
+    (layout.folder / "blobs/.DS_Store").write_text("")
+    (layout.folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    (layout.folder / "index.json").write_text('{"schemaVersion": 2, "manifests": null}')
+    assert layout.repositories() == ()
+    layout.prepare(["a"])
+    image = add_image(layout, "a", "v1", [b"layer"])
+    assert layout.resolve("a", "v1") == image.digest
+
+
 @pytest.mark.parametrize("bit", [0, 7, 8 * 40_000])
 def test_a_flipped_bit_in_a_layer_is_refused(layout: Layout, tmp_path: Path, bit: int) -> None:
     data = noise("bits", 50_000)
@@ -159,7 +171,11 @@ def test_a_layer_that_is_gone_is_told(layout: Layout, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", '{"manifests": 1}', '{"manifests": [{}]}', '{"manifests": [{"digest": "../x"}]}']
+    "text",
+    [
+        *("", "{", "[]", "{}", '{"manifests": 1}', '{"manifests": [{}]}', '{"manifests": [{"digest": "../x"}]}'),
+        json.dumps({"manifests": [{"digest": digest_of(b""), "annotations": ["x"]}]}),
+    ],
 )
 def test_a_damaged_index_is_told_and_never_replaced(layout: Layout, text: str) -> None:
     add_image(layout, "a", "v1", [b"layer"])

@@ -93,7 +93,8 @@ class Layout(Registry):
             with told("write", self.folder):
                 for folder in (self.folder / "blobs").iterdir():
                     # Whoever gave a blob its name may not have come to its own fsync yet.
-                    sync_folder(folder)
+                    if folder.is_dir():
+                        sync_folder(folder)
             if tag is not None:
                 index = self._index()
                 found = next((Digest(e["digest"]) for e in index["manifests"] if _named(e) == (repository, tag)), None)
@@ -290,9 +291,9 @@ class Layout(Registry):
                 return {"schemaVersion": 2, "manifests": []}
         try:
             index = json.loads(data)
-            entries = index["manifests"]
-            if all(is_digest(entry["digest"]) for entry in entries) and isinstance(entries, list):
-                return dict(index)
+            entries = [] if index["manifests"] is None else index["manifests"]
+            if all(_is_entry(entry) for entry in entries) and isinstance(entries, list):
+                return {**index, "manifests": entries}
         except (ValueError, TypeError, KeyError):
             pass
         todo = "The blobs are still there. Restore the file, or move the folder away and copy the images again."
@@ -339,6 +340,10 @@ class Layout(Registry):
             yield
         finally:
             os.close(handle)
+
+
+def _is_entry(entry: dict[str, Any]) -> bool:
+    return is_digest(entry["digest"]) and isinstance(entry.get("annotations") or {}, dict)
 
 
 def _named(entry: dict[str, Any]) -> tuple[str, str] | None:
