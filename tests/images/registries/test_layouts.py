@@ -16,7 +16,7 @@ from tests.images.samples import add_blob, add_image, add_index, at, noise
 
 from spotweld.errors import ImageDamaged, RegistryFull, RegistryRefused, RegistryUnavailable
 from spotweld.images.registries import layouts
-from spotweld.images.registries.copying import copy, verify
+from spotweld.images.registries.copying import Progress, copy, verify
 from spotweld.images.registries.layouts import Layout
 from spotweld.images.registries.manifests import blobs, digest_of
 from spotweld.images.registries.opening import open_registry
@@ -250,6 +250,28 @@ def test_a_blob_that_a_copy_relies_on_is_young_again(layout: Layout) -> None:
     assert layout.collect(3600) == 0
     os.utime(path, (1, 1))
     assert layout.collect(3600) == 16
+
+
+def test_a_manifest_that_a_copy_relies_on_is_young_again(layout: Layout, tmp_path: Path) -> None:
+    source = Layout(tmp_path / "source")
+    image = add_image(source, "a", "v1", [b"layer"])
+    add_index(source, "a", "all", [("amd64", image)])
+    copy(at(source, "a", "all"), at(layout, "a", "all"))
+    layout.delete("a", "all")
+    for path in layout.folder.glob("blobs/*/*"):
+        os.utime(path, (1, 1))
+
+    def clean(progress: Progress) -> None:
+        if progress.digest == image.digest:
+            layout.collect(3600)
+
+    copy(at(source, "a", "all"), at(layout, "a", "all"), clean)
+    assert verify(at(layout, "a", "all")) == ()
+    os.utime(path_of(layout, image.digest), (1, 1))
+    layout.put_manifest("a", image)  # as a builder does before it sends the index
+    used = layout.used("a", image.digest)
+    assert used is not None
+    assert used > 1
 
 
 def test_nothing_is_collected_while_a_manifest_is_damaged(layout: Layout) -> None:

@@ -69,14 +69,12 @@ class Layout(Registry):
 
     def resolve(self, repository: str, name: str) -> Digest | None:
         if is_digest(name):
-            return Digest(name) if self._blob(Digest(name)).is_file() else None
-        for entry in self._index()["manifests"]:
-            if _named(entry) == (repository, name):
-                return Digest(entry["digest"])
-        return None
+            return Digest(name) if self.blob_size(repository, Digest(name)) is not None else None
+        return self._find(repository, name)
 
     def manifest(self, repository: str, name: str) -> Manifest:
-        digest = self.resolve(repository, name)
+        # Who reads has it, and need not find it again: looking at a cache makes nothing in it younger.
+        digest = self._find(repository, name)
         if digest is None:
             known = ", ".join(self.tags(repository)[:8]) or "none"
             raise ImageNotFound(f"There is no image {repository}:{name} in {self.url}", f"its tags are: {known}")
@@ -86,7 +84,7 @@ class Layout(Registry):
         self, repository: str, manifest: Manifest, tag: str | None = None, *, expected: Expected = None
     ) -> None:
         size = len(manifest.data)
-        if not self._is_whole(manifest):
+        if self.blob_size(repository, manifest.digest) != size or not self._is_whole(manifest):
             self.write_blob(repository, manifest.digest, size, [manifest.data])
         with self._lock():
             self._require(manifest)
@@ -240,6 +238,12 @@ class Layout(Registry):
         if version != "1.0.0":
             why = f"it is an image layout of version {version}"
             raise RegistryRefused(f"{self.url} cannot hold images", why, "Name another folder, or upgrade Spotweld.")
+
+    def _find(self, repository: str, name: str) -> Digest | None:
+        if is_digest(name):
+            return Digest(name) if self._blob(Digest(name)).is_file() else None
+        entries = self._index()["manifests"]
+        return next((Digest(entry["digest"]) for entry in entries if _named(entry) == (repository, name)), None)
 
     def _manifest(self, digest: Digest) -> Manifest:
         path = self._blob(digest)
