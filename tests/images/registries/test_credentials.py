@@ -60,6 +60,17 @@ def test_older_forms_of_the_key_are_known(tmp_path: Path, key: str, host: str) -
     assert find_credentials(host, {"DOCKER_CONFIG": str(tmp_path)}) == ME
 
 
+def test_user_and_password_may_stand_unpacked(tmp_path: Path) -> None:
+    """As Docker takes them, and as secrets of Kubernetes are often written."""
+    plain = {"username": "me", "password": "a:b"}
+    write(tmp_path / "config.json", {"auths": {"a.b": plain, "c.d": {**plain, **ENTRY, "password": "old"}}})
+    assert find_credentials("a.b", {"DOCKER_CONFIG": str(tmp_path)}) == ME
+    assert find_credentials("c.d", {"DOCKER_CONFIG": str(tmp_path)}) == ME
+    write(tmp_path / "config.json", {"auths": {"a.b": {"username": "me"}, "c.d": {"password": "a:b"}}})
+    assert find_credentials("a.b", {"DOCKER_CONFIG": str(tmp_path)}) is None
+    assert find_credentials("c.d", {"DOCKER_CONFIG": str(tmp_path)}) is None
+
+
 def test_a_token_goes_before_a_password(tmp_path: Path) -> None:
     write(tmp_path / "config.json", {"auths": {"a.b": {**ENTRY, "identitytoken": "t"}}})
     assert find_credentials("a.b", {"DOCKER_CONFIG": str(tmp_path)}) == Credentials(token="t")

@@ -104,7 +104,8 @@ def _entry(entry: Any, path: Path) -> Credentials | None:  # noqa: ANN401  anyth
     if token := entry.get("identitytoken"):
         return Credentials(token=str(token))
     if not (packed := entry.get("auth")):
-        return None
+        user, password = entry.get("username"), entry.get("password")
+        return Credentials(str(user), str(password)) if user and password else None
     try:
         user, _, password = base64.b64decode(packed, validate=True).decode().partition(":")
     except (ValueError, TypeError) as error:
