@@ -10,7 +10,7 @@ from tests.images.fake import fake
 from tests.images.samples import add_image, at
 from tests.images.servers import docker_registry
 
-from spotweld.errors import RegistryRefused, TagMoved
+from spotweld.errors import ImageNotFound, RegistryRefused, TagMoved
 from spotweld.images.registries import distribution
 from spotweld.images.registries.copying import verify
 from spotweld.images.registries.distribution import Distribution
@@ -126,18 +126,46 @@ def test_a_tag_that_is_moved_while_it_is_put_aside_is_somebody_elses(
     for tag in ("v1", "v2"):
         registry.tag(repository, "stays", tag)
     theirs = add_image(registry, repository, "theirs", [b"theirs"])
-    known = Distribution.write_blob
+    known = Distribution.put_manifest
 
-    def writing(self: Distribution, *rest: Any) -> None:  # noqa: ANN401
-        known(self, *rest)
+    def putting(self: Distribution, *rest: Any, **more: Any) -> None:  # noqa: ANN401
+        monkeypatch.undo()
+        known(self, *rest, **more)
         registry.tag(repository, "theirs", "v2")
 
-    monkeypatch.setattr(Distribution, "write_blob", writing)
+    monkeypatch.setattr(Distribution, "put_manifest", putting)
     with pytest.raises(TagMoved):
         registry.delete(repository, "v1", "v2")
     # What had been put aside before is gone, and no empty image is left.
     assert registry.tags(repository) == ("stays", "theirs", "v2")
     assert registry.resolve(repository, "v2") == theirs.digest
+
+
+@pytest.mark.parametrize("go_on", [True, False])
+def test_a_tag_that_was_put_aside_by_who_was_killed_then_is_no_image(
+    server: str, repository: str, monkeypatch: pytest.MonkeyPatch, *, go_on: bool
+) -> None:
+    """Else the next build takes it for its own, and lets ``latest`` name nothing."""
+    registry = connected(server)
+    image = add_image(registry, repository, "latest", [b"layer"])
+    registry.tag(repository, "latest", "key")
+
+    def killed(*_: Any) -> None:  # noqa: ANN401
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Distribution, "_delete_image", killed)
+    with pytest.raises(KeyboardInterrupt):
+        registry.delete(repository, "key")
+    monkeypatch.undo()
+    assert registry.tags(repository) == ("key", "latest")
+    assert registry.resolve(repository, "key") is None
+    with pytest.raises(ImageNotFound):
+        registry.manifest(repository, "key")
+    if go_on:
+        registry.delete(repository, "key")
+        assert registry.tags(repository) == ("latest",)
+    registry.tag(repository, "latest", "key", expected="absent")
+    assert registry.manifest(repository, "key") == registry.manifest(repository, "latest") == image
 
 
 @pytest.mark.parametrize("mode", ["deletes nothing", "is read-only"])

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PROJECT_LABEL = "io.spotweld.project"
 LIFETIME_LABEL = "io.spotweld.lifetime"
 _OURS = re.compile(rf"{LATEST}|[0-9a-f]{{40}}")
-"""The tags that builds give. The label of one may be gone: a deletion that was killed moves it to an empty image."""
+"""The tags that builds give. The label of one may be gone: a deletion that was killed moves it to an empty index."""
 ANY = "*"
 """In the place of an image: nobody knows which one."""
 

@@ -20,10 +20,9 @@ from spotweld.errors import ImageError, ImageNotFound, RegistryFull, RegistryRef
 from spotweld.images.registries.distribution_client import ATTEMPTS, Client
 from spotweld.images.registries.manifests import (
     KINDS,
-    OCI_CONFIG,
-    OCI_MANIFEST,
+    OCI_INDEX,
     checked,
-    digest_of,
+    labels,
     manifest_of,
     read_manifest,
 )
@@ -46,6 +45,10 @@ _LOOKS = 8
 _BATCH = 16
 """Images that are deleted before it is looked again whether another tag names one of them by now."""
 _DELETED = (200, 202)
+_ASIDE = "com.spotweld.deleted"
+"""The annotation of what tags name while they are being deleted."""
+_SHORT = 256
+"""Bytes of a manifest that may be that; all but tiny images have more."""
 _LOST = (b"BLOB_UPLOAD_", b"invalid hash state")
 """What docker-registry (2.8) says of an upload whose last chunk it took, and could not write to its full disk."""
 _STREAMS = 8
@@ -86,20 +89,19 @@ class Distribution(Registry):
         if answer.status == 404:
             return None
         self._expect(answer, 200, "read", f"{repository}:{name}")
-        found = answer.headers.get("docker-content-digest", "")
-        # Some servers answer a HEAD without it; then the bytes tell.
-        return Digest(found) if is_digest(found) else self.manifest(repository, name).digest
+        found, size = answer.headers.get("docker-content-digest", ""), answer.headers.get("content-length", "")
+        # Some servers answer a HEAD without a digest; then the bytes tell. So they do of what may be put aside.
+        if is_digest(found) and size.isdecimal() and int(size) > _SHORT:
+            return Digest(found)
+        manifest = self._read(repository, name)
+        return manifest.digest if manifest else None
 
     def manifest(self, repository: str, name: str) -> Manifest:
-        answer = self._client.ask("GET", _manifest(repository, name), _pull(repository), _ACCEPT)
-        where = f"{self.url} ({repository}:{name})"
-        if answer.status == 404:
+        found = self._read(repository, name)
+        if found is None:
             known = ", ".join(self.tags(repository)[:8]) or "none"
             raise ImageNotFound(f"There is no image {repository}:{name} in {self.url}", f"its tags are: {known}")
-        self._expect(answer, 200, "read", f"{repository}:{name}")
-        wanted = name if is_digest(name) else answer.headers.get("docker-content-digest", "")
-        kind = answer.headers.get("content-type", "").partition(";")[0]
-        return read_manifest(answer.body, where, Digest(wanted) if is_digest(wanted) else None, kind)
+        return found
 
     def put_manifest(
         self, repository: str, manifest: Manifest, tag: str | None = None, *, expected: Expected = None
@@ -187,7 +189,7 @@ class Distribution(Registry):
         """See `Registry`.
 
         Where the server cannot delete a tag by its name, only a manifest with all of its tags: one without other tags
-        is deleted so; of one with others, the tags are first moved to an empty image of their own, which is then
+        is deleted so; of one with others, the tags are first moved to an empty index of their own, which is then
         deleted. That takes a request to look at each tag of the repository, one to delete each image, and for each
         further ``_BATCH`` images another look at the tags that stay.
 
@@ -215,6 +217,18 @@ class Distribution(Registry):
 
     def collect(self, older: float) -> int:  # noqa: ARG002  the server's own matter
         return 0
+
+    def _read(self, repository: str, name: str) -> Manifest | None:
+        """The manifest under a name; None: there is none, or a deletion that was killed has put its tag aside."""
+        answer = self._client.ask("GET", _manifest(repository, name), _pull(repository), _ACCEPT)
+        if answer.status == 404:
+            return None
+        self._expect(answer, 200, "read", f"{repository}:{name}")
+        wanted = name if is_digest(name) else answer.headers.get("docker-content-digest", "")
+        kind = answer.headers.get("content-type", "").partition(";")[0]
+        where = f"{self.url} ({repository}:{name})"
+        found = read_manifest(answer.body, where, Digest(wanted) if is_digest(wanted) else None, kind)
+        return None if _ASIDE in labels(found) else found
 
     def _delete_by_name(self, repository: str, tags: Sequence[str]) -> tuple[str, ...]:
         """Delete tags where the server can; those that are left, because it cannot."""
@@ -256,17 +270,16 @@ class Distribution(Registry):
             return dict(zip(tags, pool.map(lambda tag: self.resolve(repository, tag), tags), strict=True))
 
     def _put_aside(self, repository: str, tags: Mapping[str, Expected]) -> None:
-        """Move tags from what they name to an image that nobody else names, and delete that."""
-        # A blob of its own: docker-registry can lose one that several writers send at the same moment.
-        config = json.dumps({"com.spotweld.deleted": f"{' '.join(tags)} {uuid.uuid4()}"}).encode()
-        name = digest_of(config)
-        part = {"mediaType": OCI_CONFIG, "digest": name, "size": len(config)}
-        empty = manifest_of({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": part, "layers": []})
+        """Move tags from what they name to an index that nobody else names, and delete that.
+
+        Whoever is killed in between leaves tags that no build and no builder takes for an image: it has no platform.
+        """
+        body = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
+        empty = manifest_of({**body, "annotations": {_ASIDE: uuid.uuid4().hex}})
         # Nobody has it yet. Where nothing may be deleted this says so, before any tag has lost its image.
         answer = self._client.ask("DELETE", _manifest(repository, empty.digest), _delete(repository))
         if answer.status in {401, 403, 405}:
             raise refusal(answer, "delete from", f"{self.url} ({repository})")
-        self.write_blob(repository, name, len(config), [config])
         try:
             for tag, expected in tags.items():
                 self.put_manifest(repository, empty, tag, expected=expected)
