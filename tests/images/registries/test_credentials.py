@@ -89,7 +89,9 @@ def test_a_helper_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert find_credentials("e.f", where) is None
 
 
-@pytest.mark.parametrize("script", ["echo locked >&2; exit 1", "echo hello", "echo '{}'", "echo '[]'", None])
+@pytest.mark.parametrize(
+    "script", ["echo locked >&2; exit 1", "echo hello", "echo '{}'", "echo '[]'", "printf '\\344'", None]
+)
 def test_a_helper_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str | None) -> None:
     if script:
         helper(tmp_path, "mine", script, monkeypatch)

@@ -121,7 +121,13 @@ def _ask(helper: str, name: str) -> Credentials | None:
     todo = f"Try it by hand: echo {name} | {program} get"
     try:
         done = subprocess.run(
-            [program, "get"], input=name, capture_output=True, text=True, timeout=_PATIENCE, check=False
+            [program, "get"],
+            input=name,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_PATIENCE,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise RegistryRefused(f"Cannot get credentials for {name} from {program}", str(error), todo) from error
