@@ -179,6 +179,18 @@ def test_without_on_demand_spot_is_better_than_nothing(time: float) -> None:
     assert isinstance(placer().decide(observation(standing=late, past=refused, spot_policy=SpotUse.ON_DEMAND)), Wait)
 
 
+@given(ran=st.floats(0.0, 1e5), unsaved=st.floats(0.0, 2000.0), slack=st.floats(0.0, 4000.0))
+def test_spot_is_kept_only_if_its_loss_before_the_next_look_leaves_time_enough(
+    ran: float, unsaved: float, slack: float
+) -> None:
+    """Whenever it was saved last: saves are in no step with the machine's start, and may be late."""
+    held = Held(offer("a", CapacityType.SPOT, 1.0), EPOCH - ran - 60, EPOCH - ran - 50, EPOCH - ran)
+    left = Standing(3000.0, 3000.0 + slack, 60.0, 600.0, unsaved=unsaved)
+    greedy = placer("greedy")
+    if greedy.reconsider(observation(held=held, standing=left)) is None:
+        assert left.work + unsaved + left.changeover <= left.time - greedy.every
+
+
 def test_what_is_held_stays_though_it_is_not_on_offer_any_more() -> None:
     held = Held(offer("c", CapacityType.SPOT, 1.0), EPOCH - 600, EPOCH - 590, EPOCH - 580)
     assert placer("uniform-progress").reconsider(observation(held=held)) is None

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.runs.samples import attempt_opened, opened
 
+from spotweld.checkpoint.events import Restored
 from spotweld.runs.events import AttemptEnded, Cause, Entry, MachineStarted, Running
 from spotweld.runs.history import Progress
 from spotweld.runs.remaining import REACTION, standing, working_since
@@ -65,6 +66,22 @@ def test_what_was_lost_is_left_again() -> None:
 def test_a_machine_that_has_not_said_where_it_goes_on_goes_on_from_what_is_safe() -> None:
     first = steps(1, 0, 100.0, 9, durable=7)
     assert left(run(*began(1, 90.0), over(1, 200.0), *began(2, 390.0)), {1: first}, 500.0) == 930.0
+
+
+def test_a_loss_takes_what_is_not_known_to_be_in_the_store() -> None:
+    def unsaved(state: RunState, history: dict[int, Progress], now: float) -> float:
+        found = standing(state, history, now)
+        assert found is not None
+        return found.unsaved
+
+    first = steps(1, 0, 100.0, 9, durable=7)
+    second = steps(2, 7, 400.0, 3, restored=Restored(t=400.0, step=7, manifest="", seconds=0.0))
+    assert unsaved(run(*began(1, 90.0)), {1: steps(1, 0, 100.0, 9)}, 195.0) == 90.0
+    assert unsaved(run(*began(1, 90.0)), {1: first}, 195.0) == 20.0
+    twice = run(*began(1, 90.0), over(1, 200.0), *began(2, 390.0))
+    assert unsaved(twice, {1: first}, 395.0) == 0.0
+    assert unsaved(twice, {1: first, 2: second}, 435.0) == 30.0
+    assert unsaved(run(*began(1, 0.0)), {}, 103.0) == 100.0
 
 
 def test_the_pace_of_the_steps_replaces_the_estimate_once_it_is_known() -> None:

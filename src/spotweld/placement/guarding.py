@@ -47,11 +47,20 @@ def _safe(seen: Seen, want: Ints) -> Bools:
     progress = np.maximum(seen.gap - warming, 0.0)
     left = seen.work - np.where(want == NONE, 0.0, progress)
     if task.cadence:
-        ran: Floats = np.where(started, 0.0, seen.ran) + progress
-        left += np.where((want != NONE) & ~firm, ran % task.cadence, 0.0)
+        left += np.where((want != NONE) & ~firm, _unsaved(seen, started, progress), 0.0)
     # Done before the tick ends, so that a loss at its end would come too late to matter.
     done = (want != NONE) & (seen.work + warming <= np.minimum(seen.gap, seen.time))
     later = left + task.changeover <= seen.time - seen.gap
     firm_ok = ~started | (seen.work + task.changeover <= seen.time)
     safe: Bools = np.where(firm, firm_ok, done | later)
     return safe
+
+
+def _unsaved(seen: Seen, started: Bools, progress: Floats) -> Floats:
+    """(J,): seconds of progress that a loss at the next tick would take."""
+    if seen.unsaved is None:
+        ran: Floats = np.where(started, 0.0, seen.ran) + progress
+        return ran % seen.task.cadence
+    # A save may come late, or fail: none is counted upon.
+    unsaved: Floats = np.where(started, 0.0, seen.unsaved) + progress
+    return unsaved

@@ -57,6 +57,8 @@ class Standing(msgspec.Struct, frozen=True):
     """Between two saves, about; 0: not known, or each step is saved."""
     size: int = 0
     """Bytes of its state; 0: not known."""
+    unsaved: float = 0.0
+    """Of the work on what is held, that would be left again if it were lost now."""
 
 
 class Sighting(msgspec.Struct, frozen=True):

@@ -115,6 +115,9 @@ class Seen:
     """Seconds until the next decision."""
     past: Past
     """What may be learned from."""
+    unsaved: Floats | None = None
+    """(J,): seconds of progress that a loss would take now. None: at each whole multiple of the cadence in ``ran`` all
+    is saved, as in a recording; else nobody knows when the next save comes."""
 
 
 class Policy(ABC):

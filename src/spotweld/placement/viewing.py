@@ -109,6 +109,7 @@ def view(
         held=np.array([held]),
         warming=np.array([_warming(seen, standing, gap) * pace]),
         ran=np.array([_ran(seen) * pace]),
+        unsaved=np.array([standing.unsaved * pace]),
         home=np.array([_home(seen, zones, past.market.region.tolist())]),
         work=np.array([max(standing.work * pace, 1.0)]),
         time=np.array([standing.time * pace]),

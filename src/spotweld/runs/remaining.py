@@ -44,7 +44,7 @@ def standing(state: RunState, history: Mapping[int, Progress], now: float) -> St
     job, deadline = state.job, state.deadline
     if job.work is None or deadline is None:
         return None
-    done, step = _done(state, history, now)
+    done, step, unsaved = _done(state, history, now)
     total = next((history[number].total for number in sorted(history, reverse=True) if history[number].total), None)
     left = job.work - done
     if total and step and done >= _TRUSTED * job.work:
@@ -58,6 +58,7 @@ def standing(state: RunState, history: Mapping[int, Progress], now: float) -> St
         changeover=usual,
         cadence=_cadence(state, history, job.work, now),
         size=next((history[n].size or 0 for n in sorted(history, reverse=True) if history[n].size), 0),
+        unsaved=unsaved,
     )
 
 
@@ -68,8 +69,8 @@ def working_since(attempt: Attempt, progress: Progress | None) -> float | None:
     return attempt.running
 
 
-def _done(state: RunState, history: Mapping[int, Progress], now: float) -> tuple[float, int]:
-    """Seconds of work that count, and the step that they led to.
+def _done(state: RunState, history: Mapping[int, Progress], now: float) -> tuple[float, int, float]:
+    """Seconds of work that count, the step that they led to, and how many of them the loss of the machine would take.
 
     Of attempts that have ended it is what the next one went on from, or will: the newest step in the store.
     """
@@ -87,13 +88,15 @@ def _done(state: RunState, history: Mapping[int, Progress], now: float) -> tuple
                 works.append(base + max(0.0, when - progress.since))
     current = state.current
     if current is not None and current.number in history and history[current.number].first is not None:
-        return works[-1], steps[-1]
+        safe = history[current.number].safe or 0
+        return works[-1], steps[-1], max(0.0, works[-1] - _at(steps, works, safe))
     if history:
         step = max((progress.safe for progress in history.values() if progress.safe is not None), default=0)
-        return _at(steps, works, step), step
+        return _at(steps, works, step), step, 0.0
     # A program that tells nothing begins anew on every machine.
     running = current.running if current is not None else None
-    return (max(0.0, now - running) if running is not None else 0.0), 0
+    ran = max(0.0, now - running) if running is not None else 0.0
+    return ran, 0, ran
 
 
 def _at(steps: list[int], works: list[float], step: int) -> float:
