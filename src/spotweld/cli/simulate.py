@@ -49,7 +49,11 @@ def _gigabytes(context: click.Context, parameter: click.Parameter, value: str) -
         raise click.BadParameter(str(error), context, parameter) from error
 
 
-_PRICE = click.FloatRange(min=0)
+def _price(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    # A range would let NaN through.
+    if value is not None and not 0 <= value < 1e9:
+        raise click.BadParameter(f"{value:g}: a price lies between 0 and 1e9", context, parameter)
+    return value
 
 
 @click.command
@@ -82,14 +86,16 @@ _PRICE = click.FloatRange(min=0)
     help="Between saves: what is newer is lost with a spot gang. 0s: nothing is.",
 )
 @click.option("--size", default="0GB", callback=_gigabytes, metavar="SIZE", help="What moves to another region.")
-@click.option("--egress", default=0.0, type=_PRICE, metavar="PRICE", help="Of a GB that moves to another region.")
+@click.option(
+    "--egress", default=0.0, type=float, callback=_price, metavar="PRICE", help="Of a GB that moves to another region."
+)
 @replica_options
 @click.option("--policy", "names", metavar="NAME,...", help="Some of all policies.")
 @click.option("--starts", default=20, show_default=True, type=click.IntRange(min=1), help="Jobs to simulate.")
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(min=0), help="Draws when they begin.")
-@click.option("--spot-price", type=_PRICE, metavar="PRICE", help="Where a recording has none.")
-@click.option("--on-demand-price", type=_PRICE, metavar="PRICE", help="Where a recording has none.")
-@click.option("--max-price", type=_PRICE, metavar="PRICE", help="No spot above it.")
+@click.option("--spot-price", type=float, callback=_price, metavar="PRICE", help="Where a recording has none.")
+@click.option("--on-demand-price", type=float, callback=_price, metavar="PRICE", help="Where a recording has none.")
+@click.option("--max-price", type=float, callback=_price, metavar="PRICE", help="No spot above it.")
 @click.option("--inverted", is_flag=True, help="In these recordings 1 means that no machine could be had.")
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Write a picture: FILE.html or FILE.svg.")
 @progress_option
