@@ -51,6 +51,14 @@ def test_spot_that_never_goes_is_taken_at_once_and_kept() -> None:
     assert found.starts.tolist() == [1, 1, 1]
 
 
+@pytest.mark.parametrize("days", [10, 20, 31])
+def test_ticks_may_last_longer_than_what_it_remembers(days: int) -> None:
+    market = market_from([[1] * 4], 0.9, 3.0, days * 24 * HOUR)
+    task = Task(work=2 * market.gap, deadline=3 * market.gap)
+    found = simulate(market, np.array([0, 1]), task, Ours())
+    np.testing.assert_allclose(found.cost, optimum(market, np.array([0, 1]), task))
+
+
 def test_where_there_never_was_any_it_does_not_wait_for_nothing_in_vain() -> None:
     market = market_from([[0] * 300], 0.9, 3.0, GAP)
     starts = np.array([0, 200])

@@ -73,8 +73,8 @@ class Past:
         self.market = market
 
     def before(self, tick: int, seconds: float) -> Market:
-        """The ticks before ``tick``, as far back as ``seconds``; none, if ``tick`` is 0."""
-        return self.market.between(max(0, tick - round(seconds / self.market.gap)), tick)
+        """The ticks before ``tick``, as far back as ``seconds`` but one at least; none, if ``tick`` is 0."""
+        return self.market.between(max(0, tick - max(1, round(seconds / self.market.gap))), tick)
 
 
 @dataclass(frozen=True, eq=False)
