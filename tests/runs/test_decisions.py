@@ -43,6 +43,7 @@ from spotweld.runs.events import (
     Sighted,
     Waiting,
 )
+from spotweld.runs.pools.taking import Warm
 from spotweld.runs.reports import Heard, Result, Stage, Status
 from spotweld.runs.states import RunState, apply, fold
 from spotweld.values.money import Money
@@ -68,6 +69,14 @@ class Restless(First):
 
     def reconsider(self, observation: Observation) -> str | None:
         return None if observation.held is None else f"better than {observation.held.offer.place}"
+
+
+class Patient(Restless):
+    """Waits for cheaper hours, and holds nothing until then."""
+
+    def decide(self, observation: Observation) -> Rent | Wait:
+        del observation
+        return Wait(7.0, "cheaper soon")
 
 
 def state_after(*events: Event, **job: object) -> RunState:
@@ -236,6 +245,14 @@ def test_a_pause_is_logged_once_for_each_reason() -> None:
     assert pause == Pause(107.0, "nothing is offered")
     waiting = apply(state, Entry("r", 2, 100.0, decisions_event(pause)))
     assert isinstance(decide(waiting, Observed(101.0), First()), Watch)
+
+
+def test_a_machine_of_a_pool_that_would_be_given_up_at_once_is_not_taken() -> None:
+    seen = Observed(100.0, (), warm=(Warm("p", "token", "m-1", OFFER, 1.0),))
+    taken = decide(state_after(), seen, First())
+    assert isinstance(taken, OpenAttempt)
+    assert taken.warm == seen.warm[0]
+    assert decide(state_after(), seen, Patient()) == Pause(107.0, "cheaper soon")
 
 
 def decisions_event(pause: object) -> Event:

@@ -21,10 +21,10 @@ from spotweld.providers.opening import open_provider
 from spotweld.report.words import count
 from spotweld.runs.controller import RECENT
 from spotweld.runs.drive import log_path
-from spotweld.runs.opening import Plan, make_plan
+from spotweld.runs.opening import Plan, first_observation, make_plan
 from spotweld.runs.placing import placer_of
 from spotweld.runs.pools.drive import pools_path
-from spotweld.runs.pools.taking import find, fitting
+from spotweld.runs.pools.taking import find, fitting, keeping
 from spotweld.store.opening import open_store
 from spotweld.values.durations import format_duration
 from spotweld.values.money import format_money
@@ -75,7 +75,8 @@ def plan_of(
     # Only here: whoever never had a pool need not open the store to make a plan.
     objects = open_store(project.store, verify=False)
     warm = find(objects, provider, project.name, job, plan.source.key, plan.image, project.store)
-    return replace(plan, warm=fitting(warm, plan.first, job.spot_policy))
+    ready = keeping(warm, first_observation(job.spot_policy, project.placement, provider), placer)
+    return replace(plan, warm=fitting(ready, plan.first, job.spot_policy))
 
 
 def images_of(project: Project, job_name: str | None) -> list[str]:

@@ -19,7 +19,7 @@ from spotweld.placement.placer import Ending, Held, Observation, Placement, Rent
 from spotweld.project.nouns import RetryOn
 from spotweld.providers.provider import Machine, MachineEnd, MachineState
 from spotweld.runs.events import Cause, Outcome
-from spotweld.runs.pools.taking import Warm, fitting
+from spotweld.runs.pools.taking import Warm, fitting, keeping
 from spotweld.runs.reports import EX_TEMPFAIL, Result, Stage, Status
 from spotweld.values.durations import format_duration
 from spotweld.values.money import Money, format_money
@@ -332,7 +332,8 @@ def _between_attempts(state: RunState, seen: Observed, placer: Placer) -> Action
     if news is not None:
         return NoteSighting(news)
     decision = placer.decide(observation)
-    warm = fitting(_usable(state, seen, observation), decision, state.job.spot_policy)
+    ready = keeping(_usable(state, seen, observation), observation, placer)
+    warm = fitting(ready, decision, state.job.spot_policy)
     if warm is not None:
         why = f"a machine of the pool {warm.pool} is ready"
         return OpenAttempt(warm.offer, on_demand_price(warm.offer, seen.offers), why, warm)

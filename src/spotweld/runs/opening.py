@@ -90,8 +90,13 @@ def make_plan(project: Project, job: Job, run: str | None, *, provider: Provider
 
 def first_placement(use: SpotUse, rules: PlacementRules, provider: Provider, placer: Placer) -> Rent | Wait:
     """What would be rented first for a run that may use this capacity."""
+    return placer.decide(first_observation(use, rules, provider))
+
+
+def first_observation(use: SpotUse, rules: PlacementRules, provider: Provider) -> Observation:
+    """What the placer of such a run gets to see first."""
     offers = permitted(provider.offers(), rules, ())
-    return placer.decide(Observation(time.time(), use, offers, (), rooms(provider, offers)))
+    return Observation(time.time(), use, offers, (), rooms(provider, offers))
 
 
 def open_run(plan: Plan, log: EventLog, objects: Objects, folder: Path, progress: Callable[[int], None]) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
-from spotweld.placement.placer import Rent
+from spotweld.placement.placer import Held, Rent
 from spotweld.providers.provider import MachineState
 from spotweld.runs.events import Drawn
 from spotweld.runs.pools.members import (
@@ -22,10 +23,10 @@ from spotweld.runs.pools.states import allowed
 from spotweld.values.offers import CapacityType, Offer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
 
     from spotweld.images.containers.pinning import Pinned
-    from spotweld.placement.placer import Wait
+    from spotweld.placement.placer import Observation, Placer, Wait
     from spotweld.project.nouns import Job, SpotUse
     from spotweld.providers.provider import Provider
     from spotweld.runs.states import Attempt, RunState
@@ -81,7 +82,15 @@ def find(
     return tuple(sorted(found, key=lambda warm: (warm.offer.hourly.amount, warm.started, warm.token)))
 
 
-def fitting(warm: Sequence[Warm], choice: Rent | Wait, use: SpotUse) -> Warm | None:
+def keeping(warm: Iterable[Warm], observation: Observation, placer: Placer) -> Iterator[Warm]:
+    """Those that the placer would stay on: what it would give up at its next look is not worth to be taken."""
+    for one in warm:
+        held = Held(one.offer, began=observation.now, running=None, working=None)
+        if placer.reconsider(replace(observation, held=held)) is None:
+            yield one
+
+
+def fitting(warm: Iterable[Warm], choice: Rent | Wait, use: SpotUse) -> Warm | None:
     """The machine to take instead of what would be rented; None: none fits.
 
     Whoever chose an on-demand machine had a reason not to be interrupted, and a machine that may be taken is none.
