@@ -179,7 +179,7 @@ def test_without_on_demand_spot_is_better_than_nothing(time: float) -> None:
     assert isinstance(placer().decide(observation(standing=late, past=refused, spot_policy=SpotUse.ON_DEMAND)), Wait)
 
 
-@given(ran=st.floats(0.0, 1e5), unsaved=st.floats(0.0, 2000.0), slack=st.floats(0.0, 4000.0))
+@given(ran=st.floats(0.0, 1e5), unsaved=st.floats(0.0, 2000.0), slack=st.floats(63.0, 4000.0))
 def test_spot_is_kept_only_if_its_loss_before_the_next_look_leaves_time_enough(
     ran: float, unsaved: float, slack: float
 ) -> None:
@@ -239,6 +239,18 @@ def test_the_share_of_spot_holds_until_the_deadline_forbids_it() -> None:
     answer = placer("on-demand", min_spot_share=0.5).decide(observation(past=past, rooms=none, standing=late))
     assert isinstance(answer, Rent)
     assert "the deadline allows nothing but on-demand" in answer.why
+
+
+@pytest.mark.parametrize("policy", ["greedy", "on-demand"])
+@pytest.mark.parametrize(
+    ("slack", "unsaved", "kept"), [(-1.0, 0.0, False), (0.0, 0.0, True), (59.0, 100.0, True), (65.0, 100.0, False)]
+)
+def test_spot_that_would_be_in_time_is_not_left_for_on_demand_that_would_not(
+    policy: str, slack: float, unsaved: float, kept: bool
+) -> None:
+    held = Held(offer("a", CapacityType.SPOT, 1.0), EPOCH - 600, EPOCH - 590, EPOCH - 580)
+    left = Standing(3600.0, 3600.0 + slack, 60.0, 600.0, unsaved=unsaved)
+    assert (placer(policy).reconsider(observation(held=held, standing=left)) is None) is kept
 
 
 def test_after_the_deadline_it_still_goes_on() -> None:

@@ -20,9 +20,17 @@ if TYPE_CHECKING:
 
 
 def guard(seen: Seen, want: Ints) -> Ints:
-    """(J,): ``want`` where it is safe, on-demand elsewhere: what is held, or else the cheapest to finish on."""
+    """(J,): ``want`` where it is safe, on-demand elsewhere: what is held, or else the cheapest to finish on.
+
+    Where what was measured has broken the promise, so that on-demand would be late, what is held is kept if it could
+    still be done in time.
+    """
     safe = _safe(seen, want)
-    return want if safe.all() else np.where(safe, want, refuge(seen))
+    if safe.all():
+        return want
+    in_time = (seen.held != NONE) & (seen.work + seen.warming <= seen.time)
+    too_late = seen.work + seen.task.changeover > seen.time
+    return np.where(safe, want, np.where(in_time & too_late, seen.held, refuge(seen)))
 
 
 def refuge(seen: Seen) -> Ints:
