@@ -129,6 +129,16 @@ def test_too_little_is_refused(past: Past) -> None:
         past_market(past.states(), past.at(1), past.at(9))
 
 
+def test_a_fast_market_that_lies_weeks_back_is_refused_rather_than_spread_over_centuries(past: Past) -> None:
+    for run, at in (("r", 0), ("s", 21 * 24)):
+        past.open(run, speed=1000.0, at=at)
+        past.attempt(run, at, at + 0.1, Cause.DONE, provider="local")
+    with pytest.raises(UsageError, match=r"too long.* 1000 times its speed"):
+        past_market(past.states(), past.at(0), past.at(21 * 24 + 1))
+    (one,) = past_market(past.states(), past.at(21 * 24 - 1), past.at(21 * 24 + 1)).recordings
+    assert spans(one.capacity) == [(1, 100)]
+
+
 def test_the_market_can_be_simulated(past: Past) -> None:
     for at in range(0, 40, 4):
         past.attempt("r", at, at + 3, Cause.PREEMPTED, price="1.00")

@@ -30,6 +30,8 @@ GAP = 60.0
 """Seconds of a tick. A tick in which a zone was ever down is down."""
 FRESH = 3600.0
 """Seconds for which a refusal or an interruption is taken as having seen that nothing could be had."""
+_MOST = 10_000_000
+"""Ticks of all zones together."""
 
 
 class PastMarket(msgspec.Struct, frozen=True):
@@ -72,7 +74,8 @@ def past_market(states: Iterable[RunState], since: float, now: float) -> PastMar
         now: until when machines that have not ended are known to have run.
 
     Raises:
-        UsageError: there was no attempt on a spot machine, or all of them within two ticks.
+        UsageError: there was no attempt on a spot machine, or all of them within two ticks, or more ticks apart than
+            can be kept in mind, as runs on a fast local market are that lie some days back.
     """
     kinds: dict[_Kind, list[Attempt]] = defaultdict(list)
     for state in states:
@@ -89,11 +92,14 @@ def past_market(states: Iterable[RunState], since: float, now: float) -> PastMar
     if length < 2 * GAP:
         why = f"its spot machines tell of {format_duration(length)} of a market"
         raise UsageError("this project's past is too short to simulate", why, "name recordings instead")
-    others = Counter({_named(one): len(tried) for one, tried in kinds.items() if one != kind})
-    left_out = [f"{count} attempts on {name} are left out" for name, count in sorted(others.items())]
     zones: dict[str, list[Attempt]] = defaultdict(list)
     for attempt in attempts:
         zones[attempt.offer.zone].append(attempt)
+    if length / GAP * len(zones) > _MOST:
+        why = f"at {kind.speed:g} times its speed it is {format_duration(length)} of a market"
+        raise UsageError("this project's past is too long to simulate", why, "look less far back: --since 1h")
+    others = Counter({_named(one): len(tried) for one, tried in kinds.items() if one != kind})
+    left_out = [f"{count} attempts on {name} are left out" for name, count in sorted(others.items())]
     what = f"the past of {_named(kind)}, {format_duration(length)} of it in {len(attempts)} attempts"
     fast = [f"a second of the log is {kind.speed:g} seconds of the market"] if kind.speed != 1 else []
     return PastMarket(
