@@ -383,6 +383,12 @@ def test_it_is_ended_once_nothing_is_to_be_had_by_waiting(seen: Observed) -> Non
     assert ends(on("aws"), seen)
 
 
+def test_a_run_with_a_deadline_waits_for_no_free_hour() -> None:
+    state, seen = on("aws", work=10.0, deadline=5000.0, **BUDGET), Observed(900.0, (), UP, None, SAVED)
+    assert ends(state, seen)
+    assert not ends(state, replace(seen, spent=Money(Decimal(9)))), "it does not go on, and has time"
+
+
 def test_the_free_hour_of_a_machine_that_a_pool_has_had_is_nobody_knows_when() -> None:
     assert ends(on("aws", drawn=True), Observed(900.0, (), UP, None, SAVED))
 

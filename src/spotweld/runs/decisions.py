@@ -164,7 +164,9 @@ def decide(state: RunState, seen: Observed, placer: Placer) -> Action:
         return _between_attempts(state, seen, placer)
     action = _during_attempt(state, attempt, seen, placer)
     ends = isinstance(action, EndAttempt) and action.cause is not Cause.DONE
-    return Watch() if ends and _goes_free(attempt, seen) else action
+    # The guard of a deadline does not reckon with minutes in which nobody works.
+    hurries = state.deadline is not None and _reason_to_stop(state, seen) is None
+    return Watch() if ends and not hurries and _goes_free(attempt, seen) else action
 
 
 def _during_attempt(state: RunState, attempt: Attempt, seen: Observed, placer: Placer) -> Action:
