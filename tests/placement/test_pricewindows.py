@@ -18,7 +18,7 @@ from spotweld.placement.optimum import optimum
 from spotweld.placement.pricewindows import PriceWindows
 from spotweld.placement.seeing import Policy, Task
 from spotweld.placement.simulating import Outcomes, simulate, starts_of
-from spotweld.placement.windows import days_of
+from spotweld.placement.windows import days_of, look
 
 if TYPE_CHECKING:
     from spotweld.placement.market import Ints, Market
@@ -169,6 +169,21 @@ def test_the_laws_hold_once_it_has_learned(problem: tuple[Market, Task, int]) ->
     for job in range(len(starts)):
         alone = simulate(market, starts[job : job + 1], task, PriceWindows())
         assert (alone.cost[0], alone.starts[0]) == (found.cost[job], found.starts[job])
+
+
+def test_what_others_would_pay_on_demand_is_no_matter() -> None:
+    market = market_from([[1, 1, 1, 0] * 40, [1, 0] * 80], [[0.5] * 160, [0.25] * 160], [1.0, 1.0], 4 * HOUR)
+    days = days_of(market, 1)
+    assert days is not None
+    firm, starts = np.array([1.0, 9.0]), np.zeros((2, 3))
+    both = look([days] * 2, TASK, market.gap, TASK.deadline, TASK.deadline, (firm, starts))
+    for row in (0, 1):
+        own = slice(row, row + 1)
+        alone = look([days], TASK, market.gap, TASK.deadline, TASK.deadline, (firm[own], starts[own]))
+        slack = np.array([[-2.0, 1.0]])
+        of_both, of_one = both.of(np.array([row]), 0.5), alone.of(np.array([0]), 0.5)
+        np.testing.assert_array_equal(of_both.cost(of_both.spot, slack), of_one.cost(of_one.spot, slack))
+        np.testing.assert_array_equal(of_both.cost(of_both.none, slack[:, 0]), of_one.cost(of_one.none, slack[:, 0]))
 
 
 class Told(Policy):

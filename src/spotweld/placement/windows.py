@@ -117,8 +117,8 @@ class Windows:
     """(N, R, S): on-demand that makes progress."""
     spot: Costs
     """(N, R, Z, S): spot that makes progress."""
-    short: float
-    """What a step of slack below 0 costs."""
+    short: Floats
+    """(R,): what a step of slack below 0 costs."""
 
     def of(self, rows: Ints, moment: float) -> Moment:
         """Some of the jobs, at a moment that lies so many steps after the first."""
@@ -127,7 +127,7 @@ class Windows:
         part = np.float32(moment - early)
         costs = ((each[early, rows], each[early + 1, rows]) for each in (self.none, self.firm, self.spot))
         none, firm, spot = (first + part * (second - first) for first, second in costs)
-        return Moment(self.step, none, firm, spot, self.short)
+        return Moment(self.step, none, firm, spot, self.short[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +138,7 @@ class Moment:
     none: Costs
     firm: Costs
     spot: Costs
-    short: float
+    short: Floats
 
     def cost(self, costs: Costs, slack: Floats) -> Floats:
         """Costs with so many steps of slack, (R,) or (R, Z), interpolated; ``costs`` may be the same for all zones."""
@@ -146,7 +146,8 @@ class Moment:
         low = np.minimum(place.astype(np.int64), costs.shape[-1] - 2)
         where = np.ix_(*(range(length) for length in slack.shape))[: costs.ndim - 1]
         nearer, farther = costs[(*where, low)], costs[(*where, low + 1)]
-        found: Floats = nearer + (place - low) * (farther - nearer) + np.maximum(-slack, 0.0) * self.short
+        missing = np.maximum(-slack, 0.0) * _by_row(self.short, slack.ndim)
+        found: Floats = nearer + (place - low) * (farther - nearer) + missing
         return found
 
 
@@ -193,7 +194,7 @@ class _Model:
         self._firm = (firm * hours).astype(np.float32)[:, None, None]
         self._to_spot = starts[:, :-1].astype(np.float32)[:, None, :, None]
         self._to_firm = starts[:, -1].astype(np.float32)[:, None, None]
-        self.short = float(SHORTFALL * self._firm.max())
+        self.short: Floats = SHORTFALL * (firm * hours)
         self._count, self._changeover = count, task.changeover / step
         self._rollback = task.cadence / 2 / step
         wide = min(math.ceil((task.deadline - task.work) / step), count) + 2
@@ -230,9 +231,14 @@ class _Model:
         place = self._slack - np.float32(steps)
         low = np.clip(np.floor(place), 0, len(place) - 2).astype(np.int64)
         part = np.clip(place - low, 0.0, 1.0).astype(np.float32)
-        missing = (np.maximum(-place, 0.0) * np.float32(self.short)).astype(np.float32)
+        missing = (np.maximum(-place, 0.0) * _by_row(self.short, costs.ndim)).astype(np.float32)
         less: Costs = costs[..., low] * (1 - part) + costs[..., low + 1] * part + missing
         return less
+
+
+def _by_row(values: Floats, axes: int) -> Floats:
+    """(R,) as an array of so many axes."""
+    return values.reshape(-1, *(1,) * (axes - 1))
 
 
 def _ticks(count: int, ratio: float, day: int) -> Ints:
