@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import contextmanager
 from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from hypothesis import given
 from msgspec.structs import replace
 from tests.costs.test_ledger import START, usage, usages
 
+import spotweld.costs.ledgerfile as tested
 from spotweld.costs.ledger import ledger
 from spotweld.costs.ledgerfile import EXTENTS, LedgerFile, Mark, split, whole
 from spotweld.costs.totals import total
@@ -129,6 +131,26 @@ def test_another_layout_is_made_anew_and_no_database_is_told(tmp_path: Path) -> 
     path.write_text("no database at all, and long enough to be taken for one" * 20)
     with pytest.raises(RunError, match="cannot be used as a ledger"):
         LedgerFile(path)
+
+
+def test_who_waits_to_make_the_file_keeps_what_others_wrote_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, rows, real = tmp_path / "ledger.db", ledger([usage()]), tested.transaction
+
+    @contextmanager
+    def waiting(database: sqlite3.Connection) -> Iterator[None]:
+        monkeypatch.setattr(tested, "transaction", real)
+        other = LedgerFile(path)
+        other.replace("digits", "r1", rows, MARK)
+        other.close()
+        with real(database):
+            yield
+
+    monkeypatch.setattr(tested, "transaction", waiting)
+    file = LedgerFile(path)
+    assert all_rows(file) == rows
+    file.close()
 
 
 WRITER = """

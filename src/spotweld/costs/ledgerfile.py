@@ -189,15 +189,22 @@ class LedgerFile:
                 self._db.execute("ROLLBACK")
 
     def _settle(self) -> None:
-        (layout,) = self._db.execute("PRAGMA user_version").fetchone()
-        if layout == _LAYOUT:
+        if self._layout() == _LAYOUT:
             return
         with self._transaction():
+            # Somebody else may have made it, and filled it, while this one waited for its turn.
+            if self._layout() == _LAYOUT:
+                return
             for (table,) in self._db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
                 self._db.execute(f"DROP TABLE {table}")
             for statement in _SCHEMA.split(";"):
                 self._db.execute(statement)
             self._db.execute(f"PRAGMA user_version={_LAYOUT}")
+
+    def _layout(self) -> int:
+        (layout,) = self._db.execute("PRAGMA user_version").fetchone()
+        found: int = layout
+        return found
 
     def _forget(self, project: str, run: str) -> None:
         row = self._db.execute("SELECT id FROM sources WHERE project = ? AND run = ?", (project, run)).fetchone()
