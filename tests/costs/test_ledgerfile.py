@@ -82,12 +82,12 @@ def test_the_same_rows_come_back_and_a_second_time_changes_nothing(file: LedgerF
     assert all_rows(file) == rows[:1]
 
 
-def test_runs_do_not_touch_each_other_and_others_are_forgotten(file: LedgerFile) -> None:
+def test_runs_do_not_touch_each_other_and_one_can_be_forgotten(file: LedgerFile) -> None:
     for run in ("r1", "r2", "r3"):
         file.replace("digits", run, ledger([usage(run=run)]), MARK)
     file.replace("digits", "r2", [], MARK)
     assert {row.run for row in all_rows(file)} == {"r1", "r3"}
-    file.keep({("digits", "r3"), ("digits", "r2")})
+    file.forget({("digits", "r1"), ("digits", "never there")})
     assert {row.run for row in all_rows(file)} == {"r3"}
     assert set(file.marks()) == {("digits", "r3"), ("digits", "r2")}
     assert len(file.kinds()) == 1

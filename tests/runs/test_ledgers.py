@@ -109,6 +109,25 @@ def test_a_log_that_was_begun_anew_is_told_from_the_old_one(books: Books) -> Non
     assert books.spent() == 7
 
 
+def test_a_run_that_another_report_has_just_read_is_not_forgotten(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = tested.Follower
+
+    def slow(run: str, *more: object) -> tested.Follower:
+        monkeypatch.setattr(tested, "Follower", real)
+        books.past.attempt("new", 1, 3, Cause.DONE, price="1")
+        other = LedgerFile(ledger_path(books.state))
+        assert bring_up_to_date(other, books.state, books.past.at(4)) == []
+        other.close()
+        return real(run, *more)  # type: ignore[arg-type]
+
+    books.past.attempt("r", 0, 2, Cause.DONE, price="1")
+    monkeypatch.setattr(tested, "Follower", slow)
+    books.renew(at=4)
+    assert {row.run for row in books.rows()} == {"r", "new"}
+
+
 def test_the_file_can_be_made_anew(books: Books) -> None:
     books.past.attempt("r", 0, 2, Cause.DONE)
     books.renew(at=3)

@@ -125,12 +125,11 @@ class LedgerFile:
                     (known[encoded], begin // _DAY, number, begin, until, count, row.attempt, row.resource_id),
                 )
 
-    def keep(self, sources: Collection[tuple[str, str]]) -> None:
-        """Forget all runs but these, given as (project, run)."""
-        gone = self.marks().keys() - set(sources)
-        if gone:
+    def forget(self, sources: Collection[tuple[str, str]]) -> None:
+        """Forget these runs, given as (project, run)."""
+        if sources:
             with self._transaction():
-                for project, run in gone:
+                for project, run in sources:
                     self._forget(project, run)
 
     def marks(self) -> dict[tuple[str, str], Mark]:

@@ -66,7 +66,8 @@ def bring_up_to_date(file: LedgerFile, state: Path, now: float) -> list[str]:
     Returns:
         Notes for people: what could not be read.
     """
-    known = {run: (project, mark) for (project, run), mark in file.marks().items()}
+    marks = file.marks()
+    known = {run: (project, mark) for (project, run), mark in marks.items()}
     notes: list[str] = []
     found: set[tuple[str, str]] = set()
     logs: list[EventLog | PoolLog] = []
@@ -85,7 +86,8 @@ def bring_up_to_date(file: LedgerFile, state: Path, now: float) -> list[str]:
     finally:
         for log in logs:
             log.close()
-    file.keep(found)
+    # What somebody else has added meanwhile was begun after the logs were listed, and stays.
+    file.forget(marks.keys() - found)
     return notes
 
 
