@@ -81,7 +81,12 @@ def test_a_missing_file_is_guessed_and_an_ignored_one_is_explained(root: Path) -
     assert caught.value.why == "line 2 of .dockerignore leaves it out: *.md"
 
 
-@pytest.mark.parametrize("source", ["*.rs", "loop", "a.txt/b", "src/dangling"])
+@pytest.mark.parametrize("source", ["*.rs", "src/?", "src/**/*.rs", "folderlink/[a]"])
+def test_a_pattern_may_name_nothing_yet(root: Path, source: str) -> None:
+    assert Context(root).named(source) == ()
+
+
+@pytest.mark.parametrize("source", ["loop", "a.txt/b", "src/dangling", "scr/*.py", "a.txt/*", r"\*.txt"])
 def test_what_names_nothing_is_refused(root: Path, source: str) -> None:
     with pytest.raises(NotInContext):
         Context(root).named(source)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
+import re
 import stat
 from typing import TYPE_CHECKING, Literal
 
@@ -19,12 +20,13 @@ from spotweld.images.dockerfiles.patterns import WILD, clean, compiled
 from spotweld.images.steps.filedigests import FileDigests
 
 if TYPE_CHECKING:
-    import re
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 _MOST_LINKS = 40
 """Linux's own limit of links in one path."""
+_PATTERN = re.compile(r"(?<!\\)[*?\[]")
+"""What can be nothing: a backslash alone makes no pattern."""
 
 
 class NotInContext(Exception):
@@ -68,6 +70,8 @@ class Context:
     def named(self, source: str) -> tuple[Entry, ...]:
         """Everything that ``source`` brings into the image: sorted, without doubles.
 
+        A pattern may name nothing, as long as the folder in which it looks is there: ``COPY`` takes optional files so.
+
         Args:
             source: a path or a pattern as in ``COPY``; ``.`` for the whole context.
 
@@ -81,9 +85,16 @@ class Context:
         except OSError as error:
             reason = error.strerror or str(error)
             raise NotInContext(f"{source!r} cannot be read", reason, "look at its permissions") from error
-        if not found and clean(source) != ".":
+        if not found and clean(source) != "." and not self._may_be_empty(clean(source)):
             raise self._nothing(clean(source))
         return tuple(sorted(found))
+
+    def _may_be_empty(self, source: str) -> bool:
+        parts = source.split("/")
+        first = next((at for at, part in enumerate(parts) if _PATTERN.search(part)), None)
+        if first is None:
+            return False
+        return any(stat.S_ISDIR(self._mode(folder)) for folder, _ in self._resolved("", parts[:first], ()))
 
     def _named(self, source: str) -> set[Entry]:
         parts = [] if source == "." else source.split("/")
