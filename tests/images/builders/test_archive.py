@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     [
         ("RUN true", []),
         ("COPY src/a ./b/../c /x/", ["src/a", "c"]),
-        ("COPY src/*.py data/?/x /x/", ["src", "data"]),
+        ("COPY src/*.py data/?/x /x/", ["src/*.py", "data/?/x"]),
+        ("COPY *.py src /x/", [""]),
         ("COPY . /x", [""]),
         ("COPY $SRC /x", [""]),
         ('COPY "a b" /x', [""]),
@@ -75,6 +76,14 @@ def test_a_path_through_a_link_needs_everything(context: Path) -> None:
     (context / "link").symlink_to("data")
     assert "data/big" in packed(context, wanted=frozenset(["link/big"]))
     assert packed(context)["link"].linkname == "data"
+
+
+@pytest.mark.parametrize("source", ["src/*.py", "src/l*", "src/dee?/link", "src/**/l*"])
+def test_a_link_that_a_pattern_names_needs_everything(context: Path, source: str) -> None:
+    for folder, target in (("src", "../data/big"), ("src/deep", "../../data/big")):
+        (context / folder / "link").symlink_to(target)
+    wanted = reach(parse(f"FROM scratch\nCOPY {source} /x/\n"))
+    assert ("data/big" in packed(context, wanted=wanted)) is (source != "src/*.py")
 
 
 def test_files_have_no_owners_and_no_second_names(context: Path) -> None:

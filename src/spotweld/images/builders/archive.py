@@ -19,7 +19,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from spotweld.images.dockerfiles.patterns import WILD, clean
+from spotweld.images.dockerfiles.patterns import WILD, clean, compiled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from spotweld.images.dockerfiles.ignore import Ignore
 
 Reach = frozenset[str]
-"""Paths in a context, with slashes: what of it is needed, each with all below it."""
+"""Paths and patterns in a context, with slashes: what of it is needed, each with all below it."""
 EVERYTHING: Reach = frozenset([""])
 NAME = "context.tar"
 _OPEN = frozenset("$\\\"'")
@@ -42,8 +42,8 @@ def reach(document: Dockerfile) -> Reach:
     every = [one for stage in document.stages for one in stage.instructions]
     if any(one.word == "ONBUILD" for one in every):
         return EVERYTHING
-    found = frozenset(_fixed(source) for one in every for source in _sources(one))
-    return EVERYTHING if "" in found else found
+    found = frozenset(_known(source) for one in every for source in _sources(one))
+    return EVERYTHING if any(not _fixed(one) for one in found) else found
 
 
 def _sources(instruction: Instruction) -> Iterator[str]:
@@ -60,11 +60,13 @@ def _sources(instruction: Instruction) -> Iterator[str]:
                 yield fields.get("source", fields.get("src", "."))
 
 
+def _known(source: str) -> str:
+    return "" if _OPEN & set(source) or clean(source) == "." else clean(source)
+
+
 def _fixed(source: str) -> str:
     """The part of a path before its first pattern."""
-    if _OPEN & set(source):
-        return ""
-    parts = [] if (whole := clean(source)) == "." else whole.split("/")
+    parts = source.split("/")
     wild = [at for at, part in enumerate(parts) if WILD & set(part)]
     return "/".join(parts[: wild[0]] if wild else parts)
 
@@ -75,15 +77,15 @@ def pack(context: Path, ignore: Ignore, wanted: Reach, to: Path) -> None:
     Args:
         context: the folder.
         ignore: what is left out of it.
-        wanted: what is needed of it. If a link is on the way to one of these paths, everything is.
+        wanted: what is needed of it. If a link is among what one of these names, or on the way to it, everything is.
         to: the archive.
 
     Raises:
         OSError: something cannot be read or written.
     """
     base = os.fspath(context)
-    if any(_through_link(base, path) for path in wanted):
-        wanted = EVERYTHING
+    follows = any(one and _meets_link(base, "", one.split("/")) for one in wanted)
+    wanted = EVERYTHING if follows else frozenset(map(_fixed, wanted))
     with tarfile.open(to, "w", format=tarfile.GNU_FORMAT) as tar:
         root = tarfile.TarInfo(".")
         root.type, root.mode = tarfile.DIRTYPE, 0o755
@@ -101,9 +103,20 @@ def pack(context: Path, ignore: Ignore, wanted: Reach, to: Path) -> None:
                 tar.addfile(info)
 
 
-def _through_link(base: str, path: str) -> bool:
-    parts = path.split("/")
-    return any(os.path.islink(f"{base}/{'/'.join(parts[:end])}") for end in range(1, len(parts) + 1))  # noqa: PTH114
+def _meets_link(base: str, folder: str, parts: list[str]) -> bool:
+    """Whether ``parts`` below ``folder``, patterns among them, name a link or lead through one."""
+    if not parts or not os.path.isdir(f"{base}/{folder}"):  # noqa: PTH112
+        return False
+    first, *rest = parts
+    deep = "**" in first
+    matcher = compiled(first) if WILD & set(first) and not deep else None
+    names = os.listdir(f"{base}/{folder}") if deep or matcher else [first]  # noqa: PTH208
+    for name in names:
+        if matcher is None or matcher.fullmatch(name):
+            path = f"{folder}/{name}" if folder else name
+            if os.path.islink(f"{base}/{path}") or _meets_link(base, path, parts if deep else rest):  # noqa: PTH114
+                return True
+    return False
 
 
 def _found(base: str, ignore: Ignore, wanted: Reach, folder: str) -> Iterator[str]:
