@@ -92,6 +92,12 @@ def test_what_names_nothing_is_refused(root: Path, source: str) -> None:
         Context(root).named(source)
 
 
+@pytest.mark.parametrize("source", ["[b-a].txt", "a[", "a\\", "**/[b-a]"])
+def test_what_is_no_pattern_is_refused(root: Path, source: str) -> None:
+    with pytest.raises(NotInContext, match="is no pattern"):
+        Context(root).named(source)
+
+
 def test_a_negation_reaches_into_an_ignored_folder(root: Path) -> None:
     assert paths(Context(root, Ignore("src\n!src/sub/y.py")), ".")[-3:] == ["src", "src/sub", "src/sub/y.py"]
 

@@ -76,7 +76,7 @@ class Context:
             source: a path or a pattern as in ``COPY``; ``.`` for the whole context.
 
         Raises:
-            NotInContext: it names nothing.
+            NotInContext: it names nothing, or is no pattern.
         """
         if not os.path.isdir(self._base):  # noqa: PTH112 - see the other places
             raise NotInContext("there is no context", f"{self.root} is not a folder", "point the context to a folder")
@@ -85,6 +85,8 @@ class Context:
         except OSError as error:
             reason = error.strerror or str(error)
             raise NotInContext(f"{source!r} cannot be read", reason, "look at its permissions") from error
+        except (ValueError, re.error) as error:
+            raise NotInContext(f"{source!r} is no pattern", str(error), "correct it") from error
         if not found and clean(source) != "." and not self._may_be_empty(clean(source)):
             raise self._nothing(clean(source))
         return tuple(sorted(found))
