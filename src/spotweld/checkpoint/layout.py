@@ -19,7 +19,7 @@ CHUNK = 4 * 2**20
 """Bytes in a chunk, at most: the unit of sharing, of checking, of compressing and of reading."""
 BLOCK = 4096
 """A chunk's size is a multiple of this."""
-_SMALL = 256 * 2**10
+SMALL = 256 * 2**10
 """A leaf below this size shares its chunk: it would cost a digest and a line in the manifest of its own."""
 
 
@@ -58,7 +58,7 @@ class Layout(msgspec.Struct, frozen=True):
         return sum(plan.size for plan in self.chunks)
 
 
-def lay_out(sizes: Sequence[int], groups: Sequence[Hashable], *, small: int = _SMALL) -> Layout:
+def lay_out(sizes: Sequence[int], groups: Sequence[Hashable], *, small: int = SMALL) -> Layout:
     """Lay leaves of these sizes (bytes) into chunks.
 
     Args:

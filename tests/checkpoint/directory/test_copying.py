@@ -266,3 +266,16 @@ def test_a_large_file_that_has_not_changed_is_not_read_again(job: Job, monkeypat
     job.lose()
     job.session()
     assert job.content() == before
+
+
+def test_a_small_file_that_has_not_changed_does_not_hide_its_neighbour(job: Job) -> None:
+    """Together they fill no more blocks than the first one alone, in a chunk that is large enough to be shared."""
+    (job.out / "first").write_bytes(os.urandom(260_000))
+    (job.out / "second").write_text("1")
+    session = job.session()
+    assert session.save("cadence", None)
+    (job.out / "second").write_text("2")
+    assert session.save("cadence", None)
+    job.lose()
+    assert job.session().step == 2
+    assert (job.out / "second").read_text() == "2"

@@ -14,7 +14,7 @@ import msgspec
 
 from spotweld.checkpoint.arrays import Kind
 from spotweld.checkpoint.format import LeafRecord
-from spotweld.checkpoint.layout import CHUNK, lay_out
+from spotweld.checkpoint.layout import CHUNK, SMALL, lay_out
 from spotweld.checkpoint.reading import Buffers, read_chunk
 from spotweld.checkpoint.snapshot import Content, Snapshot
 from spotweld.values.digests import Digest, checksum
@@ -120,7 +120,8 @@ def stored_digests(publisher: Publisher, leaf: int) -> tuple[Digest, ...]:
     record = manifest.leaves[leaf]
     chunks = manifest.chunks[record.chunk : record.chunk - (-record.size // CHUNK)]
     alone = lay_out([record.size], [""]).chunks
-    if record.offset or [plan.size for plan in alone] != [chunk.raw for chunk in chunks]:
+    # A small file may share its chunk, whose digest then tells of its neighbours as well.
+    if record.size < SMALL or record.offset or [plan.size for plan in alone] != [chunk.raw for chunk in chunks]:
         return ()
     known = all(publisher.has(chunk.digest, chunk.raw) for chunk in chunks)
     return tuple(chunk.digest for chunk in chunks) if known else ()
