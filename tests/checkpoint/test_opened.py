@@ -17,11 +17,13 @@ import spotweld
 from spotweld import open_checkpoint
 from spotweld.checkpoint.choice import chosen, entries, parts, prune
 from spotweld.checkpoint.opened import Checkpoint
-from spotweld.checkpoint.tree import flatten
+from spotweld.checkpoint.tree import DEPTH, flatten
 from spotweld.errors import Corrupt, NotFound, NoWholeCheckpoint, StateMismatch, UsageError
 from spotweld.store.heads import read_head, take_over
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from conftest import Watched
 
 LARGE = 2**20
@@ -85,6 +87,15 @@ def test_the_whole_state_comes_back(store: Watched) -> None:
     assert found["log"][1, "k"].tolist() == [0, 1, 2]
     assert found["log"]["empty"].shape == (0, 2)
     found["log"][1, "k"][0] = 5  # it is the caller's own
+
+
+@pytest.mark.parametrize("wrap", [lambda value: [value], lambda value: {"a": value}])
+def test_what_is_nested_as_deeply_as_can_be_saved_comes_back(store: Watched, wrap: Callable[[Any], Any]) -> None:
+    deep: Any = 0.5
+    for _ in range(DEPTH):
+        deep = wrap(deep)
+    save(store, {"part": deep})
+    assert open_checkpoint(store).load() == {"part": deep}
 
 
 def test_what_was_not_chosen_is_missing_in_dicts_and_none_in_lists(store: Watched) -> None:

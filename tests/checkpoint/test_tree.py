@@ -149,7 +149,7 @@ def test_nesting_has_a_limit_in_both_directions() -> None:
     with pytest.raises(UnsupportedState, match="deeper"):
         flatten(nested(DEPTH + 1), "x", [])
     node: Any = 1
-    for _ in range(DEPTH + 5):
+    for _ in range(DEPTH + 15):
         node = {"list": [node]}
     with pytest.raises(Corrupt, match="deeper"):
         unflatten(node, [])

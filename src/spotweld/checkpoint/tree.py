@@ -43,6 +43,8 @@ Node: TypeAlias = Any
 
 DEPTH = 100
 """Levels of nesting; what is deeper is a mistake, or an attack on the parser's stack."""
+_AROUND = 10
+"""Levels that a manifest has around a program's values: those of its parts, of a group, of a leaf."""
 _SHORT = 2**53
 _PLAIN = re.compile(r"[\w.]+")
 _FLOAT = re.compile(r"[0-9a-f]{16}")
@@ -198,8 +200,8 @@ def _check_key(key: object, path: str) -> None:
 def _decode(node: Node, leaves: Sequence[object], depth: int) -> Any:  # noqa: ANN401
     if node is None or isinstance(node, (bool, int, str)):
         return node
-    if depth > DEPTH:
-        raise Corrupt("The checkpoint's tree is damaged", f"it is nested deeper than {DEPTH} levels")
+    if depth > DEPTH + _AROUND:
+        raise Corrupt("The checkpoint's tree is damaged", f"it is nested deeper than {DEPTH + _AROUND} levels")
     if isinstance(node, dict) and node:
         tag = next(iter(node))
         if tag in _DECODERS and set(node) <= {tag, _EXTRAS.get(tag, tag)}:
