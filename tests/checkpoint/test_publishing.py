@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spotweld.checkpoint import publishing, restoring
 from spotweld.checkpoint.layout import CHUNK
 from spotweld.checkpoint.publishing import Publisher
 from spotweld.checkpoint.restoring import find_newest, read_manifest
 from spotweld.checkpoint.retention import retain
 from spotweld.checkpoint.snapshot import Snapshot, capture
 from spotweld.checkpoint.staging import Staging
-from spotweld.errors import Fenced, NoWholeCheckpoint, Unavailable, UnknownFormat
+from spotweld.errors import Fenced, NoWholeCheckpoint, Unavailable, UnknownFormat, UnsupportedState
 from spotweld.store.heads import Kept, read_head, take_over
 
 if TYPE_CHECKING:
@@ -328,6 +329,21 @@ def test_a_newer_format_is_not_passed_over(store: Watched, clock: HandClock) -> 
     writer.head.publish((Kept(2, key, digest(data), len(data), 0.0), old))
     with pytest.raises(UnknownFormat, match="format 2"):
         newest(store)
+
+
+def test_a_manifest_that_no_reader_would_take_is_not_published(
+    store: Watched, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = Writer(store, clock)
+    writer.save(1)
+    for module in (publishing, restoring):
+        monkeypatch.setattr(module, "MANIFEST_LIMIT", 5_000)
+    with pytest.raises(UnsupportedState, match=r"takes .* kB, and a manifest has 5.0 kB at most"):
+        writer.save(2, x={"numbers": list(range(5_000))})
+    assert newest(store).manifest.step == 1
+    writer.save(3)
+    assert newest(store).manifest.step == 3
+    reachable(store)
 
 
 def test_a_run_without_checkpoints_has_none(store: Watched) -> None:

@@ -21,6 +21,7 @@ import msgspec
 from spotweld.checkpoint.encoding import is_near
 from spotweld.checkpoint.format import (
     FORMAT,
+    MANIFEST_LIMIT,
     Chunk,
     Manifest,
     Pack,
@@ -35,10 +36,11 @@ from spotweld.checkpoint.packing import Packer, Stored
 from spotweld.checkpoint.restoring import read_manifest
 from spotweld.checkpoint.retention import retain
 from spotweld.checkpoint.voice import warn
-from spotweld.errors import Corrupt, NotFound, StoreError
+from spotweld.errors import Corrupt, NotFound, StoreError, UnsupportedState
 from spotweld.store.blobs import put_blob
 from spotweld.store.heads import HeadWriter, Kept
 from spotweld.values.digests import digest
+from spotweld.values.sizes import format_size
 from spotweld.version import VERSION
 
 if TYPE_CHECKING:
@@ -167,6 +169,7 @@ class Publisher:
         Raises:
             Fenced: a later epoch owns the run.
             StoreError: it could not be stored; nothing that was published is lost, and a later try is safe.
+            UnsupportedState: its manifest would be too long to be read again.
         """
         try:
             return self._publish(snapshot, near)
@@ -240,6 +243,13 @@ class Publisher:
             packs=packs,
         )
         data = encode(manifest)
+        if len(data) > MANIFEST_LIMIT:
+            limit = format_size(MANIFEST_LIMIT)
+            raise UnsupportedState(
+                f"The state of step {step} cannot be saved",
+                f"without its arrays it takes {format_size(len(data))}, and a manifest has {limit} at most",
+                "Keep long lists of numbers as arrays.",
+            )
         name = digest(data)
         key = manifest_key(self._run, manifest.epoch, manifest.step, name)
         self._names.add(key)
