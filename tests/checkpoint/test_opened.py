@@ -278,6 +278,23 @@ def test_a_layer_alone_is_put_back_and_the_rest_stays(store: Watched) -> None:
     assert log == then
 
 
+def test_of_the_dicts_in_a_list_only_what_was_chosen_is_put_back(store: Watched) -> None:
+    optimizer = torch.optim.SGD(model().parameters(), lr=0.5, momentum=0.9)
+    save(store, {"optimizer": optimizer, "log": {"all": [{"a": 1, "b": 2}], "some": ({"a": 3, "b": 4}, [5])}})
+    fresh = torch.optim.SGD(model().parameters(), lr=0.1, momentum=0.1)
+    log = {"all": [{"a": 6, "b": 7}], "some": ({"a": 8, "b": 9}, [10])}
+    checkpoint = open_checkpoint(store)
+    live = {"optimizer": fresh, "log": log}
+    checkpoint.load_into(live, ["optimizer.param_groups[0].lr", "log.all[0].a", "log.some[0].b", "log.some[1]"])
+    assert (fresh.param_groups[0]["lr"], fresh.param_groups[0]["momentum"]) == (0.5, 0.1)
+    assert log == {"all": [{"a": 1, "b": 7}], "some": ({"a": 8, "b": 4}, [5])}
+    log["all"] = [{"a": 11}, {"a": 12}]
+    with pytest.raises(StateMismatch, match="only some were asked for"):
+        checkpoint.load_into(live, "log.all[0].a")
+    checkpoint.load_into(live, "log.all")
+    assert log["all"] == [{"a": 1, "b": 2}]
+
+
 def test_what_does_not_fit_is_refused_before_anything_is_changed(store: Watched) -> None:
     save(store, {"model": model(), "log": {"list": [1, 2]}})
     checkpoint = open_checkpoint(store)

@@ -140,8 +140,12 @@ class Checkpoint:
         def fitted(values: Sequence[object]) -> dict[str, Any]:
             """What the live parts are to become, once these are the values of the leaves."""
             saved = self._tree(flags, [*values, _MISSING])
+            whole: Any = unflatten(self.inventory.state, values)
             now = take({name: part for name, part in live.items() if name in partial})
-            return {name: _laid_over(now[name], saved[name], name) if name in now else saved[name] for name in meant}
+            return {
+                name: _laid_over(now[name], saved[name], whole[name], name) if name in now else saved[name]
+                for name in meant
+            }
 
         leaves = self.inventory.leaves
         expected = fitted([Saved(at, leaf.kind, leaf.dtype, leaf.shape) for at, leaf in enumerate(leaves)])
@@ -284,8 +288,8 @@ def _converted(value: object, device: str | torch.device | None, dtype: torch.dt
     return value.to(device=device, dtype=dtype if value.is_floating_point() else None)
 
 
-def _laid_over(now: Any, saved: Any, path: str) -> Any:  # noqa: ANN401
-    """``now`` with what ``saved`` has instead; neither is changed."""
+def _laid_over(now: Any, saved: Any, whole: Any, path: str) -> Any:  # noqa: ANN401
+    """``now`` with what ``saved`` has instead, which was chosen of ``whole``; none of them is changed."""
     if saved is _MISSING:
         if now is _MISSING:
             raise StateMismatch(f"{path} does not fit", "the program has nothing where the checkpoint was not asked")
@@ -294,12 +298,23 @@ def _laid_over(now: Any, saved: Any, path: str) -> Any:  # noqa: ANN401
         merged = copy.copy(now) if isinstance(now, dict) else copy.copy(saved)
         for key, value in saved.items():
             inside = f"{path}.{key}" if path else str(key)
-            merged[key] = _laid_over(now.get(key, _MISSING) if isinstance(now, dict) else _MISSING, value, inside)
+            ours = now.get(key, _MISSING) if isinstance(now, dict) else _MISSING
+            merged[key] = _laid_over(ours, value, whole[key], inside)
         return merged
-    if isinstance(saved, (list, tuple, deque)) and any(item is _MISSING for item in saved):
+    if isinstance(saved, (list, tuple, deque)) and not _has_all(saved, whole):
         same = isinstance(now, (list, tuple, deque)) and len(now) == len(saved)
         if not same:
             raise StateMismatch(f"{path} does not fit", f"it had {len(saved)} items, and only some were asked for")
-        items = [_laid_over(now[at], item, f"{path}[{at}]") for at, item in enumerate(saved)]
+        pairs = zip(now, saved, whole, strict=True)
+        items = [_laid_over(*three, f"{path}[{at}]") for at, three in enumerate(pairs)]
         return deque(items, saved.maxlen) if isinstance(saved, deque) else type(saved)(items)
     return saved
+
+
+def _has_all(saved: Any, whole: Any) -> bool:  # noqa: ANN401
+    """Everything in it was chosen."""
+    if isinstance(saved, dict):
+        return saved.keys() == whole.keys() and all(_has_all(value, whole[key]) for key, value in saved.items())
+    if isinstance(saved, (list, tuple, deque)):
+        return all(_has_all(*pair) for pair in zip(saved, whole, strict=True))
+    return saved is not _MISSING
