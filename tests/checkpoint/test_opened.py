@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, OrderedDict, defaultdict, deque
 from typing import TYPE_CHECKING, Any
 
@@ -121,6 +122,21 @@ def test_a_name_that_nothing_has_is_refused(store: Watched, name: str, todo: str
         open_checkpoint(store).load(name)
     assert todo in caught.value.todo
     assert '"model"' in caught.value.why
+
+
+def test_many_names_are_found_without_comparing_each_with_each() -> None:
+    def calls(count: int) -> int:
+        tree = flatten({"model": {f"layers.{at}.weight": at for at in range(count)}}, "", [])
+        every, seen = entries(tree), Counter[str]()
+        names = [entry.path for entry in every]
+        sys.setprofile(lambda _frame, event, _argument: seen.update([event]))
+        try:
+            assert all(chosen(every, names))
+        finally:
+            sys.setprofile(None)
+        return seen.total()
+
+    assert calls(400) < 5 * calls(100)
 
 
 def test_only_chunks_that_hold_something_chosen_are_fetched(store: Watched) -> None:

@@ -68,16 +68,18 @@ def chosen(every: Sequence[Entry], only: str | Iterable[str] | None) -> list[boo
     if only is None:
         return [True] * len(every)
     wanted = [only] if isinstance(only, str) else list(only)
-    flags = [any(_within(entry.path, name) for name in wanted) for entry in every]
+    names = frozenset(wanted)
+    found = [names.intersection(_above(entry.path)) for entry in every]
+    met = set[str]().union(*found)
     for name in wanted:
-        if not any(_within(entry.path, name) for entry in every):
+        if name not in met:
             near = nearest(name, _known(every))
             raise UsageError(
                 f"The checkpoint has no {quoted(name, 120)}",
                 f"its parts are {', '.join(quoted(part) for part in parts(every)[:20])}",
                 f"Did you mean {near}?" if near else "",
             )
-    return flags
+    return [bool(one) for one in found]
 
 
 def parts(every: Iterable[Entry]) -> list[str]:
@@ -142,15 +144,13 @@ def _prune(node: Node, flags: Iterator[bool], missing: Node, *, root: bool = Tru
     return node | {tag: pairs} if pairs else _NOTHING
 
 
-def _within(path: str, name: str) -> bool:
-    return path.startswith(name) and (len(path) == len(name) or path[len(name)] in ".[")
+def _above(path: str) -> Iterator[str]:
+    """The names that stand for a path: its own, and those of what holds it."""
+    for at, character in enumerate(f"{path}."):
+        if character in ".[":
+            yield path[:at]
 
 
-def _known(every: Iterable[Entry]) -> Iterator[str]:
+def _known(every: Iterable[Entry]) -> Iterable[str]:
     """Names that somebody may have meant: of the entries and of what holds them."""
-    seen: set[str] = set()
-    for entry in every:
-        for at, character in enumerate(f"{entry.path}."):
-            if character in ".[" and (name := entry.path[:at]) not in seen:
-                seen.add(name)
-                yield name
+    return dict.fromkeys(name for entry in every for name in _above(entry.path))
