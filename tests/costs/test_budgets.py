@@ -14,6 +14,7 @@ from spotweld.costs.budgets import Candidate, Standing, choose, period, standing
 from spotweld.costs.ledger import ledger
 from spotweld.costs.usage import Usage
 from spotweld.project.nouns import Budget, Period
+from spotweld.values.clocks import iso
 from spotweld.values.money import Money
 from spotweld.values.offers import CapacityType, Disk, Offer
 
@@ -49,6 +50,17 @@ def test_what_runs_counts_until_now_and_says_when_the_amount_is_spent() -> None:
     assert stands.exhausted == now + 3 * HOUR
     assert stands.broken
     assert not replace(stands, budget=replace(TEN, stop=None)).broken
+
+
+def test_an_amount_that_lasts_longer_than_the_calendar_lasts() -> None:
+    now = DAY + 6 * HOUR
+    rows = ledger([usage(DAY, now, closed=False)])
+    # At 1 an hour: 70 million hours are 7985 years.
+    lasting, ending = (replace(TEN, amount=Money(Decimal(amount))) for amount in (80_000_000, 60_000_000))
+    assert standing(lasting, rows, now).exhausted is None
+    exhausted = standing(ending, rows, now).exhausted
+    assert exhausted is not None
+    assert iso(exhausted).startswith("8870-")
 
 
 def test_a_disk_is_spent_by_the_hour_too() -> None:

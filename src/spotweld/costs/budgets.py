@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from spotweld.costs.focus import Row
 
+# No calendar goes further, and so no moment after it can be written.
+_LAST = datetime.max.replace(tzinfo=UTC).timestamp()
+
 
 class Standing(msgspec.Struct, frozen=True):
     """A budget at one moment."""
@@ -33,7 +36,8 @@ class Standing(msgspec.Struct, frozen=True):
     hourly: Money
     """What is spent in an hour now."""
     exhausted: float | None
-    """When the amount is spent at that rate, within the period; now or before: it is; None: it will last."""
+    """When the amount is spent at that rate, within the period; now or before: it is; None: it will last, which is
+    also said of what lasts beyond the year 9999."""
     others: tuple[Money, ...] = ()
     """Spent in other currencies, which nobody adds up: not in ``spent``."""
 
@@ -121,7 +125,7 @@ def standing(budget: Budget, rows: Iterable[Row], now: float) -> Standing:
         exhausted = now
     elif hourly:
         exhausted = now + float((amount - ours) / hourly) * 3600
-        exhausted = exhausted if until is None or exhausted < until else None
+        exhausted = exhausted if exhausted < (_LAST if until is None else until) else None
     others = tuple(Money(spent[name], name) for name in sorted(spent) if spent[name])
     return Standing(budget, since, until, Money(ours, currency), share, Money(hourly, currency), exhausted, others)
 
