@@ -133,6 +133,23 @@ def test_another_layout_is_made_anew_and_no_database_is_told(tmp_path: Path) -> 
         LedgerFile(path)
 
 
+def test_a_file_that_the_disk_has_damaged_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    file = LedgerFile(path)
+    file.replace("digits", "r1", ledger([usage(attempt=number) for number in range(1, 60)]), MARK)
+    file.close()
+    page = 4096
+    content = path.read_bytes()
+    # The first pages hold the schema: with them the file opens as ever.
+    path.write_bytes(content[: 3 * page] + b"\xaa" * (len(content) - 3 * page))
+    file = LedgerFile(path)
+    for use in (lambda: all_rows(file), lambda: file.replace("digits", "r1", [], MARK)):
+        with pytest.raises(RunError, match="cannot be used as a ledger") as refused:
+            use()
+        assert refused.value.todo == "delete the file: it is made anew"
+    file.close()
+
+
 def test_who_waits_to_make_the_file_keeps_what_others_wrote_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

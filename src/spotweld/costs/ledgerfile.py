@@ -85,20 +85,16 @@ class LedgerFile:
         path: the database; made when it does not exist, and emptied when its layout is another version's.
 
     Raises:
-        RunError: the file is no database.
+        RunError: the file is no database, or the disk has damaged it; any method may raise this and the next.
         Unavailable: it cannot be read or written now.
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            with _answering():
-                # What a power loss takes back is made again.
-                self._db = open_database(path, "NORMAL")
-                self._settle()
-        except sqlite3.DatabaseError as error:
-            raise RunError(
-                f"{path} cannot be used as a ledger", str(error), "delete the file: it is made anew"
-            ) from error
+        self._path = path
+        with self._answering():
+            # What a power loss takes back is made again.
+            self._db = open_database(path, "NORMAL")
+            self._settle()
 
     def close(self) -> None:
         """Give the database back."""
@@ -134,14 +130,14 @@ class LedgerFile:
 
     def marks(self) -> dict[tuple[str, str], Mark]:
         """How far each run's rows go, by (project, run)."""
-        with _answering():
+        with self._answering():
             found = self._db.execute("SELECT project, run, seq, time, open FROM sources").fetchall()
         return {(project, run): Mark(seq, time, bool(still)) for project, run, seq, time, still in found}
 
     def kinds(self) -> dict[int, Row]:
         """Every kind by its number: a row for a count of one, without its times, attempt and machine."""
         decode = msgspec.json.Decoder(Row).decode
-        with _answering():
+        with self._answering():
             return {number: decode(kind) for number, kind in self._db.execute("SELECT id, kind FROM kinds")}
 
     def counts(self, since: float | None, until: float | None, *, daily: bool) -> list[tuple[int, int, int]]:
@@ -157,7 +153,7 @@ class LedgerFile:
         whole, each = "SELECT kind, 0, SUM(count)", "SELECT kind, day, SUM(count)"
         between = "FROM rows WHERE begin >= ? AND begin < ? GROUP BY kind"
         query = f"{each} {between}, day" if daily else f"{whole} {between}"
-        with _answering():
+        with self._answering():
             return self._db.execute(query, _bounds(since, until)).fetchall()
 
     def rows(self, kinds: dict[int, Row], since: float | None, until: float | None) -> Iterator[Row]:
@@ -166,7 +162,7 @@ class LedgerFile:
             "SELECT kind, begin, until, count, attempt, resource FROM rows WHERE begin >= ? AND begin < ?"
             " ORDER BY begin, kind, number"
         )
-        with _answering():
+        with self._answering():
             for number, begin, end, count, attempt, resource in self._db.execute(query, _bounds(since, until)):
                 if number in kinds:
                     yield replace(
@@ -180,7 +176,7 @@ class LedgerFile:
     @contextmanager
     def reading(self) -> Iterator[None]:
         """All that is read inside is of one moment, whatever others write."""
-        with _answering():
+        with self._answering():
             self._db.execute("BEGIN")
             try:
                 yield
@@ -214,8 +210,19 @@ class LedgerFile:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with _answering(), transaction(self._db):
+        with self._answering(), transaction(self._db):
             yield
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            todo = "see that there is space on the disk and that the folder can be written, and try again"
+            raise Unavailable("the ledger's file cannot be used now", str(error), todo) from error
+        except sqlite3.DatabaseError as error:
+            todo = "delete the file: it is made anew"
+            raise RunError(f"{self._path} cannot be used as a ledger", str(error), todo) from error
 
 
 def split(row: Row) -> tuple[int, Row]:
@@ -250,12 +257,3 @@ def _bounds(since: float | None, until: float | None) -> tuple[int, int]:
     ends = (since, -_MOST), (until, _MOST)
     begin, end = (none if at is None else round(at * 1_000_000) for at, none in ends)
     return begin, end
-
-
-@contextmanager
-def _answering() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        todo = "see that there is space on the disk and that the folder can be written, and try again"
-        raise Unavailable("the ledger's file cannot be used now", str(error), todo) from error
