@@ -57,11 +57,13 @@ def json_of(rows: list[dict[str, str]]) -> str:
 
 BROKEN = [
     ("BilledCost", "", "null"),
-    ("BilledCost", "1e-3", "no plain decimal"),
-    ("BilledCost", "NaN", "no plain decimal"),
-    ("BilledCost", "+1", "no plain decimal"),
-    ("BilledCost", "1,5", "no plain decimal"),
-    ("BilledCost", "$1", "no plain decimal"),
+    ("BilledCost", "1e-3", "no decimal number"),
+    ("BilledCost", "1E+3", "no decimal number"),
+    ("BilledCost", "1E9999", "no decimal number"),
+    ("BilledCost", "NaN", "no decimal number"),
+    ("BilledCost", "+1", "no decimal number"),
+    ("BilledCost", "1,5", "no decimal number"),
+    ("BilledCost", "$1", "no decimal number"),
     ("BillingAccountId", "", "null"),
     ("BillingCurrency", "usd", "currency code"),
     ("BillingCurrency", "Dollar", "currency code"),
@@ -112,6 +114,13 @@ def test_mandatory_columns(column: str) -> None:
     rows = [{name: cell for name, cell in row.items() if name != column} for row in GOOD]
     assert Breach(0, column, "the column is missing") in check(csv_of(rows))
     assert Breach(0, column, "the column is missing") in validate_json(json_of(rows))
+
+
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_numbers_in_e_notation(form: str) -> None:
+    changed = {"ListUnitPrice": "2.5E-7", "PricingQuantity": "4E3", "ListCost": "0.001", "ContractedCost": "1.2E3"}
+    rows = [GOOD[0] | changed]
+    assert (check(csv_of(rows)) if form == "csv" else list(validate_json(json_of(rows)))) == []
 
 
 def test_a_correction_may_differ_and_leave_things_out() -> None:

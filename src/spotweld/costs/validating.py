@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 Cells: TypeAlias = "Mapping[str, str | None]"
 
-_DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+# The attribute "Numeric Format" allows E notation, its exponent without a plus. No double has more than 308 there.
+_DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?(E-?[0-9]{1,3})?")
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _UNIT = re.compile(r"([0-9]+ )?[A-Z][A-Za-z]*(-[A-Z][A-Za-z]*)?(/([0-9]+ )?[A-Z][A-Za-z]*)?")
@@ -81,7 +82,7 @@ def validate_json(content: str) -> Iterator[Breach]:
 
 def _objects(content: str) -> list[dict[str, object]]:
     def decode(text: str) -> object:
-        # As they are written: a float would hide an exponent, and lose digits.
+        # As they are written: a float would lose digits.
         return json.loads(text, parse_float=str, parse_int=str, parse_constant=str)
 
     found = decode(content) if content.lstrip().startswith("[") else [decode(line) for line in content.splitlines()]
@@ -136,7 +137,7 @@ def _value(rule: Column, value: str) -> str:
         return f"{value!r} is none of {', '.join(sorted(rule.values))}"
     match rule.kind:
         case Kind.DECIMAL | Kind.PRICE if not _DECIMAL.fullmatch(value):
-            return f"{value!r} is no plain decimal number"
+            return f"{value!r} is no decimal number such as 0.25 or 2.5E-7"
         case Kind.PRICE if value.startswith("-"):
             return f"{value} is below zero"
         case Kind.MOMENT if not _is_moment(value):
