@@ -93,6 +93,7 @@ BROKEN = [
     ("ServiceSubcategory", "Object Storage", "does not belong"),
     ("SkuPriceId", "", "null in a charge"),
     ("Tags", "team=vision", "no JSON"),
+    ("Tags", "[" * 100_000, "no JSON"),
     ("Tags", '["vision"]', "no JSON object"),
     ("Tags", '{"team": {"name": "vision"}}', "no JSON object"),
     ("Tags", '{"team": "a", "team": "b"}', "more than once"),
@@ -171,6 +172,9 @@ def test_json_in_lines_and_with_numbers() -> None:
     tags = lines.replace(json.dumps(rows[0]["Tags"]), rows[0]["Tags"])
     assert tags != lines
     assert list(validate_json(tags)) == []
+    rows[0]["ChargeDescription"] = "one\u2028two\x85three"
+    lines = "\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    assert list(validate_json(lines + "\r\n\r\n")) == []
 
 
 def test_json_says_null() -> None:
@@ -181,7 +185,7 @@ def test_json_says_null() -> None:
     assert {(one.row, one.column) for one in found} == {(1, "ResourceId"), (1, "ResourceType"), (2, "ChargeClass")}
 
 
-@pytest.mark.parametrize("content", ["{", "[1]", "3", '[{"a": 1}, 2]'])
+@pytest.mark.parametrize("content", ["{", "[1]", "3", '[{"a": 1}, 2]', "[" * 100_000])
 def test_what_is_no_table_of_objects(content: str) -> None:
     (wrong,) = validate_json(content)
     assert wrong.row == 0

@@ -66,7 +66,7 @@ def validate_json(content: str) -> Iterator[Breach]:
     """Check a JSON array of objects, or one object in each line. Numbers may be numbers or strings."""
     try:
         rows = _objects(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         yield Breach(0, "", f"it cannot be read: {error}")
         return
     columns = dict.fromkeys(column for row in rows for column in row)
@@ -85,7 +85,9 @@ def _objects(content: str) -> list[dict[str, object]]:
         # As they are written: a float would lose digits.
         return json.loads(text, parse_float=str, parse_int=str, parse_constant=str)
 
-    found = decode(content) if content.lstrip().startswith("[") else [decode(line) for line in content.splitlines()]
+    # Not `splitlines`: text in JSON may hold other ends of lines as they are.
+    lines = (line for line in content.split("\n") if line.strip())
+    found = decode(content) if content.lstrip().startswith("[") else [decode(line) for line in lines]
     if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
         raise ValueError("it is no list of objects")
     return found
@@ -162,8 +164,8 @@ def _is_moment(value: str) -> bool:
 def _tags(value: str) -> str:
     try:
         found = json.loads(value, object_pairs_hook=_once)
-    except json.JSONDecodeError:
-        return f"{value!r} is no JSON"
+    except (json.JSONDecodeError, RecursionError):
+        return f"{value[:200]!r} is no JSON"
     except ValueError as error:
         return str(error)
     plain = isinstance(found, dict) and not any(isinstance(one, (dict, list)) for one in found.values())
