@@ -208,6 +208,7 @@ def test_the_on_demand_price_of_all_pages() -> None:
         ([product("0.0000000000")], "a price is more than 0"),
         ([product("dear")], "not a number"),
         ([product("")], "no on-demand price"),
+        ([product(since="2020-01-01T00:00:00")], "timezone"),
         (["<html>"], "malformed"),
         (['{"product": {}}'], "attributes"),
     ],

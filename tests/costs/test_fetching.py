@@ -102,6 +102,7 @@ def test_the_pages_of_azure() -> None:
             item(armSkuName="Standard_D4s_v5", retailPrice=-1),
             item(armSkuName="Standard_D8s_v5", currencyCode="EUR"),
             item(armSkuName="Standard_D16s_v5", retailPrice="cheap"),
+            item(armSkuName="Standard_D32s_v5", effectiveStartDate="2024-08-01T00:00:00"),  # of which zone?
         )
 
     with server(answer) as base:
@@ -122,6 +123,7 @@ def test_the_pages_of_azure() -> None:
         "page 2, item 1, column retailPrice",
         "page 2, item 2, column currencyCode",
         "page 2, item 3",
+        "page 2, item 4",
     ]
     (condition,) = parse_qs(urlsplit(asked[0]).query)["$filter"]
     assert "armRegionName eq 'eastus'" in condition
@@ -133,13 +135,22 @@ def test_the_pages_of_azure() -> None:
     [
         ((200, b"<html>"), "page 1"),
         ((200, b'{"Items": [{"retailPrice": NaN}]}'), "page 1"),
+        ((200, b'{"Items": [], "NextPageLink": "\xff"}'), "page 1"),
         (page(following="http://elsewhere.example/"), "elsewhere"),
+        (page(following="http://[::1"), "elsewhere"),
         ((403, b""), "403"),
     ],
 )
 def test_what_is_no_answer_of_azure(answer: Answer, why: str) -> None:
     with server(lambda _: answer) as base, pytest.raises(ProviderError, match=why):
         fetch_azure(get, "eastus", NOW, base=base)
+
+
+def test_an_item_that_is_no_text_is_refused_and_the_others_are_kept() -> None:
+    content = page(item(armSkuName="broken"), item())[1].replace(b"broken", b"\xff")
+    found = fetch_azure(lambda _: content, "eastus", NOW)
+    assert [row.place for row in found.refused] == ["page 1, item 0"]
+    assert [price.machine_type for price in found.prices] == ["Standard_D2s_v5"]
 
 
 def test_pages_without_an_end() -> None:

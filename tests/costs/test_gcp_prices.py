@@ -243,7 +243,12 @@ def test_of_several_prices_the_newest_that_holds() -> None:
 
 
 def test_an_item_that_cannot_be_read_is_refused_with_its_place() -> None:
-    found = fetched([{"description": "half"}, *catalogue()], "n1-standard-8")
+    without_zone = sku("N1 Predefined Instance Core", "9", since="2020-01-01T00:00:00")
+    found = fetched([{"description": "half"}, without_zone, *catalogue()], "n1-standard-8")
+    assert [row.place for row in found.refused[:2]] == ["page 1, item 0", "page 1, item 1"]
+    assert len(found.prices) == 1
+    content = page([sku("no text", "9"), *catalogue()])[1].replace(b"no text", b"\xff")
+    found = fetch_gcp(lambda _: content, REGION, NOW, shipped(NOW).prices, machine_type="n1-standard-8")
     assert found.refused[0].place == "page 1, item 0"
     assert len(found.prices) == 1
 

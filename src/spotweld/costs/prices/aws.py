@@ -33,7 +33,7 @@ class _Dimension(msgspec.Struct, rename="camel"):
 
 
 class _Term(msgspec.Struct, rename="camel"):
-    effective_date: datetime
+    effective_date: cell.Moment
     price_dimensions: dict[str, _Dimension]
 
 

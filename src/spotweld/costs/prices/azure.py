@@ -5,7 +5,6 @@ The form: https://learn.microsoft.com/rest/api/cost-management/retail-prices/azu
 
 from __future__ import annotations
 
-from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
@@ -19,6 +18,7 @@ from spotweld.errors import ProviderError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     from spotweld.costs.prices.fetching import Get
 
@@ -32,7 +32,7 @@ class _Item(msgspec.Struct, rename="camel"):
     arm_region_name: str
     arm_sku_name: str
     currency_code: str
-    effective_start_date: datetime
+    effective_start_date: cell.Moment
     product_name: str
     retail_price: Decimal
     sku_name: str
@@ -106,20 +106,27 @@ def _items(get: Get, url: str | None, base: str) -> Iterator[tuple[str, _Item | 
     for number in range(1, PAGES + 1):
         if url is None:
             return
-        if urlsplit(url).hostname != urlsplit(base).hostname:
+        if _host(url) != _host(base):
             raise ProviderError("the prices of Azure are not complete", f"the next page lies elsewhere: {url[:80]}")
         try:
             page = msgspec.json.decode(get(url), type=_Page)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise ProviderError("the prices of Azure cannot be read", f"page {number}: {error}", "try again") from error
         for place, raw in enumerate(page.items):
             try:
                 yield f"page {number}, item {place}", msgspec.json.decode(raw, type=_Item)
-            except msgspec.ValidationError as error:
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 yield f"page {number}, item {place}", str(error)
         url = page.following or None
     if url is not None:
         raise ProviderError("the prices of Azure are not complete", f"more than {PAGES} pages", "ask for one --type")
+
+
+def _host(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
 
 
 def _price(item: _Item, now: datetime, source: str) -> Price | cell.BadCell:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import msgspec
 
 from spotweld.values.money import Money
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+Moment: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
+"""What a cloud says, with its zone: without one it could not be compared with now."""
 MOST = Decimal(1_000_000)
 """Nothing costs that much per hour."""
 _NUMBER = re.compile(r"[-+]?[0-9]{1,15}(?:\.[0-9]{0,20})?(?:[eE][-+]?[0-9]{1,2})?")

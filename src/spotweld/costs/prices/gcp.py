@@ -6,7 +6,6 @@ The form: https://cloud.google.com/billing/docs/reference/rest/v1/services.skus/
 from __future__ import annotations
 
 import re
-from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
@@ -21,6 +20,7 @@ from spotweld.errors import ProviderError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from datetime import datetime
     from decimal import Decimal
 
     from spotweld.costs.prices.fetching import Get
@@ -60,7 +60,7 @@ class _Expression(msgspec.Struct, rename="camel"):
 
 class _Pricing(msgspec.Struct, rename="camel"):
     pricing_expression: _Expression
-    effective_time: datetime
+    effective_time: cell.Moment
 
 
 class _Category(msgspec.Struct, rename="camel"):
@@ -158,7 +158,7 @@ def _skus(get: Get, base: str) -> Iterator[tuple[str, _Sku | str]]:
         for place, raw in enumerate(page.skus):
             try:
                 yield f"page {number}, item {place}", msgspec.json.decode(raw, type=_Sku)
-            except msgspec.ValidationError as error:
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 yield f"page {number}, item {place}", str(error)
         token = page.next_page_token
         if not token:
