@@ -93,20 +93,22 @@ def test_what_is_no_price_list(tmp_path: Path) -> None:
     assert "the first line lacks the columns" in result.stderr
 
 
+SPOT = {
+    "currencyCode": "USD",
+    "retailPrice": 0.06,
+    "armRegionName": "eastus",
+    "effectiveStartDate": "2024-08-01T00:00:00Z",
+    "productName": "Virtual Machines NCasT4 v3 Series",
+    "skuName": "Standard_NC4as_T4_v3 Spot",
+    "unitOfMeasure": "1 Hour",
+    "type": "Consumption",
+    "armSkuName": "Standard_NC4as_T4_v3",
+}
+PAGE = json.dumps({"Items": [SPOT], "NextPageLink": None}).encode()
+
+
 def test_what_is_fetched_of_azure_is_kept_and_newer_than_the_shipped_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    spot = {
-        "currencyCode": "USD",
-        "retailPrice": 0.06,
-        "armRegionName": "eastus",
-        "effectiveStartDate": "2024-08-01T00:00:00Z",
-        "productName": "Virtual Machines NCasT4 v3 Series",
-        "skuName": "Standard_NC4as_T4_v3 Spot",
-        "unitOfMeasure": "1 Hour",
-        "type": "Consumption",
-        "armSkuName": "Standard_NC4as_T4_v3",
-    }
-    page = json.dumps({"Items": [spot], "NextPageLink": None}).encode()
-    monkeypatch.setattr("spotweld.costs.prices.fetching.get", lambda _: page)
+    monkeypatch.setattr("spotweld.costs.prices.fetching.get", lambda _: PAGE)
     result = call("--refresh", "azure", "--region", "eastus", "--type", "Standard_NC4as_T4_v3")
     assert result.exit_code == 0, result.output
     assert "1 price kept: " in result.stderr
@@ -119,7 +121,19 @@ def test_what_is_fetched_of_azure_is_kept_and_newer_than_the_shipped_table(monke
 
 
 def test_a_name_that_leads_out_of_the_folder_keeps_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("spotweld.costs.prices.fetching.get", lambda _: b'{"Items": []}')
+    monkeypatch.setattr("spotweld.costs.prices.fetching.get", lambda _: PAGE)
     result = call("--refresh", "azure", "--region", "../../elsewhere")
     assert result.exit_code == 2
     assert not (tmp_path / "data").exists()
+
+
+def test_an_answer_without_prices_leaves_what_was_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("spotweld.costs.prices.fetching.get", lambda _: PAGE)
+    assert call("--refresh", "azure", "--region", "eastus").exit_code == 0
+    (kept,) = (tmp_path / "data" / "spotweld" / "prices").iterdir()
+    before = kept.read_bytes()
+    monkeypatch.setattr("spotweld.costs.prices.fetching.get", lambda _: b'{"Items": []}')
+    result = call("--refresh", "azure", "--region", "eastus")
+    assert result.exit_code == 1
+    assert "Azure's list has no price of any machine in eastus" in result.stderr
+    assert kept.read_bytes() == before

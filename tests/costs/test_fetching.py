@@ -138,6 +138,8 @@ def test_the_pages_of_azure() -> None:
         ((200, b'{"Items": [], "NextPageLink": "\xff"}'), "page 1"),
         (page(following="http://elsewhere.example/"), "elsewhere"),
         (page(following="http://[::1"), "elsewhere"),
+        (page(), "no price of any machine in eastus$"),
+        (page(item(retailPrice="cheap")), "no price of any machine in eastus: page 1, item 0"),
         ((403, b""), "403"),
     ],
 )

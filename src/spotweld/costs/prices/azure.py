@@ -77,7 +77,7 @@ def fetch_azure(get: Get, region: str, now: datetime, *, machine_type: str | Non
         base: where the API is.
 
     Raises:
-        ProviderError: it does not answer, or something else than such a list.
+        ProviderError: it does not answer, answers something else than such a list, or has no price.
     """
     found: dict[tuple[str, str, bool], tuple[_Item, str]] = {}
     refused: list[Refused] = []
@@ -90,7 +90,14 @@ def fetch_azure(get: Get, region: str, now: datetime, *, machine_type: str | Non
             if key not in found or item.effective_start_date > found[key][0].effective_start_date:
                 found[key] = (item, place)
     rows = gathered(((place, _price(item, now, source)) for item, place in found.values()), source)
-    return Reading(rows.prices, (*refused, *rows.refused))
+    told = (*refused, *rows.refused)
+    if not rows.prices:
+        raise ProviderError(
+            f"Azure's list has no price of {machine_type or 'any machine'} in {region}",
+            f"{told[0].place}: {told[0].reason}" if told else "",
+            "look at the names of both",
+        )
+    return Reading(rows.prices, told)
 
 
 def _first(base: str, region: str, machine_type: str | None) -> str:
