@@ -6,26 +6,35 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
 from msgspec.structs import replace
+from tests.runs.pasts import Past
 from tests.runs.samples import attempt_opened, opened
 from tests.runs.world import RUN, Life, ManualClock, World
 
+from spotweld.costs.budgets import standing
 from spotweld.costs.gcpbudgets import BudgetMessage
+from spotweld.costs.ledger import ledger
 from spotweld.errors import BudgetSpent, IllegalTransition, UsageError
 from spotweld.project.nouns import Budget, Job, Period
+from spotweld.runs import budgeting
 from spotweld.runs.budgeting import BudgetLog, Enforcer
 from spotweld.runs.events import AttemptEnded, Cause, Ended, Entry, MachineStarted, Outcome, Reopened, StopAsked
+from spotweld.runs.history import usages
 from spotweld.runs.reopening import check_against, check_budget, check_stopped, find_stopped
 from spotweld.runs.states import RunState, fold
 from spotweld.values.money import Money
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
+
+    from spotweld.costs.focus import Row
+    from spotweld.costs.usage import Usage
 
 SMALL = Budget("small", Money(Decimal("1.00")), stop=Decimal(1), at_most=2, every=60.0)
 RUNS = {"low-1": 0, "low-2": 0, "low-3": 0, "mid": 1, "high": 2}
@@ -76,6 +85,38 @@ def test_rounds_go_from_the_least_important_upwards(tmp_path: Path) -> None:
     clock.sleep(60)
     assert one.enforce() == []
     assert sorted(one.stopping()) == sorted(asked(log)) == sorted(RUNS)
+
+
+def test_what_is_over_is_priced_once_and_counts_as_all_of_its_rows_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The hour 48 is the beginning of a day, a week and a month.
+    past = Past(tmp_path / "events.db", datetime(2026, 5, 30, tzinfo=UTC).timestamp())
+    for run, (begin, end) in {"before": (1, 20), "across": (40, 50.5), "within": (49, 53.25), "none": (50, 50)}.items():
+        past.attempt(run, begin, end, Cause.DONE)
+        past.log.append(run, past.generations[run], Ended(Outcome.DONE, ""))
+    past.attempt("on", 30, 51, Cause.PREEMPTED)
+    past.attempt("on", 52, None, Cause.DONE)
+    past.clock.elapsed = 54 * 3600.0
+    budgets = [Budget(str(per), Money(Decimal(100)), per) for per in Period]
+    log = BudgetLog(tmp_path / "events.db", past.clock)
+    log.keep(budgets)
+    one, now = enforcer(log, tmp_path, past.clock), past.clock.now()
+    everything = ledger(usage for state in past.states() for usage in usages(state, {}, now))
+    wanted = sorted((standing(budget, everything, now) for budget in budgets), key=lambda stands: stands.budget.name)
+    assert len({stands.spent for stands in wanted}) == 2
+    assert one.standings() == wanted
+
+    priced: list[str] = []
+
+    def listening(given: Iterable[Usage]) -> list[Row]:
+        listed = list(given)
+        priced.extend(usage.run for usage in listed)
+        return ledger(listed)
+
+    monkeypatch.setattr(budgeting, "ledger", listening)
+    assert one.standings() == wanted
+    assert set(priced) == {"on", "across"}
 
 
 def test_how_a_budget_burnt_down_knows_its_rounds_and_its_own_runs_alone(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def period(per: Period, now: float) -> tuple[float | None, float | None]:
     return since.timestamp(), until.timestamp()
 
 
-def standing(budget: Budget, rows: Iterable[Row], now: float) -> Standing:
+def standing(budget: Budget, rows: Iterable[Row], now: float, settled: Iterable[Money] = ()) -> Standing:
     """What of a budget is spent.
 
     A row that lies across the border of the period counts with its time inside. The order of rows does not matter.
@@ -102,11 +102,14 @@ def standing(budget: Budget, rows: Iterable[Row], now: float) -> Standing:
         budget: which.
         rows: those that it covers, and no others; those of machines that still run reach until ``now``.
         now: seconds since 1970 UTC.
+        settled: what was spent in the period besides: the sums of rows that do not change any more.
     """
     since, until = period(budget.per, now)
     spent: dict[str, Decimal] = {}
     running: dict[tuple[str, int, str], Row] = {}
     with localcontext(EXACT):
+        for money in settled:
+            spent[money.currency] = spent.get(money.currency, Decimal(0)) + money.amount
         for row in rows:
             spent[row.billing_currency] = spent.get(row.billing_currency, Decimal(0)) + within(row, since, until)
             machine = row.run, row.attempt, row.resource_id

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
-from spotweld.costs.budgets import Candidate, Standing, choose, first_to_stop, standing
+from spotweld.costs.budgets import Candidate, Standing, choose, first_to_stop, period, standing
 from spotweld.costs.burndown import Burndown, burndown
 from spotweld.costs.ledger import ledger
+from spotweld.costs.totals import total
 from spotweld.project.nouns import Budget
 from spotweld.runs.events import Ended, StopAsked, decode, encode
 from spotweld.runs.history import usages
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from spotweld.runs.pools.states import PoolState
     from spotweld.runs.states import RunState
     from spotweld.values.clocks import Clock
+    from spotweld.values.money import Money
 
 LOOK_EVERY = 10.0
 """Seconds between two looks of a controller at the project's budgets."""
@@ -150,7 +152,10 @@ class BudgetLog(EventLog):
 
 
 class Enforcer:
-    """Looks at a project's budgets. It remembers the states of runs, which costs less than to fold all logs anew.
+    """Looks at a project's budgets.
+
+    It remembers the states of runs, and what those that are over have cost: to fold and price a long past anew would
+    take as long as the time between two looks.
 
     Args:
         log: of the project.
@@ -163,12 +168,13 @@ class Enforcer:
         self._pools = pools
         self._clock = clock
         self._known: dict[str, tuple[int, RunState]] = {}
+        self._paid: dict[str, tuple[RunState, list[Money]]] = {}
 
     def standings(self) -> list[Standing]:
         """How every budget of the project stands now."""
         now = self._clock.now()
         states, pools = self._states(), self._pool_states()
-        return [standing(budget, _rows(budget, states, pools, now), now) for budget in self._log.budgets()]
+        return [self._standing(budget, states, pools, now) for budget in self._log.budgets()]
 
     def burndowns(self, budgets: Iterable[Budget]) -> list[Burndown]:
         """How some budgets came to stand as they do now."""
@@ -186,7 +192,7 @@ class Enforcer:
             return []
         now = self._clock.now()
         states, pools = self._states(), self._pool_states()
-        found = [standing(budget, _rows(budget, states, pools, now), now) for budget in covering]
+        found = [self._standing(budget, states, pools, now) for budget in covering]
         return [stands for stands in found if stands.broken]
 
     def enforce(self) -> list[Round]:
@@ -202,7 +208,7 @@ class Enforcer:
             if number and abs(now - at) < budget.every:
                 continue
             states = self._states()
-            stands = standing(budget, _rows(budget, states, self._pool_states(), now), now)
+            stands = self._standing(budget, states, self._pool_states(), now)
             may = [_candidate(state) for state in states if _covers(budget, state) and _may_be_asked(state)]
             runs = choose(stands, may)
             asked = self._log.ask(budget.name, number + 1, runs, spending(stands)) if runs else ()
@@ -241,6 +247,24 @@ class Enforcer:
         states = [self._state(run, length) for run, length in self._log.going().items()]
         return [state.run for state in states if state.stop_asked is not None and state.outcome is None]
 
+    def _standing(self, budget: Budget, states: Iterable[RunState], pools: Iterable[PoolState], now: float) -> Standing:
+        since, _ = period(budget.per, now)
+        settled: list[Money] = []
+        others = []
+        for state in states:
+            if _covers(budget, state):
+                if _is_settled(state, since, now):
+                    settled += self._price(state)
+                else:
+                    others.append(state)
+        return standing(budget, _rows(budget, others, pools, now), now, settled)
+
+    def _price(self, state: RunState) -> list[Money]:
+        """What a run that is settled has cost, in each currency."""
+        if state.run not in self._paid or self._paid[state.run][0] is not state:
+            self._paid[state.run] = state, [one.billed for one in total(ledger(usages(state, {}, 0.0)))]
+        return self._paid[state.run][1]
+
     def _states(self) -> list[RunState]:
         return [self._state(run, length) for run, length in self._log.lengths().items()]
 
@@ -271,7 +295,16 @@ def _may_be_asked(state: RunState) -> bool:
     return state.outcome is None and state.stop_asked is None and not state.cancel_requested
 
 
+def _is_settled(state: RunState, since: float | None, now: float) -> bool:
+    """Whether a run is over, and all of its machines' time lies between two moments: its cost changes no more."""
+    return state.outcome is not None and all(
+        one.closed and (since is None or since <= one.started) and max(one.started, one.ended) <= now
+        for one in usages(state, {}, now)
+    )
+
+
 def _rows(budget: Budget, states: Iterable[RunState], pools: Iterable[PoolState], now: float) -> list[Row]:
+    since, _ = period(budget.per, now)
     used = [usage for state in states if _covers(budget, state) for usage in usages(state, {}, now)]
     idle = [
         usage
@@ -279,7 +312,8 @@ def _rows(budget: Budget, states: Iterable[RunState], pools: Iterable[PoolState]
         if _fits(budget, pool.wanted.pool.job, pool.wanted.labels)
         for usage in waited(pool, now)
     ]
-    return ledger([*used, *idle])
+    # What was over before the period began is none of its rows.
+    return ledger(one for one in (*used, *idle) if since is None or since <= max(one.started, one.ended))
 
 
 def _candidate(state: RunState) -> Candidate:
