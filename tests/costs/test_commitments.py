@@ -72,6 +72,15 @@ def test_a_baseline_with_burst_on_spot_that_is_scarce_and_loses_work() -> None:
     assert (best.spot_hours, best.on_demand_hours) == (pytest.approx(192 * 0.3 / 0.9), pytest.approx(192 * 0.7))
 
 
+def test_machines_without_number_are_not_tried_one_by_one() -> None:
+    load = [Span(1000 * 3600.0 + number, number * 10**6) for number in range(1, 1000)]
+    found = choose(load, replace(PRICES, availability=Decimal(0)))
+    # In use for more than 63 % of the time, where all spans are about as long.
+    assert found.machines == 370 * 10**6
+    assert found.last_used is not None
+    assert found.last_used > 0.63 >= found.next_used
+
+
 def test_spot_that_loses_too_much_is_left_alone() -> None:
     found = choose(HUNDRED, replace(PRICES, loss=Decimal("0.8")))
     # 0.08 / 0.2 = 0.40 an hour of work: on demand is cheaper, and then a baseline of four.

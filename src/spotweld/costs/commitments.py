@@ -9,6 +9,7 @@ Inventory Policy", Econometrica 19, 1951), with the load's own hours as the dist
 
 from __future__ import annotations
 
+from collections import defaultdict
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -111,14 +112,20 @@ def choose(load: Sequence[Span], prices: Prices) -> Choice:
     Raises:
         UsageError: the load lasts no time.
     """
-    whole = sum((Fraction(span.seconds) for span in load), Fraction(0)) / _HOUR
+    hours: dict[int, Fraction] = defaultdict(Fraction)
+    for span in load:
+        hours[span.machines] += Fraction(span.seconds) / _HOUR
+    whole = sum(hours.values(), Fraction(0))
     if not whole:
         raise UsageError("the load lasts no time", "", "give it at least one span, such as 8x24h")
     most = max(span.machines for span in load)
     committed = Fraction(prices.committed.amount)
-    best = 0
-    while best < most and _above(load, best) * prices.burst > committed * whole:
-        best += 1
+    # Between two numbers of the load all machines are in use for the same time: one pays as the other does.
+    best, used = 0, whole
+    for machines in sorted(hours):
+        if used * prices.burst <= committed * whole:
+            break
+        best, used = machines, used - hours[machines]
     spot_is_dearer = prices.mixed > prices.burst
     found = (
         _carried("baseline and burst", load, best, prices, on_demand=spot_is_dearer),
