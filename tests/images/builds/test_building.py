@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
 import sys
 import threading
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from msgspec.structs import replace
+from tests.images.samples import add_blob, add_image, add_index
 from tests.images.servers import docker_registry
 from tests.images.workshop import FILES, Double, Shop, push
 
@@ -18,7 +21,7 @@ from spotweld.images.builders.builder import Outcome
 from spotweld.images.builders.readying import ready_dockerfile
 from spotweld.images.builds.building import build
 from spotweld.images.builds.comparing import layers
-from spotweld.images.builds.freshness import cached_tags, damage_of, read_dockerfile, standings
+from spotweld.images.builds.freshness import cached_tags, damage_of, read_dockerfile, standings, triggers_memory_of
 from spotweld.images.builds.happenings import Begun, Failed, Happening, Published, Ran, Warned
 from spotweld.images.builds.naming import cache_of
 from spotweld.images.builds.planning import plan_images
@@ -28,7 +31,7 @@ from spotweld.images.caches.doing import cut
 from spotweld.images.caches.looking import verify
 from spotweld.images.lifetimes.deciding import Contents, Tag
 from spotweld.images.registries.hosts import Hosts
-from spotweld.images.registries.manifests import blobs
+from spotweld.images.registries.manifests import OCI_CONFIG, OCI_MANIFEST, blobs, manifest_of
 from spotweld.images.registries.opening import Registries, open_registry
 from spotweld.images.registries.registry import Registry
 from spotweld.images.steps.keys import references
@@ -402,6 +405,60 @@ def test_a_base_that_cannot_be_reached_is_one_clear_error(shop: Shop, server: st
         standings(shop.project, ["tool"])
     shop.write("tool/Dockerfile", f"FROM 127.0.0.1:{free_port}/some@sha256:{64 * 'a'}\n")
     assert standings(shop.project, ["tool"])[0].key
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_what_a_base_outside_the_project_copies_on_builds_upon_it_counts(
+    shop: Shop, server: str, *, pinned: bool
+) -> None:
+    there, repository = open_registry(server), f"onbuild/{uuid.uuid4().hex}"
+    tools = add_image(there, f"{repository}/tools", "1", [b"tools"])
+    host = server.removeprefix("http://")
+    kept = ["ARG WHAT=tool", "COPY $WHAT /", f"COPY --from={host}/{repository}/tools:1 /bin /bin"]
+    config = add_blob(there, repository, json.dumps({"config": {"OnBuild": kept}}).encode(), OCI_CONFIG)
+    base = manifest_of({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": []})
+    there.put_manifest(repository, base, "1")
+    shop.write("tool/Dockerfile", f"FROM {host}/{repository}{f'@{base.digest}' if pinned else ':1'}\nRUN one\n")
+
+    (first,) = make(shop, "tool")
+    (standing,) = standings(shop.project, ["tool"])
+    assert standing.digest == first.digest
+    assert [step.preimage.text().split()[0] for step in standing.steps] == ["FROM", "COPY", "COPY", "RUN"]
+    assert f"{host}/{repository}/tools:1" in standing.bases
+    shop.write("tool/other", "nobody copies this")
+    assert make(shop, "tool")[0].built is False
+    shop.write("tool/tool", "changed")
+    assert standings(shop.project, ["tool"])[0].digest is None
+    assert make(shop, "tool")[0].built is True
+    add_image(there, f"{repository}/tools", "1", [b"other tools"])
+    assert tools.digest != there.resolve(f"{repository}/tools", "1")
+    assert standings(shop.project, ["tool"])[0].digest is None
+    (shop.folder / "tool/tool").unlink()
+    with pytest.raises(ContextError, match=r"tool/Dockerfile:1: .*there is no 'tool'"):
+        standings(shop.project, ["tool"])
+
+
+def test_triggers_are_asked_for_once_and_a_damaged_memory_costs_no_more(shop: Shop, server: str) -> None:
+    there, repository = open_registry(server), f"plain/{uuid.uuid4().hex}"
+    image = add_image(there, repository, None, [b"layer"])
+    add_index(there, repository, "1", [("amd64", image), ("arm64", image)])
+    shop.write("tool/Dockerfile", f"FROM {server.removeprefix('http://')}/{repository}:1\nRUN one\n")
+    asked: list[Registry] = []
+
+    class Counting(Registries):
+        def __getitem__(self, url: str) -> Registry:
+            asked.append(super().__getitem__(url))
+            return asked[-1]
+
+    key = standings(shop.project, ["tool"])[0].key
+    memory = triggers_memory_of(shop.project)
+    before = memory.read_bytes()
+    standings(shop.project, ["tool"], Counting())
+    once = len(asked)
+    memory.write_text("nonsense")
+    assert standings(shop.project, ["tool"], Counting())[0].key == key
+    assert len(asked) == 2 * once + 1
+    assert memory.read_bytes() == before
 
 
 @pytest.mark.parametrize(

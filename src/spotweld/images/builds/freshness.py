@@ -14,6 +14,7 @@ import msgspec
 from spotweld.errors import DockerfileError, ImageDamaged
 from spotweld.images.builds.naming import LATEST, cache_of, repository_of, tag_of
 from spotweld.images.builds.resolving import Base, resolve
+from spotweld.images.builds.triggers import with_triggers
 from spotweld.images.dockerfiles.dockerfile import parse, text_of
 from spotweld.images.dockerfiles.ignore import Ignore
 from spotweld.images.registries.manifests import blobs, children, this_platform
@@ -115,7 +116,7 @@ def stand(
         image: one of its images.
         bases: how those stand that it needs.
         registries: the ones to ask.
-        deep: whether to ask for every layer of an image that is there.
+        deep: whether to ask for every layer of an image that is there, and for all that its bases do on builds.
 
     Raises:
         DockerfileError: see `standings`.
@@ -130,9 +131,13 @@ def stand(
     waits = tuple(sorted({image.bases[name] for name, base in needs.items() if base.digest is None}))
     ready = {name: _base_of(base, registries) for name, base in needs.items() if base.digest is not None}
     others = [one for one in wanted if one.name in ready or one.name not in needs]
-    pinned = resolve(others, ready, registries, document)
+    named = resolve(others, ready, registries, document)
+    pinned = with_triggers(named, platform, registries, triggers_memory_of(project), document, deep=deep)
+    if triggers := _triggers(pinned):
+        more = references(document, image.args, platform, target=image.target, triggers=triggers)
+        pinned |= resolve([one for one in more if one not in wanted], ready, registries, document)
     identities = dict.fromkeys(needs, PENDING) | {name: one.identity for name, one in pinned.items()}
-    steps = _steps(project, image, document, identities, platform)
+    steps = _steps(project, image, document, identities, pinned, platform)
     url = project.registries.of(image.lifetime)
     standing = Standing(image, url, repository_of(project.name, image.name), platform, steps, pinned, waits)
     if waits:
@@ -145,18 +150,29 @@ def is_as_it_was(project: Project, standing: Standing) -> bool:
     identities = {name: base.identity for name, base in standing.bases.items()}
     try:
         document = read_dockerfile(project, standing.image)
-        steps = _steps(project, standing.image, document, identities, standing.platform)
+        steps = _steps(project, standing.image, document, identities, standing.bases, standing.platform)
     except DockerfileError:
         return False
     return image_key(steps, standing.platform) == standing.key
 
 
 def _steps(
-    project: Project, image: Image, document: Dockerfile, identities: Mapping[str, Digest], platform: str
+    project: Project,
+    image: Image,
+    document: Dockerfile,
+    identities: Mapping[str, Digest],
+    bases: Mapping[str, Base],
+    platform: str,
 ) -> tuple[Step, ...]:
     with FileDigests(memory_of(project, image)) as digests:
         context = Context(image.context, ignore_rules(project, image), digests)
-        return step_keys(document, context, image.args, identities, platform, target=image.target)
+        return step_keys(
+            document, context, image.args, identities, platform, target=image.target, triggers=_triggers(bases)
+        )
+
+
+def _triggers(bases: Mapping[str, Base]) -> dict[str, tuple[str, ...]]:
+    return {name: base.triggers for name, base in bases.items() if base.triggers}
 
 
 def cached_tags(standing: Standing, registries: Registries) -> frozenset[str]:
@@ -221,6 +237,11 @@ def own_folder(project: Project, image: Image) -> str:
 def memory_of(project: Project, image: Image) -> Path:
     """Where the digests of the image's files are remembered."""
     return project.state / "images" / "files" / f"{image.name}.json"
+
+
+def triggers_memory_of(project: Project) -> Path:
+    """Where it is remembered what base images do on builds upon them."""
+    return project.state / "images" / "triggers.json"
 
 
 def _base_of(base: Standing, registries: Registries) -> Base:

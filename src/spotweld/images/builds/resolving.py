@@ -31,12 +31,14 @@ class Base(msgspec.Struct, frozen=True):
         registry: the URL where it lies.
         repository: its repository there.
         digest: of its manifest.
+        triggers: the instructions that it runs in builds upon it, as far as they are known.
     """
 
     identity: Digest
     registry: str
     repository: str
     digest: Digest
+    triggers: tuple[str, ...] = ()
 
 
 def resolve(

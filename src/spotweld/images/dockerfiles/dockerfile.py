@@ -132,6 +132,11 @@ def trigger(instruction: Instruction, escape: str, file: str = "Dockerfile") -> 
     return msgspec.structs.replace(kept, heredocs=instruction.heredocs, end=instruction.end)
 
 
+def kept_by(start: Instruction, text: str) -> Instruction:
+    """The ``ONBUILD`` by which the base of a stage has kept an instruction, at the lines of the stage's ``FROM``."""
+    return Instruction("ONBUILD", (), (text,), (), start.line, f"ONBUILD {text}", start.end)
+
+
 def _stage(cursor: Cursor, instructions: tuple[Instruction, ...]) -> Stage:
     start = instructions[0]
     words = start.arguments

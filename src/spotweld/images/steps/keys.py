@@ -36,6 +36,7 @@ def step_keys(
     *,
     target: str = "",
     builder: str = "",
+    triggers: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[Step, ...]:
     """The steps that ``target`` needs, in the order of the file.
 
@@ -47,26 +48,33 @@ def step_keys(
         platform: what the image is for: ``linux/amd64``.
         target: the name or the number of a stage; empty for the last one.
         builder: the platform on which it is built, if another.
+        triggers: the instructions that base images have kept for builds upon them (``ONBUILD``), by their names.
 
     Raises:
         DockerfileError: an instruction breaks a rule.
         ContextError: an instruction names a file that is not there.
         BaseUnresolved: ``bases`` lacks an image that the target needs.
     """
-    walk = Walk(dockerfile, context, args, bases, platform, builder or platform)
+    walk = Walk(dockerfile, context, args, bases, platform, builder or platform, triggers or {})
     walk.stage(_target(dockerfile, target), 1)
     return tuple(step for _, steps in sorted(walk.steps.items()) for step in steps)
 
 
 def references(
-    dockerfile: Dockerfile, args: Mapping[str, str], platform: str, *, target: str = "", builder: str = ""
+    dockerfile: Dockerfile,
+    args: Mapping[str, str],
+    platform: str,
+    *,
+    target: str = "",
+    builder: str = "",
+    triggers: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[Reference, ...]:
     """What ``bases`` must hold for `step_keys`, without doubles, in the order in which it is needed.
 
     Raises:
         DockerfileError: an instruction breaks a rule.
     """
-    walk = Walk(dockerfile, None, args, None, platform, builder or platform)
+    walk = Walk(dockerfile, None, args, None, platform, builder or platform, triggers or {})
     walk.stage(_target(dockerfile, target), 1)
     return tuple(walk.references)
 

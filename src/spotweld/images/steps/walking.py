@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from spotweld.errors import BaseUnresolved, ContextError, DockerfileError
-from spotweld.images.dockerfiles.dockerfile import meaning, trigger
+from spotweld.images.dockerfiles.dockerfile import kept_by, meaning, trigger
 from spotweld.images.dockerfiles.scope import Scope, hidden, platform_arguments
 from spotweld.images.dockerfiles.substitution import KEPT, BadSubstitution, expand
 from spotweld.images.steps.context import NotInContext
@@ -87,6 +87,7 @@ class Walk:
         bases: the digests of the references; None takes any for resolved.
         platform: what the image is for.
         builder: the platform on which it is built.
+        triggers: the instructions that images have kept for builds upon them, by their names.
 
     Attributes:
         steps: what was gone through, by the stages' numbers.
@@ -104,12 +105,14 @@ class Walk:
         bases: Mapping[str, Digest] | None,
         platform: str,
         builder: str,
+        triggers: Mapping[str, Sequence[str]],
     ) -> None:
         self.file = dockerfile
         self.context = context
         self.args = args
         self.bases = bases
         self.platform = platform
+        self.triggers = triggers
         self.escape = dockerfile.directives.escape
         self.steps: dict[int, list[Step]] = {}
         self.references: dict[Reference, None] = {}
@@ -185,7 +188,7 @@ class Walk:
             step.inputs.append(Input("syntax", "", (self.bases or {}).get(syntax, syntax)))
         step.says()
         self._finish(number, 0, step, built)
-        pending = under.triggers if under is not None else []
+        pending = under.triggers if under is not None else [kept_by(start, one) for one in self.triggers.get(base, ())]
         return built, [trigger(one, self.escape, self.file.file) for one in pending]
 
     def _take(self, number: int, position: int, instruction: Instruction, built: _Built) -> None:
