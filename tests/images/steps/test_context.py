@@ -66,6 +66,27 @@ def test_kinds_and_values(root: Path) -> None:
     assert entries["b.txt"].value.startswith("blake3:")
     assert (entries["src/dangling"].kind, entries["src/dangling"].value) == ("link", "nowhere")
     assert entries["src"].kind == "folder"
+    assert (entries["a.txt"].mode, entries["b.txt"].mode, entries["src"].mode) == ("700", "", "")
+
+
+@pytest.mark.parametrize(
+    ("mode", "counts"),
+    [
+        (0o644, ""),
+        (0o664, ""),
+        (0o755, ""),
+        (0o775, ""),
+        (0o600, "600"),
+        (0o666, "646"),
+        (0o640, "640"),
+        (0o4755, "4755"),
+    ],
+)
+def test_what_is_unusual_of_a_mode_counts_and_what_the_group_may_write_does_not(
+    root: Path, mode: int, counts: str
+) -> None:
+    (root / "b.txt").chmod(mode)
+    assert Context(root).named("b.txt")[0].mode == counts
 
 
 def test_a_missing_file_is_guessed_and_an_ignored_one_is_explained(root: Path) -> None:

@@ -59,7 +59,7 @@ USER app
 CMD ["python", "-m", "app"]
 """
 IGNORE = ".dockerignore"
-STALE, NEEDLESS = 26, 14
+STALE, NEEDLESS = 29, 14
 """How often a key from git keeps an image that is out of date, and how often it rebuilds one that is not."""
 ALL = "base:0- wheels:0- trainer:0-"
 BASES = {
@@ -219,7 +219,8 @@ MATRIX = [
     Row("proxy given, not declared", argument("HTTP_PROXY", "http://p:1"), "", False),
     Row("base that nothing uses moved", base("debian:trixie"), "", False),
     Row("base by another name, same digest", other_name, "", True),
-    Row("mode of a file but for x", lambda p: (p.folder / "src/train.py").chmod(0o600), "", False),
+    Row("file that the group may write", lambda p: (p.folder / "src/train.py").chmod(0o664), "", False),
+    Row("folder that the group may write", lambda p: (p.folder / "src/model").chmod(0o2775), "", False),
     # What can change it. A key from git does not see what is outside the Dockerfile.
     Row("instruction changed", edit("python3", "python3.12"), "base:2- wheels:0- trainer:0-", True),
     Row("space inside quotes", edit("apt-get update", "echo 'a  b'"), "base:2- wheels:0- trainer:0-", True),
@@ -234,6 +235,9 @@ MATRIX = [
     Row("copied by pattern", write("setup.cfg"), "wheels:2- trainer:1-", False),
     Row("new file for a pattern", write("setup.toml"), "wheels:2- trainer:1-", False),
     Row("file made executable", lambda p: (p.folder / "src/train.py").chmod(0o755), "trainer:2-", False),
+    Row("file closed to others", lambda p: (p.folder / "src/train.py").chmod(0o600), "trainer:2-", False),
+    Row("folder closed to others", lambda p: (p.folder / "src/model").chmod(0o700), "trainer:2-", False),
+    Row("bind mount's file opened", lambda p: (p.folder / "scripts/finish").chmod(0o646), "trainer:7-", False),
     Row("link's target", lambda p: p.link("src/latest", "model/net.py"), "trainer:2-", False),
     Row("file kept by a negation", write("src/data/keep.txt"), "trainer:2-", False),
     Row("rule without ** does not reach into folders", write("src/noise.log"), "trainer:2-", False),

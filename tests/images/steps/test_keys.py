@@ -248,6 +248,10 @@ def test_files_tell_how_they_differ(root: Path) -> None:
     before = keys(text, root)
     (root / "x").chmod(0o755)
     assert why(before, keys(text, root))[1] == "file x is now executable"
+    (root / "x").chmod(0o600)
+    closed = keys(text, root)
+    assert why(before, closed)[1] == "the mode of x is now 600"
+    assert why(closed, before)[1] == "the mode of x is no longer 600"
     before = keys(text, root)
     (root / "y").rename(root / "z")
     assert why(before, keys(text, root))[1] == "file y renamed to z"

@@ -1,7 +1,7 @@
 """The files that ``COPY``, ``ADD`` and bind mounts really name.
 
-Content, the executable bit, links and names count, since they end up in the image. Times, owners and the place of the
-checkout do not.
+Content, modes, links and names count, since they end up in the image. Times, owners, the place of the checkout and the
+group's right to write do not: ``docs/decisions/0020-modes-of-files.md``.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ _MOST_LINKS = 40
 """Linux's own limit of links in one path."""
 _PATTERN = re.compile(r"(?<!\\)[*?\[]")
 """What can be nothing: a backslash alone makes no pattern."""
+_COUNTED = {"file": 0o6757, "executable": 0o6757, "folder": 0o1757}
+"""Of a mode: not the group's right to write, nor the bits that a folder has from the one that it is in."""
+_USUAL = {"file": 0o644, "executable": 0o755, "folder": 0o755}
+"""What git makes of files, and a mask of 022 of folders."""
 
 
 class NotInContext(Exception):
@@ -44,11 +48,13 @@ class Entry(msgspec.Struct, frozen=True, order=True):
         path: relative to the context, with slashes; bytes that are no UTF-8 are shown as ``\xNN``.
         kind: what it is.
         value: a file's digest, a link's target, otherwise empty.
+        mode: what counts of its mode, in octal digits; empty for what is usual.
     """
 
     path: str
     kind: Literal["file", "executable", "link", "folder", "special"]
     value: str = ""
+    mode: str = ""
 
 
 class Context:
@@ -205,11 +211,11 @@ class Context:
         if stat.S_ISLNK(status.st_mode):
             return Entry(shown, "link", shown_path(os.readlink(place)))  # noqa: PTH115 - see above
         if stat.S_ISDIR(status.st_mode):
-            return Entry(shown, "folder")
+            return Entry(shown, "folder", mode=_mode_of("folder", status))
         if not stat.S_ISREG(status.st_mode):
             return Entry(shown, "special", f"{stat.S_IFMT(status.st_mode):o}")
         kind: Literal["file", "executable"] = "executable" if status.st_mode & stat.S_IXUSR else "file"
-        return Entry(shown, kind, self._digests.of(place, shown, status))
+        return Entry(shown, kind, self._digests.of(place, shown, status), _mode_of(kind, status))
 
     def _nothing(self, source: str) -> NotInContext:
         rule = self.ignore.decides(source)
@@ -220,6 +226,11 @@ class Context:
         near = difflib.get_close_matches(name, self._names(folder), n=1)
         todo = f"did you mean {_join(folder, near[0])!r}?" if near else "add it, or correct the name"
         return NotInContext(f"there is no {source!r} in the context", f"the context is {self.root}", todo)
+
+
+def _mode_of(kind: str, status: os.stat_result) -> str:
+    counted = status.st_mode & _COUNTED[kind]
+    return "" if counted == _USUAL[kind] else f"{counted:03o}"
 
 
 def shown_path(path: str) -> str:

@@ -163,6 +163,8 @@ def _file(old: Input, new: Input) -> str:
 def _alone(one: Input, preimage: Preimage, what: str) -> str:
     if one.kind == "argument":
         return f"ARG {one.name} {what}"
+    if one.kind == "mode":
+        return f"the mode of {one.name} {'is now' if what == 'is new' else 'is no longer'} {one.value}"
     if one.kind in {"base", "stage"}:
         return f"{one.kind} {_note(preimage, one.kind)} {what}"
     return " ".join(filter(None, ("here-document" if one.kind == "heredoc" else one.kind, one.name, what)))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 BLIND = frozenset({"buildah"})
 """Builders that do not see it."""
-_MOUNTED = frozenset({"file", "executable", "link", "folder", "special", "stage", "base"})
+_MOUNTED = frozenset({"file", "executable", "link", "folder", "special", "mode", "stage", "base"})
 _FLAGS = re.compile(r"[ \t]*RUN(?:(?:[ \t]|\\[ \t]*\r?\n)+--[a-z]+=[^\s\"']+)+(?=[ \t\\])", re.IGNORECASE)
 _DIGITS = 16
 _MOUNTS = re.compile(rf"(?i)(?<=^RUN)(?: --mount=\S+)+(?: : [0-9a-f]{{{_DIGITS}}};)?")

@@ -13,12 +13,15 @@ _FORMAT = 1
 
 Kind = Literal[
     "parent", "base", "platform", "syntax", "stage", "instruction", "heredoc", "argument", "environment", "remote",
-    "file", "executable", "link", "folder", "special",
+    "file", "executable", "link", "folder", "special", "mode",
 ]  # fmt: skip
 
 
 class Input(msgspec.Struct, frozen=True):
-    """One input: what it is, its name, and what it was. A file's value is its digest, a link's its target."""
+    """One input: what it is, its name, and what it was.
+
+    A file's value is its digest, a link's its target, a mode's its octal digits.
+    """
 
     kind: Kind
     name: str

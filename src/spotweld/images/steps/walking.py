@@ -72,7 +72,11 @@ class _Step:
 
     def takes(self, entries: Sequence[Entry]) -> None:
         """Files, links and folders of the context; one that is named twice counts once."""
-        fresh = [Input(one.kind, one.path, one.value) for one in entries]
+        fresh: list[Input] = []
+        for one in entries:
+            fresh.append(Input(one.kind, one.path, one.value))
+            if one.mode:
+                fresh.append(Input("mode", one.path, one.mode))
         self.inputs += [one for one in fresh if one not in self._taken]
         self._taken.update(fresh)
 
