@@ -31,6 +31,7 @@ def sealed(folder: Path, text: str) -> str:
         "RUN \\\n  --mount=source=data,target=/d \\\n cat /d",
         "RUN \\\r\n  --mount=source=data,target=/d \\\r\n cat /d",
         "RUN --mount=from=one,target=/d cat /d",
+        "RUN --mount=source=data,target=/d \\\n  # why\n\n  --mount=type=cache,target=/c \\\n  # then\n cat /d",
     ],
 )
 def test_a_command_names_what_it_mounts(tmp_path: Path, run: str) -> None:
@@ -40,7 +41,9 @@ def test_a_command_names_what_it_mounts(tmp_path: Path, run: str) -> None:
     after = sealed(tmp_path, before)
     assert SEAL.sub("", after, count=1) == before
     assert after.count("\n") == before.count("\n")
-    command = parse(after).stages[1].instructions[1].arguments[0]
+    read = parse(after).stages[1].instructions[1]
+    assert read.flags == parse(before).stages[1].instructions[1].flags
+    command = read.arguments[0]
     assert re.match(r": [0-9a-f]{16};\s*cat /d", command.replace("\\\n", ""))
     (tmp_path / "other").write_text("2")
     assert sealed(tmp_path, before) == after
@@ -61,6 +64,7 @@ def test_what_mounts_no_content_is_left_alone(tmp_path: Path) -> None:
         'RUN --mount=source=data,target=/d ["cat", "/d"]',
         "RUN --mount=source=data,target=/d <<EOF\ncat /d\nEOF",
         'RUN --mount="source=data,target=/d" cat /d',
+        'RUN --mount=source=data,target=/d --mount="type=cache,target=/c" cat /d',
         'RUN --mount=source=data,target=/d cat /d\nSHELL ["python3", "-c"]',
     ],
 )

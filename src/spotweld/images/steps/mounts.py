@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from spotweld.errors import BuildFailed
+from spotweld.images.dockerfiles.dockerfile import parse
 from spotweld.values.digests import digest, hex_of
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 BLIND = frozenset({"buildah"})
 """Builders that do not see it."""
 _MOUNTED = frozenset({"file", "executable", "link", "folder", "special", "mode", "stage", "base"})
-_FLAGS = re.compile(r"[ \t]*RUN(?:(?:[ \t]|\\[ \t]*\r?\n)+--[a-z]+=[^\s\"']+)+(?=[ \t\\])", re.IGNORECASE)
+# A line goes on after comments and empty lines.
+_GAP = r"(?:[ \t]|\\[ \t]*\r?\n(?:[ \t]*(?:#.*)?\r?\n)*)+"
+_FLAGS = re.compile(rf"[ \t]*RUN(?:{_GAP}--[a-z]+=[^\s\"']+)+(?=[ \t\\])", re.IGNORECASE)
 _DIGITS = 16
 _MOUNTS = re.compile(rf"(?i)(?<=^RUN)(?: --mount=\S+)+(?: : [0-9a-f]{{{_DIGITS}}};)?")
 
@@ -59,10 +62,11 @@ def _sealed(text: str, instruction: Instruction, document: Dockerfile, seal: str
     found = _FLAGS.match(text)
     shells = any(one.word == "SHELL" for stage in document.stages for one in stage.instructions)
     odd = instruction.listed or instruction.heredocs or shells or document.directives.escape != "\\"
-    if found is None or odd:
+    sealed = "" if found is None or odd else f"{text[: found.end()]} : {seal};{text[found.end() :]}"
+    if not sealed or parse(f"FROM scratch\n{sealed}").stages[0].instructions[1].flags != instruction.flags:
         raise BuildFailed(
             f"{document.file}:{instruction.line}: buildah does not see when what this RUN mounts has changed",
             "its cache looks at the command alone, and this form takes no addition",
             "write it as RUN --mount=... COMMAND, without brackets, quotes in its flags, << and SHELL; or use BuildKit",
         )
-    return f"{text[: found.end()]} : {seal};{text[found.end() :]}"
+    return sealed
