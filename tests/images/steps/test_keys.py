@@ -155,8 +155,9 @@ def test_a_part_of_a_private_value_changes_with_the_value(root: Path, cut: str) 
     assert not any("bert" in value or "llama" in value for value in told)
 
 
-def test_a_private_value_still_finds_its_file(root: Path) -> None:
-    text = "FROM a\nARG TOKEN_FILE\nCOPY $TOKEN_FILE /\n"
+@pytest.mark.parametrize("use", ["COPY $TOKEN_FILE /", "RUN --mount=source=$TOKEN_FILE,target=/t b"])
+def test_a_private_value_still_finds_its_file(root: Path, use: str) -> None:
+    text = f"FROM a\nARG TOKEN_FILE\n{use}\n"
     assert ("file", "x") in {(one.kind, one.name) for one in keys(text, root, {"TOKEN_FILE": "x"})[1].preimage.inputs}
 
 

@@ -236,11 +236,12 @@ class Walk:
 
     def _run(self, instruction: Instruction, step: _Step, built: _Built) -> None:
         flags: list[str] = []
-        mounts: list[dict[str, str]] = []
+        mounts: list[tuple[dict[str, str], str]] = []
         for flag in instruction.flags:
             if flag.startswith("--mount="):
-                fields = self._mount(flag.removeprefix("--mount="), instruction, step)
-                mounts.append(fields)
+                said = self._mount(flag.removeprefix("--mount="), instruction)
+                fields = {name: step.expand(value) for name, value in said.items()}
+                mounts.append((fields, said.get("source", ".")))
                 flags.append("--mount=" + ",".join(f"{k}={v}" for k, v in sorted(fields.items()) if k != "from"))
             else:
                 flags.append(step.expand(flag))
@@ -248,13 +249,13 @@ class Walk:
         step.says(*flags, *form, *meaning(instruction, shell=built.usual_shell))
         step.inputs += [Input("heredoc", one.name, one.text) for one in instruction.heredocs]
         step.inputs += [Input("argument", name, value) for name, value in sorted(built.shown.arguments.items())]
-        for fields in mounts:
+        for fields, source in mounts:
             if "from" in fields:
                 self._from(fields["from"], instruction, step)
             elif fields["type"] == "bind":
-                self._files(fields.get("source", "."), step, built)
+                self._files(source, step, built)
 
-    def _mount(self, text: str, instruction: Instruction, step: _Step) -> dict[str, str]:
+    def _mount(self, text: str, instruction: Instruction) -> dict[str, str]:
         fields = {"type": "bind"}
         try:
             parts = next(csv.reader([text], strict=True), [])
@@ -263,7 +264,7 @@ class Walk:
         for part in parts:
             name, equals, value = part.partition("=")
             name = name.strip().lower()
-            fields[_MOUNT_NAMES.get(name, name)] = step.expand(value) if equals else "true"
+            fields[_MOUNT_NAMES.get(name, name)] = value if equals else "true"
         return fields
 
     def _copy(self, instruction: Instruction, step: _Step, built: _Built) -> None:
