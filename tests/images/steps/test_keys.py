@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +14,12 @@ from spotweld.images.dockerfiles.dockerfile import parse
 from spotweld.images.steps.context import Context
 from spotweld.images.steps.explaining import explain
 from spotweld.images.steps.keys import Reference, Step, image_key, references, step_keys
-from spotweld.images.steps.preimages import Preimage
+from spotweld.images.steps.preimages import Input, Preimage
 from spotweld.values.digests import Digest, parse_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from types import FrameType
 
 BASES = {"a": Digest("sha256:" + "1" * 64), "b": Digest("sha256:" + "2" * 64)}
 PLATFORM = "linux/amd64"
@@ -311,3 +313,30 @@ def test_a_heredoc_is_part_of_an_onbuild(root: Path) -> None:
     assert why(keys(text, root), keys(text.replace("\nb\n", "\nc\n"), root)) == [
         "HIT", "here-document E changed: +1 -1", "parent missed", "here-document E changed: +1 -1",
     ]  # fmt: skip
+
+
+def lines_run(do: Callable[[], object]) -> int:
+    """How many lines of Python that takes."""
+    count = 0
+
+    def trace(_frame: FrameType, event: str, _arg: object) -> object:
+        nonlocal count
+        count += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        do()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def test_a_folder_whose_files_were_all_replaced_is_explained_in_one_pass() -> None:
+    def step(name: str, files: int) -> Preimage:
+        taken = [Input("file", f"{name}{number}", f"blake3:{name}{number}") for number in range(files)]
+        return Preimage("0", (Input("instruction", "COPY", '["data","/"]'), *taken))
+
+    few, many = (lines_run(lambda n=n: explain([step("a", n)], [step("b", n)])) for n in (100, 400))  # type: ignore[misc]
+    assert many < 5 * few

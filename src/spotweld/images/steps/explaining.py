@@ -102,10 +102,10 @@ def _taken(before: Preimage, now: Preimage) -> str:
         if one.kind != "parent" and name in was and was[name] != one:
             return _changed(was[name], one, before, now)
     # A file that went away and one of the same content that came is a file that was renamed.
+    left = {(one.kind, one.value): one.name for one in reversed(gone) if one.kind in _FILES and one.value}
     for one in come:
-        for other in gone:
-            if one.kind == other.kind in _FILES and one.value == other.value != "":
-                return f"{one.kind} {other.name} renamed to {one.name}"
+        if (one.kind, one.value) in left:
+            return f"{one.kind} {left[one.kind, one.value]} renamed to {one.name}"
     if come:
         return _alone(come[0], now, "is new")
     if gone:
