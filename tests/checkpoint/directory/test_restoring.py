@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from spotweld.checkpoint import events
-from spotweld.checkpoint.directory import restoring
+from spotweld.checkpoint.directory import restoring, scanning
 from spotweld.checkpoint.directory.listing import from_manifest
 from spotweld.checkpoint.restoring import read_manifest
 from spotweld.errors import Corrupt, NoWholeCheckpoint
@@ -140,6 +140,18 @@ def test_folders_without_permissions_can_be_replaced(job: Job) -> None:
     (job.out / "closed/deeper/file").touch()
     (job.out / "closed/deeper").chmod(0)
     (job.out / "closed").chmod(0)
+    job.session()
+    assert [path.name for path in job.out.iterdir()] == ["a"]
+
+
+def test_a_directory_that_cannot_be_looked_at_can_be_replaced(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved(job, a=b"1")
+    for name in "bcd":
+        (job.out / name).touch()
+    monkeypatch.setattr(scanning, "MOST", 3)
+    job.session()
+    assert [path.name for path in job.out.iterdir()] == ["a"]
+    job.out.chmod(0)  # whoever is not root cannot even list it then
     job.session()
     assert [path.name for path in job.out.iterdir()] == ["a"]
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from spotweld.checkpoint.directory.engine import fetch, holds
 from spotweld.checkpoint.directory.names import to_text
 from spotweld.checkpoint.directory.scanning import scan
-from spotweld.errors import CheckpointError
+from spotweld.errors import CheckpointError, UnsupportedState
 from spotweld.values.sizes import format_size
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ def remove(folder: bytes) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(folder)
         return
+    os.chmod(folder, 0o700)
     for inside, _, _ in os.walk(folder):  # top down: a folder is made readable before it is looked into
-        os.chmod(inside, 0o700)
         for entry in os.scandir(inside):
             if entry.is_dir(follow_symlinks=False):
                 os.chmod(entry.path, 0o700)
@@ -94,7 +94,10 @@ class _Own:
     """What this machine still has of the directory."""
 
     def __init__(self, root: bytes, listing: Listing) -> None:
-        seen = scan(root)
+        try:
+            seen = scan(root)
+        except (OSError, UnsupportedState):
+            seen = None  # what cannot be looked at can be replaced all the same
         self._root = root
         self._paths = {one.content: path for path, one in listing.files.items()}
         self._sizes = {path: mark.size for path, mark in seen.files.items()} if seen else {}
