@@ -329,6 +329,25 @@ def test_what_does_not_fit_is_refused_before_anything_is_changed(store: Watched)
         checkpoint.load_into({"model": 5})
 
 
+class Lenient(torch.nn.Linear):
+    """Has an opinion of its own on what it takes."""
+
+    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:  # noqa: ANN401, ARG002
+        return super().load_state_dict(state_dict, strict=False, assign=assign)
+
+
+@pytest.mark.parametrize(("then", "now", "who"), [(True, False, "checkpoint"), (False, True, "program")])
+def test_a_module_of_other_names_is_left_as_it_was(store: Watched, then: bool, now: bool, who: str) -> None:
+    save(store, {"model": torch.nn.Linear(512, 512, bias=then)})
+    checkpoint, other = open_checkpoint(store), torch.nn.Linear(512, 512, bias=now)
+    before = other.weight.clone()
+    with pytest.raises(StateMismatch, match=rf"only the {who} has model\.bias"):
+        checkpoint.load_into({"model": other})
+    assert torch.equal(other.weight, before)
+    checkpoint.load_into({"model": (lenient := Lenient(512, 512, bias=now))})
+    assert torch.equal(lenient.weight, checkpoint.load("model.weight")["model"]["weight"])
+
+
 def test_an_optimizer_starts_from_what_was_saved(store: Watched) -> None:
     net = model()
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.5)

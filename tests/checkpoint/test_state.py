@@ -140,7 +140,7 @@ def frozen(array: np.ndarray) -> np.ndarray:
         ([], {}, "part"),
         (torch.nn.Linear(2, 2), torch.nn.Linear(2, 3).state_dict(), "part.weight"),
         (torch.nn.Linear(2, 2), torch.nn.Linear(2, 2, dtype=torch.float64).state_dict(), "part.weight"),
-        (torch.nn.Linear(2, 2), torch.nn.Linear(2, 2, bias=False).state_dict(), "part does not accept"),
+        (torch.nn.Linear(2, 2), torch.nn.Linear(2, 2, bias=False).state_dict(), "part does not fit: only the"),
         (torch.nn.Linear(2, 2), 5, "part does not accept"),
         (torch.optim.SGD([torch.zeros(1)], 0.1), {"param_groups": [], "state": {}}, "part does not accept"),
         (Sampler(4, 2), Sampler(5, 2).state_dict(), "part: The sampler"),

@@ -181,12 +181,31 @@ def _compare(now: object, then: object, path: str) -> None:
 
 
 def _compare_module(part: Stateful, then: object, path: str) -> None:
-    """A module casts another dtype silently, so its tensors are compared here; that its keys agree it checks itself."""
+    """A module casts another dtype silently, so its tensors are compared here.
+
+    Its names are, too: a module finds out by itself that some are missing, but when it has taken over all others.
+    """
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(part, torch.nn.Module) and isinstance(then, dict):
-        for key, value in part.state_dict().items():
+        now = part.state_dict()
+        for key, value in now.items():
             if key in then:
                 _compare_arrays(value, then[key], step_into(path, key))
+        if now.keys() != then.keys() and _is_strict(part, torch.nn.Module):
+            where, names = ("program", now) if now.keys() - then.keys() else ("checkpoint", then)
+            name = next(key for key in names if key not in now or key not in then)
+            raise StateMismatch(f"{path} does not fit", f"only the {where} has {step_into(path, name)}")
+
+
+def _is_strict(part: Any, plain: Any) -> bool:  # noqa: ANN401
+    """The module takes the very names that it gives: nothing of PyTorch's own saving and loading was changed."""
+    ways = ("load_state_dict", "_load_from_state_dict", "state_dict", "_save_to_state_dict")
+    hooks = ("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks", "_state_dict_pre_hooks", "_state_dict_hooks")
+    return all(
+        all(getattr(getattr(one, way), "__func__", None) is getattr(plain, way) for way in ways)
+        and not any(getattr(one, hook, None) for hook in hooks)
+        for one in part.modules()
+    )
 
 
 def _compare_arrays(now: object, then: object, path: str) -> None:
