@@ -153,7 +153,9 @@ def test_quantized_tensors_are_refused() -> None:
         leaf_of(torch.quantize_per_tensor(torch.rand(2), 0.1, 0, torch.qint8), "x")
 
 
-@pytest.mark.parametrize("dtype", ["object", "|O", "<f3", "|V8", "float33", "", "<M8[ns", "<f8 ", "[('a','<i4')]"])
+@pytest.mark.parametrize(
+    "dtype", ["object", "|O", "<f3", "|V8", "float33", "", "<M8[ns", "<M8[foo]", "|S٣", "<f8 ", "[('a','<i4')]"]
+)
 @pytest.mark.parametrize("kind", list(Kind))
 def test_unknown_dtypes_are_an_error(kind: Kind, dtype: str) -> None:
     if (kind, dtype) != (Kind.BYTES, ""):

@@ -346,6 +346,8 @@ def changed(file: Path, change: Any) -> None:  # noqa: ANN401
         (lambda notes, _tensors: notes.update(state={"dict": [[5, {"leaf": 0}]]}), "no parts"),
         (lambda notes, _tensors: notes["leaves"][0].update(shape=[-3]), "is F32"),
         (lambda notes, _tensors: notes["leaves"][0].update(dtype="nonsense"), "no such dtype"),
+        (lambda notes, _tensors: notes["leaves"][0].update(kind="bytes", dtype="x"), "no such dtype"),
+        (lambda notes, _tensors: notes["leaves"][0].update(kind="numpy", dtype="<M8[foo]"), "no such dtype"),
         (lambda notes, _tensors: notes.pop("step"), "step"),
         (lambda notes, _tensors: notes.update(format=2), "knows format 1"),
     ],

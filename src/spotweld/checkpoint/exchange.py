@@ -60,8 +60,12 @@ def in_file(kind: Kind, dtype: str, shape: tuple[int, ...]) -> tuple[str, tuple[
 
     What the format has no dtype for (long complex numbers, texts, dates, the other byte order) is carried as bytes,
     those of an element along one more dimension.
+
+    Raises:
+        ValueError: a dtype that no leaf has.
     """
+    width = itemsize(kind, dtype)
     if kind is Kind.BYTES:
         return "U8", shape
     code = (_TORCH if kind is Kind.TORCH else _NUMPY).get(dtype)
-    return (code, shape) if code else ("U8", (*shape, itemsize(kind, dtype)))
+    return (code, shape) if code else ("U8", (*shape, width))
