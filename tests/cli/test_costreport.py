@@ -15,7 +15,10 @@ from tests.runs.pasts import Past
 
 from spotweld.cli.main import program
 from spotweld.costs.focus import COLUMNS
+from spotweld.costs.holdings import Weighing
 from spotweld.runs.events import Cause
+from spotweld.runs.weighing import WeightLog
+from spotweld.values.money import Money
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,6 +120,21 @@ def test_json_on_stdout_and_in_a_file(report: Callable[..., Result], tmp_path: P
 def test_a_part_of_it(report: Callable[..., Result], words: tuple[str, ...], runs: list[str]) -> None:
     found = json.loads(report("--by", "run", "--json", *words).stdout)
     assert [line["group"] for line in found["lines"]] == [[run] for run in runs]
+
+
+def test_what_lies_in_a_registry_is_chosen_by_its_image(report: Callable[..., Result], tmp_path: Path) -> None:
+    price = Money(Decimal("0.10"))
+    log = WeightLog(tmp_path / ".spotweld" / "events.db")
+    log.weigh(
+        "file:/there",
+        [Weighing(BEGIN, "file:/there", "registry", "image tool", 2**30, price, "own", {"image": "tool"})],
+    )
+    log.close()
+    _, *lines = cells(report("--by", "run", "--until", "2025-12-01"))
+    assert [line[0] for line in lines] == ["image tool", "long", "short", "total"]
+    _, *chosen = cells(report("--by", "run", "--until", "2025-12-01", "--run", "image tool"))
+    assert [line[:2] for line in chosen] == [lines[0][:2], ["total", lines[0][1]]]
+    assert "did you mean image tool?" in report("--run", "image tol").stderr
 
 
 def test_nothing_was_spent(report: Callable[..., Result]) -> None:

@@ -60,7 +60,8 @@ def open_ledger(part: Part) -> Iterator[tuple[Project, LedgerFile, list[str]]]:
         notes = weigh(project, SystemClock()) + bring_up_to_date(file, project.state, time.time())
         for note in notes:
             say(f"note: {note}")
-        known = [run for _, run in file.marks()]
+        # What lies in a registry is of an owner that has no log of its own.
+        known = {run for _, run in file.marks()} | {kind.run for kind in file.kinds().values()} if part.runs else ()
         for run in part.runs:
             if run not in known:
                 near = nearest(run, known)
