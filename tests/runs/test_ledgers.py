@@ -11,7 +11,7 @@ from tests.runs.telling import ship, training
 
 import spotweld.runs.ledgers as tested
 from spotweld.costs.ledgerfile import LedgerFile
-from spotweld.errors import Unavailable
+from spotweld.errors import SpotweldError, Unavailable, UsageError
 from spotweld.runs.events import Cause, Ended, Outcome
 from spotweld.runs.ledgers import bring_up_to_date, ledger_path
 from spotweld.store.opening import open_store
@@ -139,15 +139,16 @@ def test_the_file_can_be_made_anew(books: Books) -> None:
     assert books.rows() == rows
 
 
+@pytest.mark.parametrize("error", [Unavailable, UsageError])
 def test_a_run_whose_store_does_not_answer_keeps_its_rows_and_is_told(
-    books: Books, monkeypatch: pytest.MonkeyPatch
+    books: Books, monkeypatch: pytest.MonkeyPatch, error: type[SpotweldError]
 ) -> None:
     books.past.attempt("r", 0, None, Cause.DONE, price="1")
     books.renew(at=2)
     books.past.attempt("new", 2, None, Cause.DONE, price="1")
 
     def down(url: str, *, verify: bool) -> None:
-        raise Unavailable(f"{url} does not answer {verify}", "", "")
+        raise error(f"{url} cannot be opened {verify}", "", "")
 
     with monkeypatch.context() as patch:
         patch.setattr(tested, "open_store", down)

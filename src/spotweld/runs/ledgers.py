@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from spotweld.costs.holdings import held
 from spotweld.costs.ledger import ledger
 from spotweld.costs.ledgerfile import Mark
-from spotweld.errors import StoreError
+from spotweld.errors import StoreError, UsageError
 from spotweld.runs.drive import log_path
 from spotweld.runs.events import Entry
 from spotweld.runs.following import Follower
@@ -77,7 +77,8 @@ def bring_up_to_date(file: LedgerFile, state: Path, now: float) -> list[str]:
             if mark is None or _is_stale(source, mark):
                 try:
                     project, rows, is_open, last = source.read()
-                except StoreError as error:
+                # Where the variables that a store needs are not set, nothing can even be asked of it.
+                except (StoreError, UsageError) as error:
                     what = "its figures are old" if mark is not None else "it is not counted"
                     notes.append(f"the store of {source.run} does not answer, so {what}: {error}")
                 else:
