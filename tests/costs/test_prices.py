@@ -239,8 +239,12 @@ def test_the_newest_of_a_history_counts(tmp_path: Path) -> None:
         {"SpotPrice": "NaN"},
         {"Timestamp": "2026-09-02T00:00:00Z"},
         {"InstanceType": 3},
+        {"Timestamp": "0001-01-01T00:00:00+01:00"},
+        {"InstanceType": "no text"},
     )
-    found = read_prices(file(tmp_path, "prices.json", said), NOW)
+    path = tmp_path / "prices.json"
+    path.write_bytes(said.encode().replace(b"no text", b"\xff"))
+    found = read_prices(path, NOW)
     assert [(price.zone, price.spot, price.on_demand) for price in found.prices] == [
         ("us-east-1a", usd("0.95"), None),
         ("us-east-1b", usd("1.1"), None),
@@ -251,6 +255,8 @@ def test_the_newest_of_a_history_counts(tmp_path: Path) -> None:
         "SpotPriceHistory[5].SpotPrice",
         "SpotPriceHistory[6].Timestamp",
         "SpotPriceHistory[7]",
+        "SpotPriceHistory[8].Timestamp",
+        "SpotPriceHistory[9]",
     ]
 
 
@@ -286,6 +292,7 @@ def ours(*rows: dict[str, str]) -> bytes:
         ({"machine_type": "=1+1"}, "column machine_type", "not a name"),
         ({"as_of": "yesterday"}, "column as_of", "not a date"),
         ({"as_of": "2027-01-01"}, "column as_of", "ahead"),
+        ({"as_of": "0001-01-01T00:00:00+01:00"}, "column as_of", "not a date"),
         ({"vcpus": "-2"}, "column vcpus", "between"),
         ({"memory_gib": "lots"}, "column memory_gib", "not a number"),
     ],

@@ -109,9 +109,10 @@ def moment(cells: Mapping[str, str], column: str, now: datetime) -> datetime | N
         return None
     try:
         found = datetime.fromisoformat(text)
-    except ValueError:
+        found = (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        # East of Greenwich the year 1 begins before that of UTC does.
         raise BadCell(column, f"not a date: {text[:40]!r}") from None
-    found = (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
     if found > now + _AHEAD:
         raise BadCell(column, f"it lies ahead: {text}")
     return found

@@ -32,7 +32,7 @@ def read_history(content: bytes, file: str, source: str, now: datetime) -> Readi
         place = f"SpotPriceHistory[{number}]"
         try:
             said, price = _price(msgspec.json.decode(raw, type=SpotPrice), source, now)
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, UnicodeDecodeError) as error:
             refused.append(Refused(file, place, str(error)))
         except cell.BadCell as bad:
             refused.append(Refused(file, f"{place}.{bad.column}", bad.reason))
@@ -57,7 +57,10 @@ def _price(row: SpotPrice, source: str, now: datetime) -> tuple[datetime, Price]
         "SpotPrice": row.spot_price,
     }
     zone = cell.name(named, "AvailabilityZone")
-    said = (row.timestamp if row.timestamp.tzinfo else row.timestamp.replace(tzinfo=UTC)).astimezone(UTC)
+    try:
+        said = (row.timestamp if row.timestamp.tzinfo else row.timestamp.replace(tzinfo=UTC)).astimezone(UTC)
+    except OverflowError:
+        raise cell.BadCell("Timestamp", f"not a date: {row.timestamp.isoformat()}") from None
     if said > now + _AHEAD:
         raise cell.BadCell("Timestamp", f"it lies ahead: {said.isoformat()}")
     price = Price(
