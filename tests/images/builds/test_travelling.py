@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -84,5 +85,24 @@ def test_registries_and_store_stay_where_they_are(shop: Shop) -> None:
 def test_too_many_bytes_are_refused_with_what_to_do(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(travelling, "_LARGEST", 3)
     with pytest.raises(UsageError, match="too large") as caught:
+        travel(shop, "tool")
+    assert ".dockerignore" in caught.value.todo
+
+
+@pytest.mark.parametrize(("where", "name"), [(os, "scandir"), (tarfile.TarFile, "gettarinfo")])
+def test_what_cannot_be_read_is_one_clear_error(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, where: object, name: str
+) -> None:
+    (shop.folder / "tool/data").mkdir()
+    standings(shop.project, ["tool"])  # no instruction names the folder
+    whole = getattr(where, name)
+
+    def refuse(*words: object) -> object:
+        if any(str(word).endswith("tool/data") for word in words):
+            raise PermissionError(13, "Permission denied", "tool/data")
+        return whole(*words)
+
+    monkeypatch.setattr(where, name, refuse)
+    with pytest.raises(UsageError, match=r"cannot be (read|packed): Permission denied") as caught:
         travel(shop, "tool")
     assert ".dockerignore" in caught.value.todo

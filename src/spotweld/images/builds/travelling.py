@@ -16,7 +16,7 @@ import msgspec
 from spotweld.errors import UsageError
 from spotweld.images.builds.commits import Commit, commit_of
 from spotweld.images.builds.freshness import ignore_file, ignore_rules, memory_of
-from spotweld.images.steps.context import Context
+from spotweld.images.steps.context import Context, NotInContext
 from spotweld.images.steps.filedigests import FileDigests
 from spotweld.project.graph import build_order
 from spotweld.project.nouns import Project
@@ -64,9 +64,24 @@ def pack(project: Project, names: Sequence[str], builder: str, at_once: int, fol
     images = build_order(project.images, names)
     order = Order(project, tuple(names), builder, at_once, commit_of(root))
     (folder / _ORDER).write_bytes(msgspec.json.encode(order, enc_hook=str))
-    with tarfile.open(folder / _FILES, "w", format=tarfile.PAX_FORMAT) as tar:
+    try:
+        _write(folder / _FILES, _paths(project, images), root)
+    except NotInContext as error:
+        raise _cannot_travel(error.what, error.why) from error
+    except OSError as error:
+        raise _cannot_travel(f"{error.filename or 'they'} cannot be packed", error.strerror or str(error)) from error
+    return order
+
+
+def _cannot_travel(what: str, why: str) -> UsageError:
+    todo = "mend its permissions or make room, or name what the images do not need in .dockerignore"
+    return UsageError("the contexts cannot travel to a machine", f"{what}: {why}", todo)
+
+
+def _write(file: Path, paths: Iterable[Path], root: Path) -> None:
+    with tarfile.open(file, "w", format=tarfile.PAX_FORMAT) as tar:
         total = 0
-        for path in _paths(project, images):
+        for path in paths:
             entry = tar.gettarinfo(path, str(path.relative_to(root)))
             # The same files make the same bytes; a second name of a file would be a link to the first one.
             entry.mtime, entry.uid, entry.gid, entry.uname, entry.gname = 0, 0, 0, "", ""
@@ -80,11 +95,10 @@ def pack(project: Project, names: Sequence[str], builder: str, at_once: int, fol
                     "name what the images do not need in .dockerignore",
                 )
             if entry.isfile():
-                with path.open("rb") as file:
-                    tar.addfile(entry, file)
+                with path.open("rb") as content:
+                    tar.addfile(entry, content)
             else:
                 tar.addfile(entry)
-    return order
 
 
 def unpack(folder: Path, into: Path) -> Order:
