@@ -145,6 +145,13 @@ def test_the_dockerfiles_own_rules_go_first(tmp_path: Path) -> None:
     assert [rule.text for rule in read(tmp_path, tmp_path / "my").rules] == ["c"]
 
 
+def test_rules_may_hold_bytes_that_are_no_text(tmp_path: Path) -> None:
+    (tmp_path / ".dockerignore").write_bytes(b"# d\xe9j\xe0\nd\xe9j\xe0\n")
+    ignore = read(tmp_path, tmp_path / "Dockerfile")
+    assert ignore.decides(os.fsdecode(b"d\xe9j\xe0")) is not None
+    assert ignore.decides("other") is None
+
+
 @pytest.mark.parametrize("rule", ["!", "[a", "[b-a]", "a\\"])
 def test_a_bad_rule_is_refused_at_its_line(rule: str) -> None:
     with pytest.raises(DockerfileError) as caught:

@@ -83,15 +83,17 @@ class Ignore:
 def read(context: Path, dockerfile: Path) -> Ignore:
     """The rules for a build: ``NAME.dockerignore`` beside the Dockerfile goes before the context's ``.dockerignore``.
 
+    Bytes that are no UTF-8 stand for themselves, as in the names of files.
+
     Raises:
         DockerfileError: a rule is no pattern, or the file cannot be read.
     """
     for path in (dockerfile.with_name(dockerfile.name + ".dockerignore"), context / ".dockerignore"):
         try:
-            return Ignore(path.read_text("utf-8"), path.name)
+            return Ignore(path.read_text("utf-8", "surrogateescape"), path.name)
         except (FileNotFoundError, NotADirectoryError):
             continue
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
             raise DockerfileError("the rules cannot be read", str(error), file=str(path)) from error
     return Ignore()
 
