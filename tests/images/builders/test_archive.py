@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import tarfile
+import threading
 import urllib.error
+import urllib.parse
 import urllib.request
 from typing import TYPE_CHECKING
 
@@ -137,3 +140,19 @@ def test_it_is_served_under_a_name_that_nobody_can_guess(tmp_path: Path) -> None
             assert caught.value.code == status
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(url)
+
+
+def test_a_client_that_goes_away_is_no_error(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    archive = tmp_path / "context.tar"
+    archive.write_bytes(b"x" * 30_000_000)
+    with served(archive) as url:
+        parts = urllib.parse.urlsplit(url)
+        client = socket.create_connection((parts.hostname or "", parts.port or 0))
+        client.sendall(f"GET {parts.path} HTTP/1.0\r\n\r\n".encode())
+        assert client.recv(100)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        for thread in threading.enumerate():
+            if "process_request" in thread.name:
+                thread.join()
+    assert capfd.readouterr().err == ""

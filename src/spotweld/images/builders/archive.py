@@ -16,7 +16,7 @@ import shutil
 import stat
 import tarfile
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from spotweld.images.dockerfiles.patterns import WILD, clean, compiled
@@ -142,6 +142,10 @@ def served(archive: Path) -> Iterator[str]:
     path, tag = f"/{secret}/{NAME}", f'"{secret}"'
 
     class Handler(http.server.BaseHTTPRequestHandler):
+        def handle(self) -> None:
+            with suppress(ConnectionError):  # a build that fails meanwhile has no more use for it
+                super().handle()
+
         def do_GET(self) -> None:
             if self.path != path:
                 self.send_error(404)
