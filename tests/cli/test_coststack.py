@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 from spotweld.cli.main import program
 
 PLANT = ("--clusters", "10", "--months", "3", "--head", "0.17", "--builder", "1.36")
-IMAGE = ("--image", "2m-3m", "--image-size", "50GB", "--image-price", "0.05")
-CACHE = ("--cache", "10m-15m", "--cache-size", "20GB", "--cache-price", "0.023")
+IMAGE = ("--image", "2m-3m", "--image-size", "50GiB", "--image-price", "0.05")
+CACHE = ("--cache", "10m-15m", "--cache-size", "20GiB", "--cache-price", "0.023")
 THREE = (*PLANT, "--source", "4h-8h", "--build", "1h30m", *IMAGE, *CACHE)
 
 
@@ -51,7 +51,7 @@ def test_a_way_without_a_time_is_left_out_and_a_head_node_may_build() -> None:
         ((*PLANT, *IMAGE), "say how long: --build"),
         ((*PLANT, "--build", "1h", "--image", "3m-1m"), "3m is more than 1m"),
         ((*PLANT, "--source", "soon"), "4h-8h"),
-        ((*PLANT, "--build", "1h", *IMAGE[:4]), "what a GB costs in a month"),
+        ((*PLANT, "--build", "1h", *IMAGE[:4]), "what a GiB costs in a month"),
         ((*PLANT, "--build", "1h", *IMAGE[:4], "--image-price", "1 EUR"), "one currency"),
         ((*PLANT, "--image-size", "big"), "not a size"),
         (("--clusters", "0", "--head", "1"), "0 is not in the range"),

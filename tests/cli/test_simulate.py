@@ -87,6 +87,17 @@ def test_every_option_counts(traces: Path) -> None:
     assert cost("--inverted") != plain
 
 
+def test_a_gang_that_no_zone_ever_has_room_for_is_noted(traces: Path) -> None:
+    assert "room" not in call(traces, *JOB, "--policy", "greedy").stderr
+    noted = "note: no zone ever has room for 4 at once, so all is on demand: the most is 1"
+    assert noted in call(traces, *JOB, "--policy", "greedy", "--gang", "4").stderr
+
+
+def test_egress_is_priced_by_the_gib_as_in_the_project_file(traces: Path) -> None:
+    found = json.loads(call(traces, *JOB, "--policy", "greedy", "--size", "1GiB", "--egress", "2", "--json").stdout)
+    assert found["task"]["size"] == 1
+
+
 def test_prices_that_a_recording_lacks_are_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "zone.csv"
     path.write_text("time,capacity\n" + "".join(f"{600 * tick},{tick % 5 > 0:d}\n" for tick in range(60)))

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.costs.test_ledger import usage, usages
 
-from spotweld.costs.charges import EXACT, GIB, gib, gib_months
+from spotweld.costs.charges import EXACT, gib, gib_months
 from spotweld.costs.focus import write_csv
 from spotweld.costs.ledger import cost, ledger
 from spotweld.costs.totals import total
 from spotweld.costs.validating import validate_csv
 from spotweld.values.money import Money
 from spotweld.values.offers import Disk
+from spotweld.values.sizes import GIB
 
 if TYPE_CHECKING:
     from spotweld.costs.focus import Row

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.costs.test_charges import breaches
 
-from spotweld.costs.charges import GIB
 from spotweld.costs.holdings import Weighing, held
 from spotweld.values.money import Money
+from spotweld.values.sizes import GIB
 
 if TYPE_CHECKING:
     from random import Random

@@ -6,10 +6,10 @@ from decimal import Decimal
 
 from tests.costs.test_charges import breaches
 
-from spotweld.costs.charges import GIB
 from spotweld.costs.moves import Move, moved
 from spotweld.costs.totals import total
 from spotweld.values.money import Money
+from spotweld.values.sizes import GIB
 
 
 def move(time: float, size: int, attempt: int = 2) -> Move:

@@ -23,11 +23,11 @@ IMAGE = Way(
     "build machine and machine image", Range.exactly(1.5 * HOUR), Range(120.0, 150.0, 180.0), Decimal(50),
     parse_money("0.05 USD"),
 )  # fmt: skip
-"""50 GB as a snapshot; the head node boots in 2 to 3 minutes."""
+"""50 GiB as a snapshot; the head node boots in 2 to 3 minutes."""
 CACHE = Way(
     "binary cache", Range.exactly(1.5 * HOUR), Range(600.0, 750.0, 900.0), Decimal(20), parse_money("0.023 USD")
 )
-"""20 GB in an object store, installed in 10 to 15 minutes."""
+"""20 GiB in an object store, installed in 10 to 15 minutes."""
 
 
 def money(amount: Money) -> float:
@@ -38,7 +38,7 @@ def test_ten_clusters_over_three_months() -> None:
     source, image, cache = (bill(PLANT, way) for way in (SOURCE, IMAGE, CACHE))
     assert money(source.total.expected) == 10.2
     assert (money(source.total.low), money(source.total.high)) == (6.8, 13.6)
-    # One build, ten boots, and three months of 50 GB.
+    # One build, ten boots, and three months of 50 GiB.
     assert money(image.total.expected) == pytest.approx(1.5 * 1.36 + 10 * 0.17 * 150 / 3600 + 3 * 50 * 0.05, abs=1e-4)
     assert money(cache.total.expected) == pytest.approx(1.5 * 1.36 + 10 * 0.17 * 750 / 3600 + 3 * 20 * 0.023, abs=1e-4)
     assert [money(one.per_cluster.expected) for one in (source, image, cache)] == [1.02, 0.9611, 0.3774]

@@ -98,6 +98,7 @@ def test_the_other_sense_is_turned_over_where_one_says_so(tmp_path: Path) -> Non
         (history(at(0, "1"), at(5, "1", InstanceType="p4d")), "p3.2xlarge, p4d"),
         (history(at(0, "1"), at(5, "1", ProductDescription="Windows")), "Linux/UNIX, Windows"),
         (history({"SpotPrice": "1", "Timestamp": "soon"}), "Timestamp"),
+        (history(at(0, "1"), {"SpotPrice": "1", "Timestamp": "0001-01-01T00:00:00+05:00"}), "of the year 1, which"),
     ],
     ids=str,
 )

@@ -16,7 +16,6 @@ from tests.runs.samples import opened
 from tests.runs.world import ManualClock
 
 import spotweld.runs.weighing as tested
-from spotweld.costs.charges import GIB
 from spotweld.costs.holdings import Weighing
 from spotweld.costs.ledgerfile import LedgerFile
 from spotweld.errors import Unavailable
@@ -27,6 +26,7 @@ from spotweld.runs.ledgers import bring_up_to_date
 from spotweld.runs.weighing import LOOK_EVERY, WeightLog, weigh
 from spotweld.store.opening import open_store
 from spotweld.values.money import Money
+from spotweld.values.sizes import GIB
 
 if TYPE_CHECKING:
     from pathlib import Path

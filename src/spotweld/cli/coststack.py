@@ -14,14 +14,13 @@ from spotweld.cli.session import json_option
 from spotweld.errors import UsageError
 from spotweld.values.durations import format_duration, parse_duration
 from spotweld.values.money import format_money
-from spotweld.values.sizes import parse_size
+from spotweld.values.sizes import GIB, parse_size
 
 if TYPE_CHECKING:
     from spotweld.costs.stackestimates import Bill, Way
     from spotweld.values.money import Money
 
 _COLUMNS = ("way", "ready after", "builds", "each cluster", "kept", "low", "expected", "high", "per cluster", "a month")
-_GB = 10**9
 
 
 def _between(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, float] | None:
@@ -39,11 +38,11 @@ def _between(context: click.Context, parameter: click.Parameter, value: str | No
     return low, high
 
 
-def _gigabytes(context: click.Context, parameter: click.Parameter, value: str | None) -> Decimal:
+def _gib(context: click.Context, parameter: click.Parameter, value: str | None) -> Decimal:
     if value is None:
         return Decimal(0)
     try:
-        return Decimal(parse_size(value)) / _GB
+        return Decimal(parse_size(value)) / GIB
     except ValueError as error:
         raise click.BadParameter(str(error), context, parameter) from error
 
@@ -57,11 +56,11 @@ def _gigabytes(context: click.Context, parameter: click.Parameter, value: str | 
 @click.option("--source", callback=_between, metavar="TIME", help="From source on a head node takes so long: 4h-8h.")
 @click.option("--build", callback=_between, metavar="TIME", help="One version on the build machine.")
 @click.option("--image", callback=_between, metavar="TIME", help="A head node boots the machine image.")
-@click.option("--image-size", callback=_gigabytes, metavar="SIZE", help="The image's.")
-@click.option("--image-price", callback=price, metavar="PRICE", help="Of a GB and month of it.")
+@click.option("--image-size", callback=_gib, metavar="SIZE", help="The image's.")
+@click.option("--image-price", callback=price, metavar="PRICE", help="Of a GiB and month of it.")
 @click.option("--cache", callback=_between, metavar="TIME", help="A head node installs from the binary cache.")
-@click.option("--cache-size", callback=_gigabytes, metavar="SIZE", help="The cache's.")
-@click.option("--cache-price", callback=price, metavar="PRICE", help="Of a GB and month of it.")
+@click.option("--cache-size", callback=_gib, metavar="SIZE", help="The cache's.")
+@click.option("--cache-price", callback=price, metavar="PRICE", help="Of a GiB and month of it.")
 @json_option
 def stack_verb(
     *,

@@ -18,14 +18,14 @@ from spotweld.errors import UsageError
 from spotweld.runs.drive import log_path
 from spotweld.runs.markets import PastMarket, past_market
 from spotweld.values.durations import format_duration
-from spotweld.values.sizes import parse_size
+from spotweld.values.sizes import GIB, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from spotweld.placement.comparing import Comparison, Summary
+    from spotweld.placement.market import Market
 
-_GB = 10**9
 _COLUMNS = (
     "policy",
     "cost",
@@ -42,9 +42,9 @@ _COLUMNS = (
 )
 
 
-def _gigabytes(context: click.Context, parameter: click.Parameter, value: str) -> float:
+def _gib(context: click.Context, parameter: click.Parameter, value: str) -> float:
     try:
-        return parse_size(value) / _GB
+        return parse_size(value) / GIB
     except ValueError as error:
         raise click.BadParameter(str(error), context, parameter) from error
 
@@ -85,9 +85,9 @@ def _price(context: click.Context, parameter: click.Parameter, value: float | No
     metavar="DURATION",
     help="Between saves: what is newer is lost with a spot gang. 0s: nothing is.",
 )
-@click.option("--size", default="0GB", callback=_gigabytes, metavar="SIZE", help="What moves to another region.")
+@click.option("--size", default="0GB", callback=_gib, metavar="SIZE", help="What moves to another region.")
 @click.option(
-    "--egress", default=0.0, type=float, callback=_price, metavar="PRICE", help="Of a GB that moves to another region."
+    "--egress", default=0.0, type=float, callback=_price, metavar="PRICE", help="Of a GiB that moves to another region."
 )
 @replica_options
 @click.option("--policy", "names", metavar="NAME,...", help="Some of all policies.")
@@ -160,11 +160,11 @@ def command(
         raise UsageError("one market is to be simulated", "recordings or the project's past, not both", todo)
     seen = _past(since) if past else PastMarket(tuple(read_recordings(traces, inverted=inverted)), ())
     market = market_of(seen.recordings, spot_price=spot_price, on_demand_price=on_demand_price)
-    market = replace(market, notes=(*seen.notes, *market.notes))
-    for note in market.notes:
-        say(f"note: {note}")
     if max_price is not None:
         market = market.capped(max_price)
+    market = replace(market, notes=(*seen.notes, *market.notes, *_lack(market, gang)))
+    for note in market.notes:
+        say(f"note: {note}")
     if replicas is not None:
         service, market, served = simulate_replicas(market, replicas, spare, cold_start, per_zone, names, as_json)
         if plot is not None:
@@ -200,6 +200,12 @@ def _past(since: float) -> PastMarket:
         raise UsageError("this project has no runs yet", "", "begin one with: spotweld launch")
     log, now = open_log(project), time.time()
     return past_market([log.state(run) for run in log.runs()], now - since, now)
+
+
+def _lack(market: Market, gang: int) -> list[str]:
+    if market.up(gang).any():
+        return []
+    return [f"no zone ever has room for {gang} at once, so all is on demand: the most is {market.capacity.max()}"]
 
 
 def _show(found: Comparison, rows: list[Summary]) -> None:

@@ -15,13 +15,12 @@ import msgspec
 
 from spotweld.costs.focus import Row
 from spotweld.values.money import Money
+from spotweld.values.sizes import GIB
 
 UNIT = Decimal("1e-11")
 """What quantities are counted in: of hours, GiB, and GiB and months."""
 EXACT = Context(prec=120, rounding=ROUND_HALF_EVEN)
 """Wide enough that no product or sum in a ledger is ever rounded."""
-GIB = 2**30
-"""Bytes; what price lists of clouds call a GB."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PER_UNIT = 10**11
 

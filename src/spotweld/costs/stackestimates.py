@@ -44,9 +44,9 @@ class Way(msgspec.Struct, frozen=True):
     readying: Range
     """Seconds of a head node until it has the stack."""
     size: Decimal = Decimal(0)
-    """GB that are kept."""
+    """GiB that are kept."""
     keeping: Money | None = None
-    """Of a GB and month; there if anything is kept."""
+    """Of a GiB and month; there if anything is kept."""
 
 
 class Bill(msgspec.Struct, frozen=True):
@@ -75,7 +75,7 @@ def bill(plant: Plant, way: Way) -> Bill:
     if plant.clusters < 1 or plant.builds < 1 or plant.months <= 0:
         raise UsageError("there is nothing to compare", "", "it takes a cluster, a build and a month at least")
     if way.size and way.keeping is None:
-        raise UsageError(f"what {way.name} keeps has no price", "", "say what a GB costs in a month")
+        raise UsageError(f"what {way.name} keeps has no price", "", "say what a GiB costs in a month")
     nothing = Money(Decimal(0), plant.head.currency)
     built = priced(plant.builder, way.building) if way.building else Amount(nothing, nothing, nothing)
     once, each = _times(built, Decimal(plant.builds)), priced(plant.head, way.readying)

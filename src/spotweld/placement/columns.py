@@ -13,14 +13,12 @@ from collections import defaultdict
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from spotweld.placement.pricehistory import ASSUMED, UNLIMITED
+from spotweld.placement.pricehistory import ASSUMED, MOST, UNLIMITED
 from spotweld.project.words import nearest, quoted
 from spotweld.values.clocks import moment_of
 from spotweld.values.recordings import Recording, filled, region_of
 
 COLUMNS = ("time", "zone", "capacity", "price")
-_MOST = 10_000_000
-"""Ticks of a zone; ten years at half a minute each."""
 
 
 class _Row(NamedTuple):
@@ -63,7 +61,7 @@ def decode_columns(content: bytes, name: str) -> list[Recording]:
     if gap > 1e12:
         raise ValueError(f"a tick would last {gap / 1000:.0f} s: times are seconds, or dates and times")
     last = max(rows[-1].time for rows in zones.values())
-    if (last - origin) // gap >= _MOST:
+    if (last - origin) // gap >= MOST:
         raise ValueError(f"the times have only {gap / 1000} s in common, which makes too many ticks: round them")
     return [_recording(zone, rows, gap, last, heading) for zone, rows in sorted(zones.items())]
 

@@ -13,6 +13,8 @@ from spotweld.values.spothistory import SpotPrice, split_spot_history, spot_pric
 
 GAP = 300.0
 """Seconds of a tick. A price is taken at a tick's beginning."""
+MOST = 10_000_000
+"""Ticks of a zone; ten years at half a minute each."""
 UNLIMITED = 1_000_000
 """Machines that can be had where nothing says how many."""
 ASSUMED = "capacity is not recorded: taken as always there, unless the price is above --max-price"
@@ -34,6 +36,9 @@ def decode_price_history(content: bytes) -> list[Recording]:
         if len(kinds) > 1:
             raise ValueError(f"it has prices of {', '.join(kinds)}: ask for one with --filters or --instance-types")
     last = max(math.floor(row.timestamp.timestamp() / GAP) for row in rows)
+    first = min(row.timestamp for row in rows)
+    if last - math.ceil(first.timestamp() / GAP) >= MOST:
+        raise ValueError(f"its first price is of the year {first.year}, which makes too many ticks: leave it out")
     # Newest first there; where two have one time stamp, the one that is listed first is the newer.
     rows.reverse()
     ordered = sorted(rows, key=lambda row: (row.availability_zone, row.timestamp))

@@ -35,9 +35,9 @@ class Task:
     cadence: float = 0.0
     """A lost spot gang goes back to the last whole multiple of this, in seconds that it ran; 0: nothing is lost."""
     size: float = 0.0
-    """GB that move when a machine starts in another region than the one before."""
+    """GiB that move when a machine starts in another region than the one before."""
     egress: float = 0.0
-    """What a GB costs then."""
+    """What a GiB costs then."""
 
     def __post_init__(self) -> None:
         low = {"work": 1 / SECOND, "gang": 1}

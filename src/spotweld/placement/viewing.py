@@ -14,6 +14,7 @@ from spotweld.placement.placer import Ending, Sighting, Standing
 from spotweld.placement.refusals import left_alone
 from spotweld.placement.seeing import NONE, Past, Seen, Task
 from spotweld.values.offers import CapacityType
+from spotweld.values.sizes import GIB
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,7 +97,7 @@ def view(
         max(deadline * pace, work * pace + changeover + 1.0),
         changeover,
         cadence=_up(standing.cadence * pace),
-        size=standing.size / 2**30,
+        size=standing.size / GIB,
         # Machines' prices are by the market's time, which stretches them against what is paid at once.
         egress=float(rules.egress_price.amount) * pace if rules.egress_price else 0.0,
     )

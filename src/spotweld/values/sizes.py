@@ -7,6 +7,8 @@ import re
 _BYTES: dict[str, int] = {"B": 1} | {f"{p}B": 1000 ** (i + 1) for i, p in enumerate("kMGTP")}
 _BYTES |= {"KB": 1000} | {f"{p}iB": 1024 ** (i + 1) for i, p in enumerate("KMGTP")}
 _FORM = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kKMGTP]?i?B)")
+GIB = 2**30
+"""Bytes; what price lists of clouds call a GB."""
 SIZE = r"[0-9]{1,9}(?:\.[0-9]{1,3})? *(?:[kKMGTP]?B|[KMGTP]iB)"
 """What a size looks like, as a regular expression that JSON Schema understands too."""
 

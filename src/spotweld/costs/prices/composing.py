@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from spotweld.costs.charges import GIB
 from spotweld.costs.prices.gathering import Reading, Refused
 from spotweld.costs.prices.table import Price
 from spotweld.values.money import Money
+from spotweld.values.sizes import GIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
