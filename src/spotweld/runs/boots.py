@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from spotweld.errors import ImageError
 from spotweld.images.containers.rooting import ALONE
-from spotweld.images.registries.credentials import find_credentials
+from spotweld.images.registries.credentials import all_credentials
 from spotweld.providers.provider import Boot
 from spotweld.values import environment
 
@@ -72,7 +72,7 @@ def _credentials(hosts: Sequence[str], environ: Mapping[str, str]) -> dict[str, 
     for host in hosts:
         # Where they cannot be read, the registry's own answer to nobody says more.
         with suppress(ImageError):
-            if found := find_credentials(host, environ):
+            for key, found in all_credentials(host, environ).items():
                 auth = {"auth": found.basic.removeprefix("Basic ")}
-                entries[host] = {"identitytoken": found.token} if found.token else auth
+                entries[key] = {"identitytoken": found.token} if found.token else auth
     return {environment.REGISTRY_AUTH: json.dumps({"auths": entries})} if entries else {}

@@ -77,7 +77,7 @@ def leftovers(layout: Layout) -> list[Path]:
 
 
 def patient(host: str, slept: list[float]) -> Distribution:
-    return Distribution(Client(f"http://{host}", lambda: None, sleep=slept.append, patience=20))
+    return Distribution(Client(f"http://{host}", lambda _: None, sleep=slept.append, patience=20))
 
 
 SERVER = """

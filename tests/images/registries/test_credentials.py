@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from spotweld.errors import RegistryRefused
-from spotweld.images.registries.credentials import Credentials, find_credentials
+from spotweld.images.registries.credentials import Credentials, all_credentials, find_credentials
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,6 +58,22 @@ def test_every_place_is_looked_at(tmp_path: Path, place: str, variable: str) -> 
 def test_older_forms_of_the_key_are_known(tmp_path: Path, key: str, host: str) -> None:
     write(tmp_path / "config.json", {"auths": {key: ENTRY}})
     assert find_credentials(host, {"DOCKER_CONFIG": str(tmp_path)}) == ME
+
+
+def test_a_repository_takes_the_longest_key_that_names_it(tmp_path: Path) -> None:
+    def entry(user: str) -> dict[str, str]:
+        return {"auth": base64.b64encode(f"{user}:p".encode()).decode()}
+
+    where = {"DOCKER_CONFIG": str(tmp_path)}
+    keys = {"a.b": "all", "a.b/team": "team", "a.b/team/one": "one", "https://c.d/v1/": "old"}
+    write(tmp_path / "config.json", {"auths": {key: entry(user) for key, user in keys.items()}})
+    users = {"": "all", "other": "all", "team": "team", "teams": "all", "team/two": "team", "team/one/x": "one"}
+    for repository, user in users.items():
+        assert find_credentials("a.b", where, repository) == Credentials(user, "p")
+    assert find_credentials("c.d", where, "team/one") == Credentials("old", "p")
+    assert all_credentials("a.b", where) == {key: Credentials(user, "p") for key, user in list(keys.items())[:3]}
+    assert set(all_credentials("c.d", where)) == {"c.d"}
+    assert all_credentials("e.f", where) == {}
 
 
 def test_user_and_password_may_stand_unpacked(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def server_state() -> Iterator[Fake]:
 
 
 def connected(url: str, slept: list[float] | None = None) -> Distribution:
-    return Distribution(Client(url, lambda: None, sleep=(slept if slept is not None else []).append, patience=10))
+    return Distribution(Client(url, lambda _: None, sleep=(slept if slept is not None else []).append, patience=10))
 
 
 def logged_in(tmp_path: Path, url: str, login: str = "me:secret", **more: object) -> Distribution:
@@ -99,6 +99,28 @@ def test_an_account_of_a_real_server_that_may_only_read(tmp_path: Path) -> None:
             connected(url).tags("a")
         logged_in(tmp_path, url, "owner:secret").delete("a", "v1")
         assert logged_in(tmp_path, url, "owner:secret").tags("a") == ("v2",)
+
+
+def test_a_repository_may_have_an_account_of_its_own_at_a_real_server(tmp_path: Path) -> None:
+    with registry_with_tokens(tmp_path, {"reader": ["pull"], "writer": ["pull", "push"]}) as url:
+        host = url.partition("://")[2]
+        logins = {host: b"reader:secret", f"{host}/team": b"writer:secret"}
+        auths = {key: {"auth": base64.b64encode(login).decode()} for key, login in logins.items()}
+        (tmp_path / "auth.json").write_text(json.dumps({"auths": auths}))
+        registry = open_registry(url, {"REGISTRY_AUTH_FILE": str(tmp_path / "auth.json")})
+        add_image(registry, "team/a", "v1", [b"layer"])
+        assert verify(at(registry, "team/a", "v1")) == ()
+        with pytest.raises(RegistryRefused, match="the account reader may not do that"):
+            add_image(registry, "teams/a", "v1", [b"layer"])
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_blob_of_a_repository_that_must_not_be_read_is_moved(server_state: Fake, tmp_path: Path, status: int) -> None:
+    registry = logged_in(tmp_path, server_state.url)
+    add_image(registry, "a", "v1", [b"layer"])
+    server_state.always = [(r"POST /v2/b/blobs/uploads/\?mount=.*", status, {}, "")]
+    copy(at(registry, "a", "v1"), at(registry, "b", "v1"))
+    assert verify(at(registry, "b", "v1")) == ()
 
 
 @pytest.mark.parametrize("more", [{}, {"identitytoken": "refresh"}])
@@ -486,9 +508,12 @@ def test_the_users_proxy_is_taken(server_state: Fake, monkeypatch: pytest.Monkey
     image = add_image(registry, "a", "v1", [b"layer"])
     assert verify(at(registry, "a", "v1")) == ()
     assert registry.resolve("a", "v1") == image.digest
-    monkeypatch.setenv("no_proxy", "registry.invalid")
-    with pytest.raises(RegistryUnavailable, match="Cannot reach"):
-        connected("http://registry.invalid:5000").tags("a")
+    monkeypatch.setenv("no_proxy", "registry.invalid:5001")
+    assert connected("http://registry.invalid:5000").tags("a") == ("v1",)
+    for direct in ("registry.invalid", "registry.invalid:5000"):
+        monkeypatch.setenv("no_proxy", direct)
+        with pytest.raises(RegistryUnavailable, match="Cannot reach"):
+            connected("http://registry.invalid:5000").tags("a")
 
 
 def test_the_users_proxy_is_shown_who_the_user_is(server_state: Fake, monkeypatch: pytest.MonkeyPatch) -> None:

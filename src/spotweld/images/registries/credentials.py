@@ -2,7 +2,7 @@
 
 The files and their order are those of containers-auth.json(5) and of Docker's config.json
 (https://docs.docker.com/reference/cli/docker/login/): a helper of the host first, then the one of all hosts, then the
-entry itself.
+entry itself. An entry may be of some repositories only (``HOST/some``); the longest name that fits is taken.
 """
 
 from __future__ import annotations
@@ -43,8 +43,13 @@ class Credentials(msgspec.Struct, frozen=True):
         return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
 
 
-def find_credentials(host: str, environment: Mapping[str, str]) -> Credentials | None:
-    """Those for ``host`` (with its port); None: nobody has logged in there.
+def find_credentials(host: str, environment: Mapping[str, str], repository: str = "") -> Credentials | None:
+    """Those for ``host``; None: nobody has logged in there.
+
+    Args:
+        host: with its port.
+        environment: says where the files are.
+        repository: what they are for; empty: no repository.
 
     Raises:
         RegistryRefused: a file cannot be read, or a helper fails.
@@ -56,10 +61,27 @@ def find_credentials(host: str, environment: Mapping[str, str]) -> Credentials |
             helper = _table(config, "credHelpers").get(name) or config.get("credsStore")
             if helper and (found := _ask(str(helper), name)):
                 return found
-        for key, entry in _table(config, "auths").items():
+        entries = _table(config, "auths")
+        parts = f"{host}/{repository}".split("/") if repository else [host]
+        for length in range(len(parts), 1, -1):
+            if found := _entry(entries.get("/".join(parts[:length])), path):
+                return found
+        for key, entry in entries.items():
             if (key in names or _host_of(key) in names) and (found := _entry(entry, path)):
                 return found
     return None
+
+
+def all_credentials(host: str, environment: Mapping[str, str]) -> dict[str, Credentials]:
+    """Those for ``host`` and for each part of it that has its own, by their keys in such a file.
+
+    Raises:
+        RegistryRefused: a file cannot be read, or a helper fails.
+    """
+    within = f"{host}/"
+    keys = {key for path in _files(environment) for key in _table(_read(path), "auths") if key.startswith(within)}
+    found = {key: find_credentials(host, environment, key[len(within) :]) for key in (host, *sorted(keys))}
+    return {key: one for key, one in found.items() if one}
 
 
 def _files(environment: Mapping[str, str]) -> list[Path]:

@@ -169,13 +169,17 @@ class Distribution(Registry):
     def mount(self, repository: str, digest: Digest, source: str) -> bool:
         query = urlencode({"mount": digest, "from": source})
         scope = f"{_push(repository)} {_pull(source)}"
-        answer = self._client.ask("POST", f"/v2/{repository}/blobs/uploads/?{query}", scope)
+        try:
+            answer = self._client.ask("POST", f"/v2/{repository}/blobs/uploads/?{query}", scope)
+        except RegistryRefused:
+            return False
         if answer.status == 201:
             return True
         if answer.status == 202 and "location" in answer.headers:
             self._client.ask("DELETE", answer.headers["location"], _push(repository), attempts=1)
             return False
-        if answer.status == 404:
+        # Whether it is the source that must not be read or the target that must not be written is told by an upload.
+        if answer.status in {401, 403, 404}:
             return False
         raise refusal(answer, "push to", f"{self.url} ({repository})")
 

@@ -55,7 +55,7 @@ class Client:
 
     Args:
         base: ``http://HOST[:PORT]`` or ``https://HOST[:PORT]``.
-        credentials: looks them up, when the registry first asks for them.
+        credentials: looks them up for a repository (empty: for none), when the registry first asks for them.
         patience: seconds for connecting, and for any silence.
         sleep: waits before a next attempt.
     """
@@ -63,7 +63,7 @@ class Client:
     def __init__(
         self,
         base: str,
-        credentials: Callable[[], Credentials | None],
+        credentials: Callable[[str], Credentials | None],
         *,
         patience: float = 60.0,
         sleep: Callable[[float], None] = time.sleep,
@@ -195,7 +195,7 @@ class Client:
             RegistryRefused: nobody has it.
         """
         ways = _ways(answer.headers.get("www-authenticate", ""))
-        credentials = self._credentials()
+        credentials = self._credentials(_repository(scope))
         self._user = credentials.user if credentials else None
         answer = replace(answer, user=self._user)
         if "realm" in ways.get("bearer", {}):
@@ -303,6 +303,12 @@ def _pause(headers: Mapping[str, str], least: float) -> float:
     return least
 
 
+def _repository(scope: str) -> str:
+    """The one that a request is about; of two, where a blob is to go."""
+    kind, _, rest = scope.partition(" ")[0].partition(":")
+    return rest.rpartition(":")[0] if kind == "repository" else ""
+
+
 def _joined(base: str, target: str) -> str:
     try:
         url = urljoin(base, target)
@@ -326,16 +332,17 @@ def _connection(url: str, patience: float) -> HTTPConnection:
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise RegistryUnavailable(f"Cannot follow the registry to {url[:200]}", "it is no web address")
     secure = parts.scheme == "https"
+    port = parts.port or (443 if secure else 80)
     context = ssl.create_default_context() if secure else None
-    if (through := _proxy(parts.scheme)) and not urllib.request.proxy_bypass(parts.hostname):
+    if (through := _proxy(parts.scheme)) and not urllib.request.proxy_bypass(f"{parts.hostname}:{port}"):
         if context is None:
             return HTTPConnection(through.hostname or "", through.port or 80, timeout=patience)
         tunnel = HTTPSConnection(through.hostname or "", through.port or 80, timeout=patience, context=context)
-        tunnel.set_tunnel(parts.hostname, parts.port or 443, _proxy_login(url))
+        tunnel.set_tunnel(parts.hostname, port, _proxy_login(url))
         return tunnel
     if context is None:
-        return HTTPConnection(parts.hostname, parts.port or 80, timeout=patience)
-    return HTTPSConnection(parts.hostname, parts.port or 443, timeout=patience, context=context)
+        return HTTPConnection(parts.hostname, port, timeout=patience)
+    return HTTPSConnection(parts.hostname, port, timeout=patience, context=context)
 
 
 def _proxy(scheme: str) -> SplitResult | None:

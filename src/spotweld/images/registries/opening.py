@@ -56,7 +56,7 @@ def open_registry(url: str, environment: Mapping[str, str] | None = None) -> Reg
         ) from error
     served = _HUB_API if host == HUB else host
     where = os.environ if environment is None else environment
-    return Distribution(Client(f"{scheme}://{served}", lambda: find_credentials(host, where)))
+    return Distribution(Client(f"{scheme}://{served}", lambda name: find_credentials(host, where, name)))
 
 
 def in_full(host: str, known: Iterable[str]) -> str:
