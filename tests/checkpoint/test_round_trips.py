@@ -284,6 +284,24 @@ def test_an_expanded_tensor_is_restored_in_place(new_store: Callable[[], Watched
     assert state["x"]["wide"].data_ptr() == row.data_ptr()
 
 
+@pytest.mark.parametrize(
+    "empty",
+    [torch.from_numpy(np.zeros(0, "f4")), torch.zeros(1).expand(0), torch.zeros(1, 0).expand(3, 0)],
+    ids=["of NumPy", "expanded to nothing", "nothing expanded"],
+)
+def test_an_empty_tensor_is_restored_in_place(
+    new_store: Callable[[], Watched], clock: HandClock, empty: torch.Tensor
+) -> None:
+    """Such tensors may have strides of 0."""
+    engine = Engine(new_store, clock)
+    state = {"x": {"w": empty, "row": torch.arange(3)}}
+    engine.save(state)
+    state["x"]["row"].zero_()
+    engine.read(state)
+    assert state["x"]["w"] is empty
+    assert state["x"]["row"].tolist() == [0, 1, 2]
+
+
 def test_a_tensor_without_values_is_refused(new_store: Callable[[], Watched], clock: HandClock) -> None:
     engine = Engine(new_store, clock)
     with pytest.raises(UnsupportedState, match=r"x\.w cannot be saved.*meta"):

@@ -259,7 +259,8 @@ def _copy_into(now: Any, then: Any) -> None:  # noqa: ANN401
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(now, torch.Tensor):
         for axis, step in enumerate(now.stride()):
-            if step == 0:  # expanded: the same memory again and again, which PyTorch refuses to write to
+            # Expanded: the same memory again and again, which PyTorch refuses to write to.
+            if step == 0 and now.shape[axis] > 1:
                 now, then = now.narrow(axis, 0, 1), then.narrow(axis, 0, 1)
         with torch.no_grad():
             now.copy_(then)
