@@ -66,6 +66,7 @@ def content(root: Path) -> dict[bytes, Any]:
     found: dict[bytes, Any] = {b"": stat.S_IMODE(root.stat().st_mode)}
     first: dict[int, bytes] = {}
     for folder, folders, files in os.walk(bytes(root)):
+        folders.sort()
         for name in sorted([*folders, *files]):
             path = os.path.join(folder, name)
             status = os.lstat(path)
@@ -87,6 +88,7 @@ def job(tmp_path: Path, store: Objects, clock: Clock) -> Job:
     return Job(tmp_path, store, clock)
 
 
-@pytest.fixture
-def new_job(store: Objects, clock: Clock) -> Callable[[Path], Job]:
-    return lambda folder: Job(folder, store, clock)
+@pytest.fixture(scope="session")
+def new_job(new_store: Callable[[], Objects]) -> Callable[[Path, Clock], Job]:
+    """For tests that need many, such as Hypothesis's."""
+    return lambda folder, clock: Job(folder, new_store(), clock)
