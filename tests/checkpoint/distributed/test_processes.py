@@ -68,6 +68,16 @@ def test_another_number_of_ranks_goes_on(processes: Processes, tmp_path: Path) -
     assert newest(tmp_path).step == 7
 
 
+@pytest.mark.parametrize(("then", "now"), [("plain", "fsdp"), ("fsdp", "plain")])
+def test_another_kind_of_sharding_goes_on(processes: Processes, tmp_path: Path, then: str, now: str) -> None:
+    saved = processes.run("sharded", 2, 3, 2, then, store=tmp_path)
+    assert saved[0] == [0, 0], processes.errors
+    assert processes.run("sharded", 2, 3, 2, now, store=tmp_path) == saved
+    codes, _ = processes.run("sharded", 2, 5, 2, now, store=tmp_path)
+    assert codes == [0, 0], processes.errors
+    assert newest(tmp_path).step == 5
+
+
 def test_a_dcp_state_is_the_same_on_any_number_of_ranks(processes: Processes, tmp_path: Path) -> None:
     codes, (saved, *_) = processes.run("resharding", 4, "save", 3, "fsdp", store=tmp_path)
     assert codes == [0] * 4, processes.errors

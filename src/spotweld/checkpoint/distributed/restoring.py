@@ -117,7 +117,7 @@ def _narrowed(local: Any, box: Box, part: Box) -> Any:  # noqa: ANN401
 
 
 def _with_moments(part: Any, values: dict[Any, Any], saved: dict[Any, Any]) -> dict[Any, Any]:  # noqa: ANN401
-    """An optimizer's state with what its first step will make: what was sharded like a parameter is so again."""
+    """An optimizer's state with what its first step will make: what is as large as its parameter is sharded like it."""
     import torch  # noqa: PLC0415
 
     parameters = [parameter for group in part.param_groups for parameter in group["params"]]
@@ -128,8 +128,9 @@ def _with_moments(part: Any, values: dict[Any, Any], saved: dict[Any, Any]) -> d
             continue
         like, known = parameters[key].detach(), state.setdefault(key, {})
         for name, stored in entries.items():
-            sharded = isinstance(stored, Stored) and stored.sharded and stored.shape == tuple(like.shape)
-            if sharded and name not in known:
+            alike = isinstance(stored, Stored) and stored.shape == tuple(like.shape)
+            # A count of steps is plain beside a sharded scalar, too.
+            if alike and (stored.sharded or (is_sharded(like) and like.shape)) and name not in known:
                 known[name] = torch.empty_like(like, dtype=getattr(torch, stored.dtype))
     return state
 
