@@ -108,6 +108,13 @@ def test_what_has_no_safe_form_is_refused(store: Watched) -> None:
     assert isinstance(raised.value.failures[0][0], UnsupportedState)
 
 
+def test_a_planner_that_hands_on_old_plans_is_refused_at_once(store: Watched) -> None:
+    planner = dcp.DefaultSavePlanner(enable_plan_caching=True)
+    with pytest.raises(dcp.api.CheckpointException, match="caches its plans"):
+        dcp.save(state(1.0, 0.0), storage_writer=SpotweldWriter(store, "r"), planner=planner)
+    assert not store.keys("runs/r/manifests/")
+
+
 def test_a_newer_writer_fences_an_older_one(store: Watched) -> None:
     old = SpotweldWriter(store, "r")
     dcp.save(state(1.0, 0.0), storage_writer=old)

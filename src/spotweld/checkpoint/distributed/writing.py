@@ -122,7 +122,17 @@ class SpotweldWriter(StorageWriter):
         return [replace(plan, storage_data={**told, "rank": rank}) for rank, plan in enumerate(plans)]
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
-        """Store this rank's share."""
+        """Store this rank's share.
+
+        Raises:
+            UnsupportedState: the planner keeps plans from one save to the next.
+        """
+        if getattr(planner, "_enable_plan_caching", False):  # PyTorch has no other word for it
+            raise UnsupportedState(
+                "A planner that caches its plans cannot be used here",
+                "its plans say where and under which numbers an earlier save has stored the arrays",
+                "Leave out enable_plan_caching.",
+            )
         told = plan.storage_data
         if self._storer is None:
             run, compress = self._settings.run, self._settings.policy.compress
