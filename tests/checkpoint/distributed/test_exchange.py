@@ -102,6 +102,27 @@ def test_only_whole_checkpoints_are_loaded(store: Watched, caplog: pytest.LogCap
                 load(found, SpotweldReader(store, "r"))
 
 
+@pytest.mark.parametrize("looks_at", ["runs/r/head", "runs/r/packs/"])
+def test_what_a_busy_run_drops_is_not_called_damaged(
+    store: Watched, caplog: pytest.LogCaptureFixture, looks_at: str
+) -> None:
+    writer = SpotweldWriter(store.inner, "r", keep_last=1)
+    dcp.save(state(1.0, 0.0), checkpoint_id="1", storage_writer=writer)
+    saved: list[str] = []
+
+    def go_on(verb: str, key: str) -> None:
+        if verb == "get" and key.startswith(looks_at) and not saved:
+            saved.append("2")
+            dcp.save(state(2.0, 0.0), checkpoint_id="2", storage_writer=writer)
+
+    store.before = go_on if looks_at == "runs/r/packs/" else store.before
+    store.after = go_on if looks_at == "runs/r/head" else store.after
+    found = state(0.0, 0.0)
+    assert load(found, SpotweldReader(store, "r")) == 2
+    assert (saved, found["model"]["w"].tolist()) == (["2"], [2.0] * 5)
+    assert "damaged" not in caplog.text
+
+
 def test_what_has_no_safe_form_is_refused(store: Watched) -> None:
     with pytest.raises(dcp.api.CheckpointException) as raised:
         dcp.save({"bad": object()}, storage_writer=SpotweldWriter(store, "r"))

@@ -105,19 +105,18 @@ class SpotweldReader(StorageReader):
             NotFound: the run has none, or none of that step.
             NoWholeCheckpoint: every one is damaged.
         """
-        head = read_head(self._objects, self._run)
-        kept = [one for one in (head.kept if head else ()) if self._wanted in {None, one.step}]
-        if not kept:
-            what = "no checkpoint" if self._wanted is None else f"no checkpoint of step {self._wanted}"
-            raise NotFound(f"The run {self._run} has {what}")
-        for one in kept:
-            if one.key not in self._damaged:
-                try:
-                    self._found = _look_into(self._objects, self._run, one)
-                except (Corrupt, NotFound) as error:
-                    self._pass_over(one, str(error))
-                else:
-                    return _metadata(self._found)
+        while True:
+            kept = self._meant()
+            for one in kept:
+                if one.key not in self._damaged:
+                    try:
+                        self._found = _look_into(self._objects, self._run, one)
+                    except (Corrupt, NotFound) as error:
+                        self._pass_over(one, str(error))
+                    else:
+                        return _metadata(self._found)
+            if self._meant() == kept:
+                break  # else a busy run has dropped them while we looked
         raise NoWholeCheckpoint(
             f"All {len(kept)} checkpoints of the run {self._run} are damaged",
             "; ".join(f"step {one.step}: {self._damaged[one.key]}" for one in kept),
@@ -167,9 +166,22 @@ class SpotweldReader(StorageReader):
         """Whether it is a step."""
         return str(checkpoint_id).isdecimal()
 
+    def _meant(self) -> list[Kept]:
+        """The checkpoints that may be loaded now, newest first; at least one."""
+        head = read_head(self._objects, self._run)
+        kept = [one for one in (head.kept if head else ()) if self._wanted in {None, one.step}]
+        if not kept:
+            what = "no checkpoint" if self._wanted is None else f"no checkpoint of step {self._wanted}"
+            raise NotFound(f"The run {self._run} has {what}")
+        return kept
+
     def _pass_over(self, kept: Kept, why: str) -> None:
         self._damaged[kept.key] = why
-        warn(f"the checkpoint of step {kept.step} is damaged and passed over: {why}")
+        head = read_head(self._objects, self._run)
+        if head is not None and kept in head.kept:
+            warn(f"the checkpoint of step {kept.step} is damaged and passed over: {why}")
+        else:
+            warn(f"the checkpoint of step {kept.step} is passed over: the run has gone on and dropped it meanwhile")
 
 
 def load(
