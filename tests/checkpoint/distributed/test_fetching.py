@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spotweld.checkpoint.arrays import Kind
+from spotweld.checkpoint.distributed import fetching
 from spotweld.checkpoint.distributed.fetching import Transfer, fetch
 from spotweld.checkpoint.distributed.planning import Box
 from spotweld.checkpoint.distributed.restoring import fit
@@ -110,6 +111,30 @@ def test_a_tensor_of_which_a_part_is_saved_by_itself_is_filled(
     boxes = [Box((0,), tuple(one.shape)) for one in saved]
     fetch(store, manifest, [Transfer(Shard(box, at), box, into[at]) for at, box in enumerate(boxes)])
     assert torch.equal(live, content)
+
+
+@pytest.mark.parametrize(
+    ("part", "dtype"),
+    [(box_of(slice(0, 64), slice(3, 5)), torch.float32), (box_of(slice(0, 64), slice(0, 16)), torch.float64)],
+)
+def test_what_is_cut_otherwise_is_held_in_little_memory(
+    store: Watched, monkeypatch: pytest.MonkeyPatch, part: Box, dtype: torch.dtype
+) -> None:
+    made: list[int] = []
+
+    def allocate(size: int) -> memoryview:
+        made.append(size)
+        return memoryview(bytearray(size))
+
+    monkeypatch.setattr(fetching, "_HELD", 300)
+    monkeypatch.setattr(fetching, "allocate", allocate)
+    whole = torch.arange(64 * 16, dtype=torch.float32).reshape(64, 16)
+    into = torch.zeros(part.shape, dtype=dtype)
+    shard = Shard(Box((0, 0), (64, 16)), 0)
+    fetch(store, stored(store, [whole]), [Transfer(shard, part, into)])
+    columns = slice(part.offsets[1], part.offsets[1] + part.shape[1])
+    assert torch.equal(into, whole[:, columns].to(dtype))
+    assert max(made) <= 300
 
 
 def test_a_damaged_chunk_is_not_used(store: Watched) -> None:

@@ -14,7 +14,7 @@ from spotweld.checkpoint.distributed.shards import Shard
 from spotweld.checkpoint.reading import Want, read_wants
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from spotweld.checkpoint.devices import Place
     from spotweld.checkpoint.format import Manifest
@@ -50,7 +50,7 @@ def fetch(objects: Objects, manifest: Manifest, transfers: Iterable[Transfer]) -
     filled: list[Span] = []
     size = 0
     for transfer in transfers:
-        start, length, row = _extent(manifest, transfer)
+        start, _, row = _extent(manifest, transfer)
         alike = str(transfer.into.dtype) == f"torch.{manifest.leaves[transfer.shard.leaf].dtype}"
         direct = row and alike and can_be_filled(transfer.into)
         span = _span(transfer.into)
@@ -59,15 +59,17 @@ def fetch(objects: Objects, manifest: Manifest, transfers: Iterable[Transfer]) -
             continue  # two names of one tensor have one content
         if direct and not any(_overlap(span, other) for other in filled[max(0, at - 1) : at + 1]):
             filled.insert(at, span)
-            memory = writable(transfer.into)
-        else:  # nor must two threads fill the same bytes, as those of a tensor and of a part of it
-            memory = allocate(length)
-            held.append((memory, transfer))
+            want(manifest, transfer.shard.leaf, start, [writable(transfer.into)], wanted)
+            continue
+        # Nor must two threads fill the same bytes, as those of a tensor and of a part of it.
+        for one in _cut(manifest, transfer):
+            start, length, _ = _extent(manifest, one)
+            if size + length > _HELD:
+                _settle(objects, manifest, wanted, held)
+                wanted, held, size = defaultdict(list), [], 0
+            held.append((allocate(length), one))
             size += length
-        want(manifest, transfer.shard.leaf, start, [memory], wanted)
-        if size > _HELD:
-            _settle(objects, manifest, wanted, held)
-            wanted, held, size = defaultdict(list), [], 0
+            want(manifest, one.shard.leaf, start, [held[-1][0]], wanted)
     _settle(objects, manifest, wanted, held)
 
 
@@ -92,6 +94,20 @@ def _settle(
         source = torch.frombuffer(memory, dtype=torch.uint8).view(dtype)
         with torch.no_grad():
             transfer.into.copy_(source.as_strided(transfer.part.shape, _strides(transfer.shard.box.shape)))
+
+
+def _cut(manifest: Manifest, transfer: Transfer) -> Iterator[Transfer]:
+    """The same in pieces that can be held."""
+    part, into = transfer.part, transfer.into
+    at = next((at for at, length in enumerate(part.shape) if length > 1), None)
+    if at is None or _extent(manifest, transfer)[1] <= _HELD:
+        yield transfer
+        return
+    half = part.shape[at] // 2
+    for first, count in ((0, half), (half, part.shape[at] - half)):
+        offsets = (*part.offsets[:at], part.offsets[at] + first, *part.offsets[at + 1 :])
+        shape = (*part.shape[:at], count, *part.shape[at + 1 :])
+        yield from _cut(manifest, Transfer(transfer.shard, Box(offsets, shape), into.narrow(at, first, count)))
 
 
 def _extent(manifest: Manifest, transfer: Transfer) -> tuple[int, int, bool]:
