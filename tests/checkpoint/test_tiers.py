@@ -12,9 +12,10 @@ import pytest
 from tests.checkpoint.tiered import RUN, Disk, down, up
 
 from spotweld import Checkpointer
-from spotweld.checkpoint import events
+from spotweld.checkpoint import events, session
 from spotweld.checkpoint.restoring import read_manifest
 from spotweld.errors import Unavailable
+from spotweld.project.nouns import CheckpointPolicy, EverySteps, Tier
 from spotweld.store.heads import read_head
 
 if TYPE_CHECKING:
@@ -93,6 +94,16 @@ def test_what_has_not_come_to_the_store_yet_is_in_the_tier(machine: Machine) -> 
     (restored,) = machine.of(events.Restored)
     assert (restored.step, restored.tier, restored.published) == (newest, machine.url, 3)
     assert machine.published()[0] == 9
+
+
+def test_a_loop_that_is_left_early_does_not_wait_for_the_stores_turn(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = CheckpointPolicy(every=EverySteps(1), tiers=(Tier(machine.url),), store_every=3600.0)
+    monkeypatch.setenv("SPOTWELD_CHECKPOINT", msgspec.json.encode(policy).decode())
+    monkeypatch.setattr(session, "_FLUSH", 5.0)
+    machine.train(9, stop=5, tiers=None)
+    assert (machine.kept()[0], machine.published()[0]) == (4, 4)
 
 
 def test_a_machine_that_lost_its_disk_restores_from_the_store(machine: Machine) -> None:
@@ -197,8 +208,6 @@ def test_a_tier_that_vanishes_is_given_up_and_ends_nothing(
 
 
 def test_three_tiers_each_get_what_they_are_to_get(machine: Machine, tmp_path: Path) -> None:
-    from spotweld.project.nouns import Tier
-
     middle = Tier(f"file:{tmp_path}/middle", keep_last=2, every=3600.0)
     tiers = [machine.url, middle]
     machine.train(6, tiers=tiers)
@@ -222,8 +231,6 @@ def test_chunks_that_the_store_has_are_not_carried_again(machine: Machine) -> No
 
 
 def test_the_policy_of_the_environment_names_tiers(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    from spotweld.project.nouns import CheckpointPolicy, EverySteps, Tier
-
     policy = CheckpointPolicy(every=EverySteps(2), tiers=(Tier(machine.url),))
     monkeypatch.setenv("SPOTWELD_CHECKPOINT", msgspec.json.encode(policy).decode())
     machine.train(4, tiers=None, every=2)

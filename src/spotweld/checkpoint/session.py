@@ -177,6 +177,7 @@ class Session:
                 # Settled before it is looked at: what has come to a fast tier still has to set out for the store. A
                 # store that refuses now is not waited for.
                 while self._saves.settle() is None and self._saves.active and time.monotonic() < give_up:
+                    self._saves.hurry()  # there is no other turn
                     self._saves.wait(_GLANCE)
         self._saves.close()
 
