@@ -103,6 +103,22 @@ def test_one_fault_is_survived(memory: Objects, fault: Fault, call: int) -> None
     assert found.kept == kept(1)
 
 
+@pytest.mark.parametrize("fault", [Fault.NO_ANSWER, Fault.ANSWER_LOST, Fault.RETRIED, Fault.LATE])
+@pytest.mark.parametrize("verb", ["create", "replace"])
+def test_a_copy_whose_take_over_was_not_answered_is_no_later_attempt(memory: Objects, fault: Fault, verb: str) -> None:
+    lead = Head(7, 2, 1, "theirs", (), "lineage")
+    if verb == "replace":
+        take_over(memory, RUN, 1, lead=Head(6, 1, 1, "theirs", (), "lineage"))
+    # Calls: 1 read, 2 create or replace.
+    faulty = FaultyObjects(memory, script({2: fault}))
+    writer = take_over(faulty, RUN, 2, lead=lead)
+    faulty.settle()
+    assert writer.publish(kept(1)) == read_head(memory, RUN)
+    assert (writer.head.epoch, writer.head.lineage) == (7, "lineage")
+    with pytest.raises(Fenced, match="later attempt"):
+        take_over(memory, RUN, 2, lead=lead)
+
+
 def test_its_own_success_reported_as_a_conflict_is_success(memory: Objects) -> None:
     faulty = FaultyObjects(memory, lambda call: Fault.RETRIED if call.verb in {"create", "replace"} else None)
     writer = take_over(faulty, RUN, 1)

@@ -169,7 +169,7 @@ def take_over(objects: Objects, run: str, attempt: int, *, lead: Head | None = N
         Unavailable: the store did not answer.
     """
     key = head_key(run)
-    doubts = 0
+    doubted: set[str] = set()
     tried = ""
     for _ in range(_TRIES):
         try:
@@ -181,7 +181,7 @@ def take_over(objects: Objects, run: str, attempt: int, *, lead: Head | None = N
         if attempt and found.attempt > attempt:
             why = f"this is attempt {attempt}, and attempt {found.attempt} has taken over"
             raise Fenced(f"Run {run} belongs to a later attempt", why, "Nothing is lost: the later attempt goes on.")
-        new = _successor(run, found, attempt, lead)
+        new = _successor(run, found, attempt, lead, ours=found.write_id in doubted)
         tried = ""
         try:
             if version is None:
@@ -191,17 +191,18 @@ def take_over(objects: Objects, run: str, attempt: int, *, lead: Head | None = N
         except Conflict:
             tried = new.write_id
         except Unavailable:
-            doubts += 1
-            if doubts == _DOUBTS:
+            doubted.add(new.write_id)
+            if len(doubted) == _DOUBTS:
                 raise
         else:
             return HeadWriter(objects, run, new, decides=lead is None)
     raise _contended(run)
 
 
-def _successor(run: str, found: Head, attempt: int, lead: Head | None) -> Head:
+def _successor(run: str, found: Head, attempt: int, lead: Head | None, *, ours: bool) -> Head:
     epoch = found.epoch + 1 if lead is None else lead.epoch
-    if epoch <= found.epoch:
+    # Our own head, whose answer was lost, is no later attempt's; it is written anew, since it may not be durable.
+    if epoch < found.epoch or (epoch == found.epoch and not ours):
         raise Fenced(f"Run {run} belongs to a later attempt", f"this is epoch {epoch}, there is {found.epoch}")
     lineage = (found.lineage or new_write_id()) if lead is None else lead.lineage
     # An attempt without a number keeps the highest one, so that a numbered zombie stays out.
