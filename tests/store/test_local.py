@@ -147,6 +147,8 @@ def test_a_lost_pointer_or_content_is_corrupt_not_missing(
     (folder / token).rename(folder / "elsewhere")
     with pytest.raises(Corrupt, match="missing"):
         objects.get("k")
+    with pytest.raises(Corrupt, match="missing"):
+        list(objects.list(""))
     (folder / f"@{token}").unlink()
     with pytest.raises(Corrupt, match="0 pointers"):
         objects.read("k")

@@ -222,16 +222,11 @@ class LocalObjects(Objects):
                 yield meta
 
     def _meta(self, key: str) -> Meta | None:
-        path = self.root / key
-        while True:
-            token = versions.current(versions.folder_of(path))
-            try:
-                status = (versions.folder_of(path) / token if token else path).stat()
-            except FileNotFoundError:
-                if token is None:
-                    return None
-                continue
-            return Meta(key=key, size=status.st_size, modified=status.st_mtime)
+        try:
+            status = versions.stat_current(self.root / key)
+        except FileNotFoundError:
+            return None
+        return Meta(key=key, size=status.st_size, modified=status.st_mtime)
 
 
 def _plain(data: bytes) -> str:

@@ -15,16 +15,19 @@ import re
 import shutil
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from spotweld.errors import Conflict, Corrupt
 from spotweld.store.files import explained, read_part, scratch, sync_folder, write_new
 from spotweld.store.keys import RESERVED
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from spotweld.values.digests import Data
+
+T = TypeVar("T")
 
 SUFFIX = f"{RESERVED}versions"
 """What an object's version folder adds to its name."""
@@ -67,13 +70,29 @@ def read_current(path: Path, start: int = 0, length: int | None = None) -> tuple
         Corrupt: the pointer names a content that is not there.
         OSError: as the kernel says.
     """
+    return _of_current(path, lambda file: read_part(file, start, length))
+
+
+def stat_current(path: Path) -> os.stat_result:
+    """What the file system says of the object at ``path``.
+
+    Raises:
+        FileNotFoundError: there is no such object.
+        Corrupt: the pointer names a content that is not there.
+        OSError: as the kernel says.
+    """
+    return _of_current(path, lambda file: file.stat())[0]
+
+
+def _of_current(path: Path, look: Callable[[Path], T]) -> tuple[T, str | None]:
+    """What ``look`` finds at the object's content, and its token."""
     folder = folder_of(path)
     for turn in range(_ROUNDS):
         token = current(folder)
         if token is None:
-            return read_part(path, start, length), None
+            return look(path), None
         with suppress(FileNotFoundError):
-            return read_part(folder / token, start, length), token
+            return look(folder / token), token
         # The content was replaced and removed since the pointer was read.
         _breathe(turn)
     raise Corrupt(f"The content of {path} is missing", f"{folder} points at {token}", "Restore it from a copy.")
