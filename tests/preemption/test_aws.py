@@ -74,6 +74,19 @@ def test_a_rebalance_recommendation_is_a_risk_without_a_deadline(
     assert {source.wait(0), source.wait(0)} == {Withdrawal(risk.id, "aws"), Withdrawal(end.id, "aws")}
 
 
+def test_garbage_withdraws_no_rebalance_recommendation(
+    source: AwsSource, server: MetadataServer, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.announce(Kind.REBALANCE, clock.now())
+    risk = source.wait(0)
+    assert isinstance(risk, Notice)
+    with monkeypatch.context() as patched:
+        patched.setattr("spotweld.preemption.metadata_server.iso", lambda _: 1)
+        assert source.wait(0) is None
+    server.withdraw()
+    assert source.wait(0) == Withdrawal(risk.id, "aws")
+
+
 def test_another_deadline_is_another_notice(source: AwsSource, server: MetadataServer, clock: HandClock) -> None:
     server.announce(Kind.TERMINATE, clock.now() + 120)
     first = source.wait(0)

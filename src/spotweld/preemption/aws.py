@@ -97,9 +97,10 @@ class AwsSource(PolledSource):
             notice = read_action(answer.body, self.clock.now())
             return None if notice is None else [notice, *self._risk]
         risk = self._ask(REBALANCE)
-        if risk is not None:
-            notice = read_rebalance(risk.body, self.clock.now()) if risk.status == 200 else None
-            self._risk = [] if notice is None else [notice]
+        if risk is not None and risk.status == 404:
+            self._risk = []
+        elif risk is not None and (notice := read_rebalance(risk.body, self.clock.now())) is not None:
+            self._risk = [notice]
         return self._risk
 
     def _ask(self, path: str) -> Answer | None:
