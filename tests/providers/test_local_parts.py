@@ -1,5 +1,6 @@
 """The small parts of the local cloud, without machines."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -136,6 +137,20 @@ def test_a_record_is_private_and_replaced_as_a_whole(tmp_path: Path) -> None:
     path.write_text("{}")
     with pytest.raises(ProviderError, match=r"record\.json"):
         records.read(path, births.Birth)
+
+
+def test_a_record_that_a_full_disk_refuses_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "record.json"
+    records.write(path, births.Birth(born=1.0))
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("spotweld.providers.local.records.os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        records.write(path, births.Birth(born=2.0))
+    assert list(tmp_path.iterdir()) == [path]
+    assert records.read(path, births.Birth) == births.Birth(born=1.0)
 
 
 def test_one_is_in_charge_until_the_last_copy_of_its_lock_is_gone(tmp_path: Path) -> None:

@@ -68,12 +68,16 @@ class Supervisor(msgspec.Struct, frozen=True):
 def write(path: Path, record: msgspec.Struct) -> None:
     """Put ``record`` at ``path`` in one durable step: the old or the new one is there at any instant."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    # Only for the owner's eyes: a guest's environment may hold secrets.
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(record, enc_hook=_to_text)))
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+    try:
+        # Only for the owner's eyes: a guest's environment may hold secrets.
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(record, enc_hook=_to_text)))
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    finally:
+        # What a full disk refuses is tried several times a second.
+        fresh.unlink(missing_ok=True)
     sync_folder(path.parent)
 
 
