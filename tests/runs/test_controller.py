@@ -278,6 +278,20 @@ def test_a_wall_clock_that_jumps_delays_nothing(jump: float, moment: float, tmp_
     check_nothing_is_left(world)
 
 
+@pytest.mark.parametrize("moment", [0.4, 2.6])
+def test_a_wall_clock_that_was_set_back_does_not_prolong_a_refusal(moment: float, tmp_path: Path) -> None:
+    world = World(tmp_path, [Refuse()] * 6, [Life()], spot_policy=SpotUse.SPOT)
+
+    def set_clock() -> None:
+        world.clock.offset -= 300.0
+
+    world.at.append((moment, set_clock))
+    assert world.drive().outcome is Outcome.DONE
+    assert causes(world) == [Cause.NO_CAPACITY] * 6 + [Cause.DONE]
+    # Pauses of one second and of two, of which one begins anew, and ten for the work.
+    assert 13.0 <= world.clock.elapsed < 16.0
+
+
 class Crash(BaseException):
     """The controller dies here."""
 

@@ -291,7 +291,7 @@ def _reason_to_stop(state: RunState, seen: Observed) -> tuple[Cause, str] | None
 
 def observe(state: RunState, seen: Observed) -> Observation:
     """What a placer gets to see."""
-    past = tuple(_placement(attempt, seen.now) for attempt in state.attempts)
+    past = _past(state, seen.now)
     held, attempt = None, state.current
     if attempt is not None and attempt.started is not None:
         held = Held(attempt.offer, attempt.started, attempt.running, seen.working)
@@ -397,6 +397,22 @@ def failures_in_a_row(attempts: Sequence[Attempt]) -> int:
             break
         count += 1
     return count
+
+
+def _past(state: RunState, now: float) -> tuple[Placement, ...]:
+    """Where the run was, oldest first.
+
+    The log's order is right whatever the clock did: an attempt ended before what was logged after it. Without that, a
+    pause after one that seems to have ended in the future would not be over until the clock has caught up.
+    """
+    latest = now if state.waiting is None else min(now, state.waiting_since)
+    past: list[Placement] = []
+    for attempt in reversed(state.attempts):
+        one = _placement(attempt, now)
+        ahead = max(0.0, one.ended - latest)
+        past.append(replace(one, started=one.started - ahead, ended=one.ended - ahead))
+        latest = min(latest, attempt.opened)
+    return tuple(reversed(past))
 
 
 def _placement(attempt: Attempt, now: float) -> Placement:
