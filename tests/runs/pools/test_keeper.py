@@ -142,6 +142,19 @@ def test_preparing_that_fails_is_tried_ever_more_slowly_and_says_why(tmp_path: P
     assert state.phase == "filling"
 
 
+@pytest.mark.parametrize(("seconds", "end"), [(0.9, MemberEnd.REFUSED), (4.0, MemberEnd.FAILED)])
+def test_a_clock_that_was_set_back_makes_no_pause_longer(tmp_path: Path, seconds: float, end: MemberEnd) -> None:
+    script = [Refuse()] * 3 if end is MemberEnd.REFUSED else []
+    hall = Hall(tmp_path, script, Pool(NAME, "job", machines=1, spot_policy=SpotUse.SPOT))
+    hall.failing = end is MemberEnd.FAILED
+    keeper = hall.keeper()
+    assert {member.closed for member in hall.keep(seconds, keeper).members} == {end}
+    hall.failing = False
+    hall.clock.offset -= 3600.0
+    state = hall.keep(20.0, keeper)
+    assert state.phase == "ready"
+
+
 def test_new_files_replace_the_machines_and_the_old_ones_are_not_handed_out(tmp_path: Path) -> None:
     hall = Hall(tmp_path, setup="make")
     keeper = hall.keeper()

@@ -193,10 +193,10 @@ def _reason_to_close(state: PoolState, member: Member, seen: Observed) -> tuple[
 def _fleet(state: PoolState, seen: Observed, policy: FleetPolicy) -> Action | None:
     """What the policy wants: its first start that may be tried now, or else its first stop."""
     want = policy.decide(fleet_seen(state, seen))
-    if _failing_until(state) <= seen.now:
+    if _failing_until(state, seen.now) <= seen.now:
         for zone, spot in want.start:
             offer = _offer(state, seen, zone, CapacityType.SPOT if spot else CapacityType.ON_DEMAND)
-            if offer is not None and _refused_until(state, offer) <= seen.now:
+            if offer is not None and _refused_until(state, offer, seen.now) <= seen.now:
                 return Open(offer, want.why)
     members = {member.token: member for member in state.live if member.closed is None}
     stop = next((members[token] for token in want.stop if token in members), None)
@@ -240,7 +240,7 @@ def _site(state: PoolState, seen: Observed, zone: str) -> Site:
     # What is full of our own machines has capacity.
     ours = any(m.spot and m.offer.zone == zone and m.machine and m.closed is None for m in state.live)
     up = None if room is None else room > 0 or ours
-    if spot is not None and _refused_until(state, spot) > seen.now:
+    if spot is not None and _refused_until(state, spot, seen.now) > seen.now:
         up = False
     return Site(
         zone=zone,
@@ -263,7 +263,7 @@ def _cheapest(seen: Observed, zone: str, capacity: CapacityType) -> Offer | None
     return min(fit, key=lambda offer: (offer.hourly.amount, offer), default=None)
 
 
-def _refused_until(state: PoolState, offer: Offer) -> float:
+def _refused_until(state: PoolState, offer: Offer, now: float) -> float:
     """When a zone that has refused may be asked again; every refusal in a row doubles the pause."""
     last, refusals = 0.0, 0
     for member in reversed(state.members):
@@ -271,19 +271,24 @@ def _refused_until(state: PoolState, offer: Offer) -> float:
             continue
         if member.closed is not MemberEnd.REFUSED:
             break
-        last, refusals = max(last, member.closed_at or 0.0), refusals + 1
+        last, refusals = max(last, _closed_at(member, now)), refusals + 1
     if not refusals:
         return 0.0
     return last + state.wanted.placement.back_off * 2.0 ** min(refusals - 1, _MOST_DOUBLINGS)
 
 
-def _failing_until(state: PoolState) -> float:
+def _failing_until(state: PoolState, now: float) -> float:
     """When preparing may be tried again; every failure in a row doubles the pause."""
     last, failures = 0.0, 0
     for member in reversed(state.members):
         if member.ready is not None or member.recipe != state.wanted.recipe:
             break
         if member.closed is MemberEnd.FAILED:
-            last, failures = max(last, member.closed_at or 0.0), failures + 1
+            last, failures = max(last, _closed_at(member, now)), failures + 1
     pause: float = min(LONGEST_PAUSE, FAILURE_PAUSE * 2.0 ** min(failures - 1, 16)) if failures else 0.0
     return last + pause
+
+
+def _closed_at(member: Member, now: float) -> float:
+    """When it was closed. A clock that was set back must not keep a pause from ending: nothing was closed later."""
+    return member.closed_at if member.closed_at is not None and member.closed_at <= now else 0.0
