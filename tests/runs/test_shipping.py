@@ -1,3 +1,4 @@
+import threading
 from pathlib import Path
 
 import pytest
@@ -5,8 +6,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spotweld.errors import Unavailable
+from spotweld.runs.reports import segment_key
 from spotweld.runs.shipping import Reader, Shipper
 from spotweld.store.opening import open_store
+from spotweld.testing.stores import FaultyObjects
 from spotweld.values.digests import Data
 
 
@@ -55,3 +58,56 @@ def test_a_lost_answer_neither_doubles_nor_loses(tmp_path: Path, monkeypatch: py
     path.write_bytes(b"first second")
     shipper.ship_all()
     assert b"".join(Reader(objects, "r", 1, "log").pieces()) == b"first second"
+
+
+class Far(FaultyObjects):
+    """A store where each request takes a round trip."""
+
+    def __init__(self, segments: int) -> None:
+        super().__init__(open_store("memory:"), lambda _: None)
+        self.url = "s3://bucket"
+        self.down: set[str] = set()
+        self.met = threading.Barrier(8)
+        for number in range(1, segments + 1):
+            self._inner.create(segment_key("r", 1, "log", number), b"%d " % number)
+
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        if key in self.down:
+            raise Unavailable("it does not answer")
+        data = super().get(key, start=start, length=length)
+        if 8 <= int(data) < 16:
+            self.met.wait(10.0)
+        return data
+
+
+def test_what_has_long_been_there_is_asked_for_ahead() -> None:
+    objects = Far(100)
+    reader = Reader(objects, "r", 1, "log")
+    assert b"".join(reader.pieces()).split() == [b"%d" % number for number in range(1, 101)]
+    objects.calls.clear()
+    assert list(reader.pieces()) == []
+    assert [call.key for call in objects.calls] == [segment_key("r", 1, "log", 101)]
+
+
+def test_a_segment_that_is_not_had_holds_back_those_after_it() -> None:
+    objects = Far(40)
+    reader, read = Reader(objects, "r", 1, "log"), []
+    objects.down = {segment_key("r", 1, "log", 20)}
+    with pytest.raises(Unavailable):
+        read.extend(reader.pieces())
+    objects.down = set()
+    missing = segment_key("r", 1, "log", 30)
+    objects.delete(missing)
+    read.extend(reader.pieces())
+    objects.create(missing, b"30 ")
+    read.extend(reader.pieces())
+    assert b"".join(read).split() == [b"%d" % number for number in range(1, 41)]
+
+
+def test_a_machine_that_gives_no_threads_reads_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    reader = Reader(Far(7), "r", 1, "log")
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert b"".join(reader.pieces()).split() == [b"%d" % number for number in range(1, 8)]
