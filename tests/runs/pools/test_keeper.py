@@ -117,6 +117,21 @@ def test_a_silent_member_is_given_up(tmp_path: Path) -> None:
     assert len(state.waiting) == len(hall.alive()) == 1
 
 
+def test_a_machine_that_is_not_listed_is_not_ended_without_a_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hall = Hall(tmp_path, pool=Pool(NAME, "job", machines=1))
+    keeper = hall.keeper()
+    (member,) = hall.keep(10.0, keeper).waiting
+    hall.hung.add(str(member.machine))
+    with monkeypatch.context() as patched:
+        patched.setattr(hall.provider, "machines", lambda _: [])
+        hall.log.request_down(NAME)
+        assert hall.keep(120.0, keeper).down
+    stops = [call for call in hall.provider.calls if call.startswith("stop")]
+    assert 1 <= len(stops) < 5 * 40, "the list may lag for half a minute"
+
+
 def test_a_store_that_is_down_for_long_makes_no_member_silent(tmp_path: Path) -> None:
     """Nobody hears the signs of life of a machine that cannot give any: its store is down for it as well."""
     hall = Hall(tmp_path, pool=Pool(NAME, "job", machines=1))

@@ -128,7 +128,8 @@ class Keeper:
             return 0.0
         action = decide(self._state, self._observe(), self._policy)
         self._do(action)
-        return self._look if isinstance(action, Watch) else 0.0
+        # A provider may take a while to say that what was ended has ended.
+        return self._look if isinstance(action, Watch | Stop) else 0.0
 
     def _observe(self) -> Observed:
         live = self._state.live
