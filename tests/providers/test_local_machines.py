@@ -397,7 +397,8 @@ def test_a_supervisor_that_does_not_come_up_leaves_no_machine(
 def test_a_supervisor_that_says_nothing_is_given_up(clouds: "Clouds", monkeypatch: pytest.MonkeyPatch) -> None:
     cloud = clouds.make()
     with monkeypatch.context() as patch:
-        patch.setattr(launches, "command", lambda *_: ["sleep", "100000"])
+        # Like a supervisor it is not the child of whoever started it.
+        patch.setattr(launches, "command", lambda *_: ["sh", "-c", "sleep 100000 &"])
         patch.setattr(launches, "PATIENCE", 0.1)
         with pytest.raises(ProviderError, match="said nothing"):
             clouds.started(cloud)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -39,7 +40,9 @@ def launch(folder: Path, lock: int) -> None:
     try:
         process.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired as late:
-        process.kill()
+        # What we started has left by now, and the supervisor that it forked holds the pipe. Nobody has waited for it
+        # yet, so its group is no other's.
+        os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         raise ProviderError(
             f"machine {folder.name} did not come up",
