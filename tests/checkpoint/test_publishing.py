@@ -256,6 +256,26 @@ def test_damage_of_every_kind_falls_back_and_is_dropped(store: Watched, clock: H
     assert stored(store) == reachable(store)
 
 
+def test_what_a_successor_drops_is_not_called_damaged_even_after_real_damage(store: Watched, clock: HandClock) -> None:
+    writer = Writer(store, clock)
+    writer.save(1)
+    before = stored(store)
+    writer.save(2)
+    damaged = stored(store) - before
+    for key in damaged:
+        damage(store, key, "first")
+    zombie = take_over(store, RUN, 0).head
+
+    def overtake(verb: str, key: str) -> None:
+        if verb == "get" and key.endswith("/head"):  # the zombie has seen that the run is its own
+            store.after = lambda _verb, _key: None
+            Writer(store, clock, keep_last=1).save(2)
+
+    store.after = overtake
+    with pytest.raises(Fenced):
+        find_newest(store, RUN, zombie.kept, epoch=zombie.epoch)
+
+
 def test_every_flipped_bit_of_every_object_is_detected(store: Watched, clock: HandClock) -> None:
     Writer(store, clock).save(1, x={"a": np.arange(4)})
     for key in sorted(stored(store)):

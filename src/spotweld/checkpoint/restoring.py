@@ -98,7 +98,7 @@ def find_best(
         except (Corrupt, NotFound, Unavailable) as error:
             if isinstance(error, Unavailable) and not one.tier:
                 raise
-            if not damaged and owner is not None:
+            if owner is not None:
                 owner()
             damaged.append((one.kept, f"{error} (in {one.tier})" if one.tier else str(error)))
         else:

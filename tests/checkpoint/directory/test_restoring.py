@@ -14,8 +14,8 @@ from spotweld.checkpoint import events
 from spotweld.checkpoint.directory import restoring, scanning
 from spotweld.checkpoint.directory.listing import from_manifest
 from spotweld.checkpoint.restoring import read_manifest
-from spotweld.errors import Corrupt, NoWholeCheckpoint
-from spotweld.store.heads import read_head
+from spotweld.errors import Corrupt, Fenced, NoWholeCheckpoint
+from spotweld.store.heads import read_head, take_over
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -132,6 +132,27 @@ def test_the_snapshot_before_a_damaged_one_is_restored_and_the_damage_told(job: 
     session = job.session()
     assert (session.step, (job.out / "a").read_bytes()) == (1, b"first")
     assert [damage.step for damage in job.events(events.Restored)[-1].damaged] == [2]
+
+
+def test_what_a_later_attempt_drops_is_not_called_damaged_even_after_real_damage(job: Job) -> None:
+    saved(job, a=b"first")
+    session = job.session()
+    (job.out / "a").write_bytes(b"second")
+    assert session.save("final", None)
+    job.store.put(newest(job).packs[0].key, b"SECOND")
+    job.lose()
+    store: Any = job.store
+
+    def overtake(verb: str, key: str) -> None:
+        if verb == "get" and key.endswith("/head"):  # this attempt has seen that the run is its own
+            store.after = lambda _verb, _key: None
+            take_over(store, "r", 99)
+            for dropped in store.keys("runs/r/packs/"):
+                store.delete(dropped)
+
+    store.after = overtake
+    with pytest.raises(Fenced):
+        job.session()
 
 
 def test_folders_without_permissions_can_be_replaced(job: Job) -> None:

@@ -279,8 +279,7 @@ def _bring_newest(objects: Objects, run: str, kept: Sequence[Kept], epoch: int, 
             listing = from_manifest(manifest)
             restore(objects, manifest, listing, root)
         except (Corrupt, NotFound) as error:
-            if not damaged:
-                check_owner(objects, run, epoch)
+            check_owner(objects, run, epoch)
             damaged.append((one, str(error)))
         else:
             return Found(one, manifest, listing, tuple(damaged))
