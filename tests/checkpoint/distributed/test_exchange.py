@@ -46,6 +46,41 @@ def test_what_dcp_saves_a_group_resumes(new_ranks: type[Ranks], new_clock: type[
     assert [end["model"]["w"].tolist() for end in ends] == [[9.0] * 5] * 2
 
 
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.SGD])
+def test_an_optimizer_that_dcp_saves_goes_on_in_a_group(
+    new_ranks: type[Ranks], new_clock: type[HandClock], store: Watched, kind: type[torch.optim.Optimizer]
+) -> None:
+    def made() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        model = torch.nn.Linear(4, 3)
+        return model, kind(model.parameters(), lr=0.1)  # type: ignore[call-arg]
+
+    def step(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        model(torch.ones(2, 4)).square().mean().backward()
+        optimizer.step()
+
+    def resume(rank: int) -> list[torch.Tensor]:
+        model, optimizer = made()
+        parts = {"model": model, "optimizer": optimizer}
+        checkpointer = DistributedCheckpointer(
+            parts, groups=lambda: ranks.groups(rank), store=store, run="r", clock=new_clock(), notices=()
+        )
+        for _ in checkpointer.steps(5):
+            step(model, optimizer)
+        return [one.detach() for one in model.parameters()]
+
+    model, optimizer = made()
+    for at in range(5):
+        if at == 3:
+            states = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+            dcp.save(states, checkpoint_id="3", storage_writer=SpotweldWriter(store, "r"))
+        step(model, optimizer)
+    ranks = new_ranks(1)
+    (ends,) = ranks.run(resume)
+    assert all(torch.equal(end, one) for end, one in zip(ends, model.parameters(), strict=True))
+
+
 def test_a_step_can_be_asked_for(store: Watched) -> None:
     writer = SpotweldWriter(store, "r", keep_last=2)
     for step in (3, 5, 8):

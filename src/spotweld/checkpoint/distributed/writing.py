@@ -163,7 +163,7 @@ class SpotweldWriter(StorageWriter):
         for node in whole.own:
             flat |= {name: _Ready(value) for name, value in node["dict"]}
         nested = unflatten_state_dict(flat, metadata.planner_data) if metadata.planner_data else flat
-        tree = state_node(_encode(nested), whole.sharded, [{"dict": []} for _ in reports])
+        tree = state_node(_encode(_numbered(nested)), whole.sharded, [{"dict": []} for _ in reports])
         publisher.announce(self._last, content_of(tree, whole), whole.chunks, whole.packs)
         self._published = self._saves
 
@@ -223,6 +223,24 @@ def _encode(value: Any) -> Node:  # noqa: ANN401
     if isinstance(value, dict):
         return {"dict": [[key, _encode(one)] for key, one in value.items()]}
     return {"list": [_encode(one) for one in value]}
+
+
+def _numbered(value: Any) -> Any:  # noqa: ANN401
+    """The same as optimizers have it: PyTorch makes texts of the numbers in ``state``, and leaves out an empty one."""
+    if isinstance(value, list):
+        return [_numbered(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    found = {key: _numbered(one) for key, one in value.items()}
+    groups, state = found.get("param_groups"), found.get("state", {})
+    if isinstance(groups, list) and isinstance(state, dict):
+        numbers: dict[str, int] = {}
+        for group in groups:
+            match group:
+                case {"params": _Ready(node={"list": [*params]})}:
+                    numbers |= {str(number): number for number in params if type(number) is int}
+        found["state"] = {numbers.get(key, key): one for key, one in state.items()}
+    return found
 
 
 def _share(plan: SavePlan, planner: SavePlanner, names: dict[str, int]) -> tuple[State, tuple[Piece, ...]]:
