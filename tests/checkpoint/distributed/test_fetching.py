@@ -4,8 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from spotweld.checkpoint.arrays import Kind
 from spotweld.checkpoint.distributed import fetching
@@ -19,9 +22,10 @@ from spotweld.errors import Corrupt, StateMismatch
 from spotweld.values.digests import checksum
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.checkpoint.conftest import Watched
+    from torch.distributed.device_mesh import DeviceMesh
 
 CHUNK = 64
 """Bytes: small, so that arrays go over many."""
@@ -182,6 +186,34 @@ def test_a_fresh_optimizer_gets_the_moments_that_it_has_not_made_yet(store: Watc
     restore(store, {"optimizer": fresh}, {"optimizer": parts}, [array.clone() for array in arrays])
     again = fresh.state[model.weight]
     assert all(torch.equal(again[name], tensors[name]) for name in ("step", "exp_avg", "exp_avg_sq"))
+
+
+@pytest.fixture
+def mesh(monkeypatch: pytest.MonkeyPatch) -> Iterator[DeviceMesh]:
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield init_device_mesh("cpu", (1,))
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("name", [0, "w"])
+@pytest.mark.parametrize("sharded", [True, False])
+def test_moments_are_sharded_like_their_parameters_whatever_these_were_called(
+    store: Watched, mesh: DeviceMesh, name: int | str, *, sharded: bool
+) -> None:
+    weight = torch.nn.Parameter(distribute_tensor(torch.zeros(2, 3), mesh))
+    optimizer = torch.optim.Adam([weight])
+    parts = optimizer.state_dict()
+    parts["param_groups"][0]["params"] = [name]
+    moments = {"exp_avg": saved((2, 3), 1, sharded=sharded), "exp_avg_sq": saved((2, 3), 2, sharded=sharded)}
+    parts["state"] = {name: {"step": saved((), 0), **moments}}
+    arrays = [torch.tensor(4.0), torch.ones(2, 3), torch.full((2, 3), 2.0)]
+    restore(store, {"optimizer": optimizer}, {"optimizer": parts}, arrays)
+    found = optimizer.state[weight]
+    assert (found["exp_avg"].full_tensor() == 1).all()
+    assert (found["exp_avg_sq"].full_tensor() == 2).all()
+    assert found["step"] == 4
+    assert not isinstance(found["step"], DTensor)
 
 
 def test_containers_and_tensors_keep_their_identity(store: Watched) -> None:

@@ -19,7 +19,7 @@ from spotweld.checkpoint.tree import step_into
 from spotweld.errors import StateMismatch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 
 def fit(
@@ -121,18 +121,28 @@ def _with_moments(part: Any, values: dict[Any, Any], saved: dict[Any, Any]) -> d
     import torch  # noqa: PLC0415
 
     parameters = [parameter for group in part.param_groups for parameter in group["params"]]
+    # By their numbers or, as `torch.distributed.checkpoint.state_dict` has it, by their names; in the same order.
+    known_as = dict(zip(_parameters_in(saved.get("param_groups")), parameters, strict=False))
     state = {key: dict(entries) if isinstance(entries, dict) else entries for key, entries in values["state"].items()}
     then = saved.get("state")
     for key, entries in then.items() if isinstance(then, dict) else ():
-        if type(key) is not int or not 0 <= key < len(parameters) or not isinstance(entries, dict):
+        if key not in known_as or not isinstance(entries, dict):
             continue
-        like, known = parameters[key].detach(), state.setdefault(key, {})
+        like, known = known_as[key].detach(), state.setdefault(key, {})
         for name, stored in entries.items():
             alike = isinstance(stored, Stored) and stored.shape == tuple(like.shape)
             # A count of steps is plain beside a sharded scalar, too.
             if alike and (stored.sharded or (is_sharded(like) and like.shape)) and name not in known:
                 known[name] = torch.empty_like(like, dtype=getattr(torch, stored.dtype))
     return state
+
+
+def _parameters_in(groups: object) -> Iterator[int | str]:
+    """What the groups of a saved optimizer call their parameters."""
+    for group in groups if isinstance(groups, list) else ():
+        match group:
+            case {"params": [*params]}:
+                yield from (one for one in params if isinstance(one, (int, str)))
 
 
 def _is_optimizer(part: object) -> bool:
