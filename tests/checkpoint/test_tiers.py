@@ -177,6 +177,14 @@ def test_a_tier_that_cannot_be_opened_is_left_out(machine: Machine, caplog: pyte
     assert machine.of(events.Carried) == []
 
 
+def test_a_tier_that_is_named_twice_is_one(machine: Machine, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "link").symlink_to(machine.disk)
+    machine.disk.mkdir()
+    assert machine.train(3, tiers=[machine.url, f"file:{tmp_path}/link"])[0] == total(3)
+    assert machine.kept()[0] == machine.published()[0] == 3
+    assert "link is left out: it is the same place as" in caplog.text
+
+
 def test_a_tier_that_fails_is_given_up(
     machine: Machine, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ from spotweld.checkpoint.format import epoch_of
 from spotweld.checkpoint.voice import warn
 from spotweld.errors import Corrupt, Fenced, SpotweldError
 from spotweld.project.nouns import Tier
-from spotweld.store.heads import HeadWriter, Kept, head_key, take_over
+from spotweld.store.heads import HeadWriter, Kept, head_key, read_head, take_over
 from spotweld.store.objects import Objects
 from spotweld.store.opening import open_store
 
@@ -63,7 +63,7 @@ def open_tiers(tiers: Iterable[Tier], run: str, attempt: int, lead: Head) -> lis
     Raises:
         Fenced: a later attempt is at work on this machine.
     """
-    opened = []
+    opened: list[Opened] = []
     # A store that was emptied, or another one, must not meet the copies of its namesake.
     inside = f"{run}.{lead.lineage[:12]}"
     for tier in tiers:
@@ -77,7 +77,11 @@ def open_tiers(tiers: Iterable[Tier], run: str, attempt: int, lead: Head) -> lis
                 writer = take_over(objects, inside, attempt, lead=lead)
             _forget(objects, run, inside)
         except Fenced:
-            raise
+            found = read_head(objects, inside)
+            twins = [one.rules.store for one in opened if found is not None and one.writer.head == found]
+            if not twins:
+                raise
+            warn(f"the tier {tier.store} is left out: it is the same place as {twins[0]}")
         except (SpotweldError, OSError) as error:
             warn(f"the tier {tier.store} is left out: {error}")
         else:
