@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,11 @@ from tests.checkpoint.saved import model, save
 from tests.checkpoint.test_tree import same, trees
 
 from spotweld import Checkpointer, open_checkpoint
+from spotweld.checkpoint import importing
 from spotweld.checkpoint.exchange import NOTES
 from spotweld.checkpoint.exporting import export
 from spotweld.checkpoint.importing import publish, read_file
+from spotweld.checkpoint.saving import Saver
 from spotweld.checkpoint.tensorfile import HEADER_LIMIT, header, parse, place
 from spotweld.errors import Corrupt, Unavailable, UsageError
 from spotweld.store.opening import open_store
@@ -205,6 +208,35 @@ def test_an_import_that_fails_leaves_nothing_behind(store: Watched, tmp_path: Pa
     assert store.keys() == set()
     store.before = lambda _verb, _key: None
     publish(store, "new", read_file(tmp_path / "in"), 0)
+
+
+def test_an_import_that_is_interrupted_leaves_nothing_behind(
+    store: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_file({"w": torch.ones(3)}, tmp_path / "in")
+    begun, on = threading.Event(), threading.Event()
+    savers: list[Saver] = []
+
+    class Interrupted(Saver):
+        def wait(self, timeout: float) -> bool:
+            if not savers:
+                savers.append(self)
+                begun.wait(10)
+                raise KeyboardInterrupt
+            on.set()
+            return super().wait(timeout)
+
+    def hold(verb: str, key: str) -> None:
+        if verb == "create" and "/packs/" in key:
+            begun.set()
+            on.wait(10)
+
+    store.before = hold
+    monkeypatch.setattr(importing, "Saver", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        publish(store, "new", read_file(tmp_path / "in"), 0)
+    savers[0].wait(10)
+    assert store.keys() == set()
 
 
 def test_a_run_that_somebody_else_began_meanwhile_is_left_to_them(store: Watched, tmp_path: Path) -> None:

@@ -38,6 +38,8 @@ DEFAULT_PART = "model"
 _STAGING = 256 * 2**20
 """Bytes of the state that are on their way at a time."""
 _GLANCE = 1.0
+_FLUSH = 30.0
+"""Seconds that an import which is given up waits for what is on its way."""
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -128,7 +130,10 @@ def publish(objects: Objects, run: str, found: Found, step: int) -> Kept:
             pass
         return _kept(saver.collect())
     except BaseException:
-        _remove(objects, run)
+        try:
+            saver.wait(_FLUSH)  # what comes to the store after this would stay there
+        finally:
+            _remove(objects, run)
         raise
 
 
