@@ -427,6 +427,25 @@ def test_all_ranks_fall_back_from_a_damaged_checkpoint_together(
     assert all(end.startswith(f"{12 * (8 * 4 + 28)}.0 8 ") for _, end in ends)
 
 
+def test_a_store_that_is_silent_once_a_checkpoint_proves_damaged_is_waited_for(
+    group: Callable[..., list[Any]], store: Watched
+) -> None:
+    group(2, 4)
+    group(2, 6)
+    head = read_head(store, "default")
+    assert head is not None
+    flip(store, head.kept[0].key)
+    store.calls.clear()
+
+    def silent(verb: str, key: str) -> None:
+        if verb == "get" and key.endswith("/head") and store.calls.count((verb, key)) == 1:
+            raise Unavailable("not now")
+
+    store.before = silent
+    ends = group(2, 8)
+    assert all(end.startswith(f"{12 * (8 * 4 + 28)}.0 8 ") for _, end in ends)
+
+
 def test_all_ranks_stop_if_every_checkpoint_is_damaged(group: Callable[..., list[Any]], store: Watched) -> None:
     group(2, 4)
     for key in store.keys("runs/default/manifests/"):

@@ -102,7 +102,7 @@ class Crew:
             except (Corrupt, NotFound, Unavailable) as error:
                 if isinstance(error, Unavailable) and not one.tier:
                     raise
-                by_first(self.group, lambda: _owned(objects, run, epoch))
+                by_first(self.group, lambda: patiently(lambda: _owned(objects, run, epoch), clock))
                 why = f"{error} (in {one.tier})" if one.tier else str(error)
                 damaged.append((one.kept, why))
                 if self.group.rank == 0:
