@@ -102,6 +102,14 @@ def test_a_missing_file_is_guessed_and_an_ignored_one_is_explained(root: Path) -
     assert caught.value.why == "line 2 of .dockerignore leaves it out: *.md"
 
 
+@pytest.mark.parametrize(("source", "target"), [("src/dangling", "nowhere"), ("folderlink", "src/sub")])
+def test_a_link_that_leads_to_nothing_in_the_context_is_explained(root: Path, source: str, target: str) -> None:
+    with pytest.raises(NotInContext, match=f"'{source}' leads nowhere") as caught:
+        Context(root, Ignore("src/sub\n")).named(source)
+    assert caught.value.why == f"it is a link to '{target}'"
+    assert ".dockerignore leaves out" in caught.value.todo
+
+
 @pytest.mark.parametrize("source", ["*.rs", "src/?", "src/**/*.rs", "folderlink/[a]"])
 def test_a_pattern_may_name_nothing_yet(root: Path, source: str) -> None:
     assert Context(root).named(source) == ()

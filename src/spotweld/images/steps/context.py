@@ -222,6 +222,10 @@ class Context:
         if rule is not None and self._mode(source):
             why = f"line {rule.line} of {self.ignore.file} leaves it out: {rule.text}"
             return NotInContext(f"{source!r} is not in the context", why, "change that rule, or add one with '!'")
+        if stat.S_ISLNK(self._mode(source)):
+            target = shown_path(os.readlink(f"{self._base}/{source}"))  # noqa: PTH115 - see above
+            todo = f"mend the link, or look whether {self.ignore.file} leaves out what it leads to"
+            return NotInContext(f"{source!r} leads nowhere", f"it is a link to {target!r}", todo)
         folder, _, name = source.rpartition("/")
         near = difflib.get_close_matches(name, self._names(folder), n=1)
         todo = f"did you mean {_join(folder, near[0])!r}?" if near else "add it, or correct the name"
