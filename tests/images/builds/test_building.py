@@ -548,6 +548,20 @@ def test_a_builder_gets_the_ignore_rules_of_the_key_even_if_there_are_none(tmp_p
         assert file.read_text() == FILES["tool/Dockerfile"]
 
 
+def test_buildah_is_told_what_its_own_idea_of_the_rules_would_keep(tmp_path: Path) -> None:
+    """By ``!docs`` BuildKit means the folder alone, which nothing has left out, and buildah what is in it as well."""
+    shop, rules = Shop(tmp_path), "**/*.md\n!docs\n!docs/kept.md\n"
+    shop.write("tool/.dockerignore", rules)
+    for name in ("a.md", "docs/a.md", "docs/kept.md", "docs/in/b[1] .md ", "docs/in/c.md", "docs/c.txt"):
+        shop.write(f"tool/{name}", "x")
+    (standing,) = standings(shop.project, ["tool"])
+    with ready_dockerfile(shop.project, standing, "buildah") as file:
+        told = file.with_name("Dockerfile.dockerignore").read_text()
+    assert told == rules + "\n/docs/a.md\n/docs/in/c.md"
+    with ready_dockerfile(shop.project, standing, "buildkit") as file:
+        assert file.with_name("Dockerfile.dockerignore").read_text() == rules
+
+
 def test_a_damaged_record_is_a_warning(shop: Shop) -> None:
     make(shop, "tool")
     (record,) = builds(shop.objects, "tool")

@@ -101,6 +101,18 @@ def test_no_other_ignore_file_than_that_of_the_key_counts(tmp_path: Path, ours: 
     assert all(one.built for one in real.build())
 
 
+def test_what_the_key_does_not_see_is_not_copied(tmp_path: Path) -> None:
+    real = Real(tmp_path)
+    (tmp_path / "base/docs/in").mkdir(parents=True)
+    for name in ("docs/a.md", "docs/in/b[1]*.md", "docs/in/ #! .md ", "docs/kept.md", "docs/c.txt"):
+        real.write(f"base/{name}", "x")
+    real.write("base/.dockerignore", "**/*.md\n**/*.md*\n!docs\n!docs/kept.md\n")
+    real.write("base/Dockerfile", BASE + "COPY docs /docs\n")
+    kept = "test $(find /docs -type f | sort | tr '\\n' ,) = /docs/c.txt,/docs/kept.md,"
+    real.write("stack/Dockerfile", f"FROM base\nRUN {kept}\n")
+    assert all(one.built for one in real.build())
+
+
 def test_a_machine_is_killed_and_another_goes_on_where_it_was(tmp_path: Path, counter: Counter) -> None:
     real = Real(tmp_path)
     lines = ["FROM base", counter.run("one"), "ARG WHAT=this", counter.run("two"), counter.run("three"), "CMD sh"]

@@ -74,6 +74,20 @@ class Ignore:
                 found = None if rule.keeps else rule if found is None else found
         return found, frozenset(holding)
 
+    def is_kept_by_others(self, path: str) -> bool:
+        """Whether who tries every rule on every folder above takes back what is left out here.
+
+        With ``**/*.md`` and ``!docs`` BuildKit leaves ``docs/a.md`` out, since ``docs`` itself was never left out. The
+        matcher of buildah, which Docker had before BuildKit, keeps it.
+        """
+        rule = self.decides(path)
+        if rule is None:
+            return False
+        parts = path.split("/")
+        above = ["/".join(parts[:length]) for length in range(1, len(parts))]
+        later = [one for one in self.rules if one.keeps and one.line > rule.line]
+        return any(one.matcher.fullmatch(folder) for one in later for folder in above)
+
     def may_keep_below(self, folder: str) -> bool:
         """Whether a rule with ``!`` may take back something below ``folder``."""
         parts = folder.split("/")
