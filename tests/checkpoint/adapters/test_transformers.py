@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("flavour", "kills"),
-    [("plain", (3, 16)), ("accumulate", (3, 8)), ("stop", (3, 10)), ("stream", (3, 16)), ("workers", (3, 7))],
+    [("plain", (3, 16)), ("accumulate", (3, 8)), ("stop", (3, 10)), ("stream", (3, 16)), ("workers", (3, 12))],
 )
 def test_a_training_resumes_bit_for_bit(
     trial: Callable[[Zygote], Trial], zygote: Callable[..., Zygote], flavour: str, kills: tuple[int, int]

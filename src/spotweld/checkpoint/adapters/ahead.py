@@ -20,15 +20,18 @@ class Watched:
     """Stands in for a loader's batch sampler, and keeps the generators' states of the latest fetches.
 
     A loader without workers asks its batch sampler for indices right before it makes the batch of them. (With workers
-    the main process draws nothing for a batch, and there is nothing to keep.)
+    the main process draws nothing for a batch, and only the order of an epoch may be drawn.)
 
     Args:
         indices: the batch sampler.
-        keep: of how many fetches, the one that finds the epoch at its end not counted.
+        keep: of how many fetches, the one that finds the epoch at its end not counted; -1: of none.
     """
 
     def __init__(self, indices: Iterable[Any], keep: int) -> None:
         self.watched = indices
+        self.order: dict[str, Any] = {}
+        """The generators' states when the order of the latest epoch was drawn."""
+        self._same_order: dict[str, Any] = {}
         self._kept: deque[tuple[int, dict[str, Any]]] = deque(maxlen=keep + 1)
         self._again: dict[int, dict[str, Any]] = {}
 
@@ -42,6 +45,8 @@ class Watched:
 
     def __iter__(self) -> Iterator[Any]:
         self._kept.clear()
+        restore_rng(self._same_order)
+        self.order, self._same_order = capture_rng(), {}
         number = 0
         iterator = iter(self.watched)
         while True:
@@ -61,20 +66,21 @@ class Watched:
         """The generators' states before each of the latest fetches, by the number of its batch in the epoch."""
         return dict(self._kept)
 
-    def repeat(self, kept: dict[int, dict[str, Any]]) -> None:
-        """Make those fetches as they were made, when their turn comes in the next iteration."""
-        self._again = dict(kept)
+    def repeat(self, kept: dict[int, dict[str, Any]], order: dict[str, Any]) -> None:
+        """Draw the next iteration's order as it was drawn, and make those fetches as they were made."""
+        self._again, self._same_order = dict(kept), order
 
 
 def watch(loader: Any, keep: int) -> Watched | None:  # noqa: ANN401
-    """Watch the fetches of a ``DataLoader``; None if it has workers or no sampler."""
+    """Watch the fetches of a ``DataLoader``; None if it has no sampler."""
     # Accelerate wraps PyTorch's loader in its own.
     base = getattr(loader, "base_dataloader", loader)
     fields = getattr(base, "__dict__", {})
     name = "batch_sampler" if fields.get("batch_sampler") is not None else "sampler"
-    if fields.get(name) is None or fields.get("num_workers"):
+    if fields.get(name) is None:
         return None
     if not isinstance(fields[name], Watched):
+        keep = -1 if fields.get("num_workers") else keep
         fields[name] = Watched(fields[name], keep)  # PyTorch refuses the assignment, as most samplers would be wrong
     watched: Watched = fields[name]
     return watched

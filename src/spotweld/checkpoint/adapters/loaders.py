@@ -51,7 +51,8 @@ class Resumable(Generic[T]):
         self._stateful = hasattr(base, "state_dict") and hasattr(base, "load_state_dict")
         self._ahead = ahead
         inside = int(base is not loader)  # they take a batch ahead, too
-        self._watched = None if self._stateful or not ahead + inside else watch(loader, ahead + inside)
+        elsewhere = self._stateful or getattr(base, "num_workers", 0) > 0
+        self._watched = None if elsewhere or not ahead + inside else watch(loader, ahead + inside)
         self._count = 0
         self._start: dict[str, Any] | None = None
         self._touched = False
@@ -156,7 +157,7 @@ class Resumable(Generic[T]):
                 return iter(())
         elif self._start is not None:
             if self._watched is not None:
-                self._watched.repeat(state.get("fetches", {}))
+                self._watched.repeat(state.get("fetches", {}), {})
             iterator = self._skip(self._start)
             restore_rng(before)
             return iterator

@@ -199,6 +199,7 @@ class _Training:
         return state | {
             "epoch_rng": self._epoch_rng,
             "fetches": self._watched.kept() if self._watched is not None else {},
+            "order": self._watched.order if self._watched is not None else {},
         }
 
     def _give_own(self, state: dict[str, Any]) -> None:
@@ -245,7 +246,9 @@ class _Training:
         self._epoch_rng = self.restored["epoch_rng"]
         restore_rng(self._epoch_rng)
         if self._watched is not None:
-            self._watched.repeat(self.restored["fetches"])
+            # The Trainer makes a loader of its own for what is left of the epoch; one whose workers had been started
+            # draws no seed for them before the order, and that one does.
+            self._watched.repeat(self.restored["fetches"], self.restored.get("order", {}))
 
     def settle(self) -> None:
         """The Trainer has come to where the checkpoint was taken; what it did on its way leaves no trace."""
@@ -253,7 +256,8 @@ class _Training:
             self._trainer.state.log_history = self.restored["progress"]["log_history"]
             restore_rng(self.edge_rng)
             if self._watched is not None:
-                self._watched.repeat({})  # of an IterableDataset the Trainer has made itself another loader until now
+                # Of an IterableDataset the Trainer has made itself another loader until now.
+                self._watched.repeat({}, {})
             self.restored = None
 
     def _others(self) -> dict[str, Any]:

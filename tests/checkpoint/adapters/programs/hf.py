@@ -128,6 +128,7 @@ def main() -> None:
         dataloader_pin_memory=False,
         dataloader_num_workers=2 if is_("workers") else 0,
         dataloader_persistent_workers=is_("workers"),
+        train_sampling_strategy="group_by_length" if is_("workers") else "random",
     )
     callbacks = [Told()]
     if is_("stop"):
