@@ -11,6 +11,7 @@ method that trains on one batch. What is saved is Lightning's own checkpoint, re
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 from contextlib import contextmanager, nullcontext
@@ -244,14 +245,20 @@ def _wrap_loaders(fit_loop: Any) -> None:  # noqa: ANN401
 
     def wrapped() -> None:
         combined = fit_loop._combined_loader  # noqa: SLF001
-        # Of loaders without a length Lightning takes a batch ahead, to know which is the last.
-        ahead = int(any(sized_len(loader) is None for loader in combined.flattened))
+        ahead = int(_length(combined) == math.inf)
         combined.flattened = [
             loader if isinstance(loader, Resumable) else Resumable(loader, ahead=ahead) for loader in combined.flattened
         ]
         load_states()
 
     fit_loop._load_combined_loader_states = wrapped  # noqa: SLF001
+
+
+def _length(combined: Any) -> float:  # noqa: ANN401
+    """Batches in an epoch. Where they are not known, Lightning takes one ahead, to know which is the last."""
+    sizes = [math.inf if (size := sized_len(loader)) is None else size for loader in combined.flattened]
+    found: float = {"min_size": min}.get(combined._mode, max)(map(min, sizes, combined.limits))  # noqa: SLF001
+    return found
 
 
 def _wrap_advance(trainer: Trainer, loop: Loop, fit: _Fit) -> None:

@@ -154,7 +154,7 @@ def main() -> None:
     data = Noisy(torch.randn(60, 8), torch.randint(0, 2, (60,)))
     if is_("stateful"):
         loader = StatefulDataLoader(data, batch_size=8, shuffle=True, num_workers=2)
-    elif is_("iterable"):
+    elif is_("iterable") or is_("limited"):
         loader = DataLoader(Stream(), batch_size=8)
     else:
         loader = DataLoader(data, batch_size=8, shuffle=True)
@@ -171,6 +171,7 @@ def main() -> None:
     model = Net()
     trainer = Trainer(
         max_epochs=4 if is_("reload") else 3,
+        limit_train_batches=5 if is_("limited") else 1.0,
         reload_dataloaders_every_n_epochs=2 if is_("reload") else 0,
         accelerator="cpu",
         devices=fate.ranks(),
