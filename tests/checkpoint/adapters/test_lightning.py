@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         ("stateful", (3, 14), "file"),  # torchdata's loader with two workers, OneCycle by steps
         ("iterable", (3, 14), "file"),  # no length, a batch ahead, noise
         ("limited", (7, 12), "file"),  # no length, and none is needed
+        ("several", (6, 14), "file"),  # of which one has come to its end long before the other
         ("accumulate", (3, 14), "signal"),
         ("growing", (10, 15), "signal"),  # from epoch to epoch more batches are accumulated
         ("thaw", (10, 15), "signal"),  # layers that are frozen in the first epoch

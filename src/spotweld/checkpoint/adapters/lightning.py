@@ -250,6 +250,10 @@ def _wrap_loaders(fit_loop: Any) -> None:  # noqa: ANN401
             loader if isinstance(loader, Resumable) else Resumable(loader, ahead=ahead) for loader in combined.flattened
         ]
         load_states()
+        if combined._mode == "max_size" and any(loader.is_inside for loader in combined.flattened):  # noqa: SLF001
+            for loader in combined.flattened:
+                if not loader.is_inside:  # it had come to its end, and waits for the longest
+                    loader.rest()
 
     fit_loop._load_combined_loader_states = wrapped  # noqa: SLF001
 

@@ -59,6 +59,7 @@ class Resumable(Generic[T]):
         self._left = False
         self._own: deque[Any] = deque(maxlen=ahead + 1)
         self._loaded: dict[str, Any] | None = None
+        self._rests = False
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -71,6 +72,9 @@ class Resumable(Generic[T]):
 
     def __iter__(self) -> Iterator[T]:
         """What is left of the epoch that was restored, else a new one, be the former at its end or not."""
+        if self._rests:
+            self._rests = False
+            return iter(())
         if self._loaded is None and self._start is not None:
             self._next_epoch(left=True)
         return self._epoch()
@@ -86,6 +90,15 @@ class Resumable(Generic[T]):
             yield batch
         self._next_epoch(left=False)
         self._remember()
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether the position that was restored lies inside an epoch."""
+        return self._loaded is not None and self._loaded["start"] is not None
+
+    def rest(self) -> None:
+        """Give nothing when somebody iterates next, and stay where it is: others are still in their epoch."""
+        self._rests = True
 
     def batches(self) -> Iterator[T]:
         """The batches from here on, over all epochs without an end.

@@ -22,6 +22,7 @@ from lightning.pytorch.callbacks import (
     ModelCheckpoint,
 )
 from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.utilities import CombinedLoader
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
@@ -67,6 +68,12 @@ class Harder(LightningDataModule):
         return DataLoader(self.data, batch_size=20)
 
 
+def _joined(parts):  # noqa: ANN001, ANN202
+    """One batch of those of several loaders that still give some."""
+    there = [part for part in parts if part is not None]
+    return [torch.cat(column) for column in zip(*there, strict=True)]
+
+
 class Net(LightningModule):
     def __init__(self) -> None:
         super().__init__()
@@ -82,7 +89,7 @@ class Net(LightningModule):
                 fully_shard(part, mesh=self.device_mesh["data_parallel"])
 
     def training_step(self, batch, index):  # noqa: ANN001, ANN201, ARG002
-        inputs, labels = batch
+        inputs, labels = _joined(batch) if is_("several") else batch
         out = self.body(inputs)
         loss = torch.nn.functional.cross_entropy(out, labels)
         self.log("loss", loss, on_step=True, on_epoch=True, sync_dist=fate.ranks() > 1)
@@ -154,6 +161,10 @@ def main() -> None:
     data = Noisy(torch.randn(60, 8), torch.randint(0, 2, (60,)))
     if is_("stateful"):
         loader = StatefulDataLoader(data, batch_size=8, shuffle=True, num_workers=2)
+    elif is_("several"):
+        short = Noisy(torch.randn(20, 8), torch.randint(0, 2, (20,)))
+        parts = [DataLoader(one, batch_size=8, shuffle=True) for one in (data, short)]
+        loader = CombinedLoader(parts, "max_size")
     elif is_("iterable") or is_("limited"):
         loader = DataLoader(Stream(), batch_size=8)
     else:
