@@ -33,6 +33,11 @@ if TYPE_CHECKING:
         ("accumulate", (3, 14), "signal"),
         ("growing", (10, 15), "signal"),  # from epoch to epoch more batches are accumulated
         ("thaw", (10, 15), "signal"),  # layers that are frozen in the first epoch
+        (
+            "averaging",
+            (10, 20),
+            "signal",
+        ),  # of weights, by a scheduler of its own, and an epoch for the norms at the end
         ("manual", (3, 14), "signal"),
         ("stop", (3, 8), "file"),  # early stopping
         ("reload", (20, 31), "signal"),  # other loaders from the third epoch on

@@ -19,7 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from lightning.fabric.utilities.data import sized_len
-from lightning.pytorch.callbacks import BaseFinetuning, Callback, GradientAccumulationScheduler
+from lightning.pytorch.callbacks import (
+    BaseFinetuning,
+    Callback,
+    GradientAccumulationScheduler,
+    StochasticWeightAveraging,
+)
 from lightning.pytorch.loops.fetchers import _DataLoaderIterDataFetcher
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 
@@ -174,13 +179,22 @@ class _Fit:
             if isinstance(callback, BaseFinetuning):
                 callback.on_fit_start(trainer, trainer.lightning_module)  # makes the groups that the optimizers had
                 _thaw(trainer.lightning_module, self.restored["thawed"])
+        averaging = [one for one in trainer.callbacks if isinstance(one, StochasticWeightAveraging)]
+        if any(one._scheduler_state is not None for one in averaging):  # noqa: SLF001
+            trainer.strategy.lr_scheduler_configs.clear()  # they were swapped for its own
         connector.restore_training_state()
-        connector._loaded_checkpoint = {}  # noqa: SLF001 - nor is it what `fit(ckpt_path=...)` named
         trainer.should_stop = checkpoint_stop = bool(self.restored["should_stop"])
         if fit_loop._data_fetcher is not None and not checkpoint_stop:  # noqa: SLF001
             _ask_for_loaders(fit_loop, self.restored["loaders_of"])
             fit_loop._load_combined_loader_states()  # noqa: SLF001
             iter(fit_loop._data_fetcher)  # noqa: SLF001
+        for callback in averaging:
+            # It does what its epoch needs when that begins, to a state that is older than ours.
+            callback._accumulate_grad_batches = trainer.accumulate_grad_batches  # noqa: SLF001
+            callback.on_train_epoch_start(trainer, trainer.lightning_module)
+            connector.restore_model()
+            connector.restore_optimizers()
+        connector._loaded_checkpoint = {}  # noqa: SLF001 - nor is it what `fit(ckpt_path=...)` named
 
     def settle(self) -> None:
         """Lightning has come to where the checkpoint was taken: from here on nothing may tell that it was elsewhere."""

@@ -20,6 +20,7 @@ from lightning.pytorch.callbacks import (
     EarlyStopping,
     GradientAccumulationScheduler,
     ModelCheckpoint,
+    StochasticWeightAveraging,
 )
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities import CombinedLoader
@@ -179,6 +180,8 @@ def main() -> None:
         callbacks.append(GradientAccumulationScheduler({0: 1, 1: 2, 2: 3}))
     if is_("thaw"):
         callbacks.append(Thaw())
+    if is_("averaging"):
+        callbacks.append(StochasticWeightAveraging(0.02, swa_epoch_start=1))
     model = Net()
     trainer = Trainer(
         max_epochs=4 if is_("reload") else 3,
