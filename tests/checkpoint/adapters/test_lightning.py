@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         ),  # of weights, by a scheduler of its own, and an epoch for the norms at the end
         ("manual", (3, 14), "signal"),
         ("stop", (3, 8), "file"),  # early stopping
+        ("least", (10, 15), "file"),  # the same, and it asks for the end before as many epochs as there have to be
         ("reload", (20, 31), "signal"),  # other loaders from the third epoch on
     ],
 )

@@ -26,6 +26,7 @@ from lightning.pytorch.callbacks import (
     StochasticWeightAveraging,
 )
 from lightning.pytorch.loops.fetchers import _DataLoaderIterDataFetcher
+from lightning.pytorch.loops.loop import _Loop
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 
 from spotweld.checkpoint.adapters.lightning_metrics import metrics_state, restore_metrics
@@ -183,8 +184,8 @@ class _Fit:
         if any(one._scheduler_state is not None for one in averaging):  # noqa: SLF001
             trainer.strategy.lr_scheduler_configs.clear()  # they were swapped for its own
         connector.restore_training_state()
-        trainer.should_stop = checkpoint_stop = bool(self.restored["should_stop"])
-        if fit_loop._data_fetcher is not None and not checkpoint_stop:  # noqa: SLF001
+        trainer.should_stop = bool(self.restored["should_stop"])
+        if fit_loop._data_fetcher is not None:  # noqa: SLF001
             _ask_for_loaders(fit_loop, self.restored["loaders_of"])
             fit_loop._load_combined_loader_states()  # noqa: SLF001
             iter(fit_loop._data_fetcher)  # noqa: SLF001
@@ -199,8 +200,9 @@ class _Fit:
     def settle(self) -> None:
         """Lightning has come to where the checkpoint was taken: from here on nothing may tell that it was elsewhere."""
         if self.restored is not None:
-            # In an epoch that it takes for a restarted one, Lightning leaves out validation and plateau schedulers.
-            self._trainer.fit_loop.restarting = False
+            # In an epoch that it takes for a restarted one, Lightning leaves out validation and plateau schedulers. The
+            # fit's own setter is passed by: with `max_steps` it knows no other epochs.
+            _Loop.restarting.fset(self._trainer.fit_loop, False)
             for callback in self._trainer.callbacks:
                 if isinstance(callback, GradientAccumulationScheduler):
                     callback.on_train_epoch_start(self._trainer)  # left out as well

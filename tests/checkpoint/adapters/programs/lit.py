@@ -117,7 +117,7 @@ class Net(LightningModule):
             )
             return [optimizer], [{"scheduler": schedule, "interval": "step"}]
         if is_("plain"):
-            schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, factor=0.5)
+            schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, factor=0.5, threshold=1)
             return [optimizer], [{"scheduler": schedule, "monitor": "loss_epoch"}]
         return [optimizer], [torch.optim.lr_scheduler.MultiStepLR(optimizer, [1, 2])]
 
@@ -171,7 +171,7 @@ def main() -> None:
     else:
         loader = DataLoader(data, batch_size=8, shuffle=True)
     callbacks = [
-        EarlyStopping("val", patience=0 if is_("stop") else 100),
+        EarlyStopping("val", patience=0 if is_("stop") else 100, stopping_threshold=10 if is_("least") else None),
         ModelCheckpoint("best", monitor="val"),
         Told(),
     ]
@@ -185,6 +185,8 @@ def main() -> None:
     model = Net()
     trainer = Trainer(
         max_epochs=4 if is_("reload") else 3,
+        min_epochs=3 if is_("least") else None,
+        max_steps=20 if is_("plain") else -1,
         limit_train_batches=5 if is_("limited") else 1.0,
         reload_dataloaders_every_n_epochs=2 if is_("reload") else 0,
         accelerator="cpu",
