@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from decimal import Decimal
 
 import pytest
@@ -17,7 +18,7 @@ from spotweld.costs.moves import Move
 from spotweld.project.nouns import PlacementRules
 from spotweld.runs.events import AttemptEnded, AttemptOpened, Cause, Entry, Event, MachineStarted
 from spotweld.runs.following import Told
-from spotweld.runs.history import Loss, Progress, losses, moves, progress, rows_of, usages
+from spotweld.runs.history import History, Loss, Progress, losses, moves, progress, rows_of, usages
 from spotweld.runs.states import RunState, fold
 from spotweld.values.money import Money
 
@@ -91,6 +92,49 @@ def test_a_damaged_checkpoint_makes_an_earlier_attempt_lose_as_well() -> None:
 def test_an_attempt_that_did_not_come_so_far_loses_nothing() -> None:
     history = progress(told_by(1, training(0.0, 0, 25)) + told_by(2, [told.Start(50.0, 100, 1)]))
     assert losses(history) == {}
+
+
+EVENTS: st.SearchStrategy[told.Event] = st.builds(
+    lambda make, t, step: make(float(t), step),
+    st.sampled_from([
+        lambda t, step: told.Start(t, step, 1),
+        lambda t, step: told.Restored(t, step, "m", 0.1),
+        lambda t, _: told.Fresh(t),
+        told.Step,
+        told.Finished,
+        lambda t, step: told.Metrics(t, step, {}),
+        saved,
+        lambda t, step: replace(saved(t, step), tier=f"file:/{step}", size=step),
+        lambda t, step: told.Carried(t, step, "file:/m", 1.0, "m", published=True),
+        lambda t, step: told.Cadence(t, replace(PLAN, interval=float(step))),
+        lambda t, step: told.Emergency(t, str(step), 1.0, 2.0),
+    ]),
+    st.integers(0, 9),
+    st.integers(0, 9),
+)  # fmt: skip
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), EVENTS)), st.data())
+def test_told_bit_by_bit_it_is_the_same(events: list[tuple[int, told.Event]], data: st.DataObject) -> None:
+    happenings = [Told(attempt, event) for attempt, event in events]
+    history, begun, found = History(), 0, None
+    for end in [*sorted(data.draw(st.sets(st.integers(0, len(events)), max_size=4))), len(events)]:
+        found, begun = history.add(happenings[begun:end]), end
+    assert found == progress(happenings)
+
+
+def test_the_marks_of_a_long_attempt_are_thinned_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    most = 1000
+    monkeypatch.setattr("spotweld.runs.history.MARKS", most)
+    history = History()
+    found = history.add(told_by(1, [told.Fresh(0.0)]))[1]
+    for first in range(1, 10 * most, most // 4):
+        steps = range(first, first + most // 4)
+        found = history.add(told_by(1, [told.Step(float(step), step) for step in steps]))[1]
+        assert len(found.marks) <= most
+        assert found.last == steps[-1]
+    gaps = [later[0] - former[0] for former, later in itertools.pairwise(((0, 0.0), *found.marks))]
+    assert max(gaps) <= 10 * most / (most / 4)
 
 
 @st.composite

@@ -18,7 +18,7 @@ from spotweld.errors import NotFound, ProviderError, RunError, StoreError
 from spotweld.project.nouns import SpotUse
 from spotweld.providers.provider import MachineState
 from spotweld.runs.following import Follower
-from spotweld.runs.history import Progress, progress
+from spotweld.runs.history import History
 from spotweld.store.heads import read_head
 from spotweld.values.offers import CapacityType
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from spotweld.checkpoint.format import Pack
     from spotweld.providers.provider import Provider
-    from spotweld.runs.following import Happening
+    from spotweld.runs.history import Progress
     from spotweld.runs.log import EventLog
     from spotweld.runs.states import Attempt, RunState
     from spotweld.store.objects import Objects
@@ -99,17 +99,17 @@ class Range:
         self.events_file = events_file
         self.clock = clock
         self._follower = Follower(run, log, objects)
-        self._seen: list[Happening] = []
+        self._history = History()
 
     def look(self) -> tuple[RunState, dict[int, Progress]]:
         """The run's state and every attempt's progress, now. A store that does not answer is waited for."""
         while True:
             try:
-                self._seen += self._follower.poll()
+                history = self._history.add(self._follower.poll())
             except StoreError:
                 self.clock.sleep(1.0)
             else:
-                return self.log.state(self.run), progress(self._seen)
+                return self.log.state(self.run), history
 
     def newest(self) -> str:
         """Key of the newest checkpoint's manifest; empty: there is none."""

@@ -48,7 +48,7 @@ from spotweld.runs.events import (
     Waiting,
 )
 from spotweld.runs.following import Follower
-from spotweld.runs.history import progress
+from spotweld.runs.history import History
 from spotweld.runs.pools import taking
 from spotweld.runs.remaining import standing, working_since
 from spotweld.runs.reports import Result, Spec, Status, over_key, result_key, spec_key, status_key
@@ -60,7 +60,6 @@ if TYPE_CHECKING:
     from spotweld.placement.placer import Placer
     from spotweld.providers.provider import Provider
     from spotweld.runs.events import Drawn, Event
-    from spotweld.runs.following import Happening
     from spotweld.runs.log import EventLog
     from spotweld.runs.states import Attempt, RunState
     from spotweld.store.objects import Objects
@@ -112,7 +111,7 @@ class Controller:
         self._trouble = ""
         self._looked = -math.inf
         self._follower = Follower(run, log, objects)
-        self._told: list[Happening] = []
+        self._history = History()
 
     def drive(self) -> RunState:
         """Turn until the run has ended; its last state.
@@ -161,8 +160,7 @@ class Controller:
         seen = replace(seen, offers=offers)
         if state.deadline is None:
             return seen
-        self._told += self._follower.poll()
-        history, attempt = progress(self._told), state.current
+        history, attempt = self._history.add(self._follower.poll()), state.current
         return replace(
             seen,
             rooms=rooms(self._provider, offers),

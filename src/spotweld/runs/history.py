@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -17,10 +17,16 @@ from spotweld.providers.provider import MachineEnd
 from spotweld.runs.following import Told
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from spotweld.costs.focus import Row
     from spotweld.runs.states import Attempt, RunState
+
+
+T = TypeVar("T")
+
+MARKS = 50_000
+"""Six megabytes an attempt."""
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -68,63 +74,28 @@ class Loss(msgspec.Struct, frozen=True):
     seconds: float
 
 
-def progress(happenings: Iterable[object]) -> dict[int, Progress]:  # noqa: C901, PLR0912 - one case for each kind
+class History:
+    """The progress of a run that tells about itself bit by bit, for as long as it likes: memory is bounded.
+
+    An attempt keeps ``MARKS`` of its marks at most. Where there are more, the first of every 2, 4, 8, ... steps is
+    kept: when a step was reached is known to within the ``MARKS / 4``-th part of the attempt.
+    """
+
+    def __init__(self) -> None:
+        self._parts: dict[int, Progress] = {}
+
+    def add(self, happenings: Iterable[object]) -> dict[int, Progress]:
+        """What ``progress`` makes of all that has been added, these happenings the last."""
+        totals = {number: one.total for number, one in self._parts.items() if one.total is not None}
+        for number, later in _gathered(happenings, totals).items():
+            former = self._parts.get(number)
+            self._parts[number] = _thinned(later if former is None else _join(former, later))
+        return _begun(self._parts)
+
+
+def progress(happenings: Iterable[object]) -> dict[int, Progress]:
     """Each attempt's steps, from everything that was told."""
-    first: dict[int, tuple[int, float]] = {}
-    marks: dict[int, list[tuple[int, float]]] = {}
-    durable: dict[int, int] = {}
-    nearby: dict[int, tuple[int, str]] = {}
-    restored: dict[int, told.Restored] = {}
-    totals: dict[int, int] = {}
-    plans: dict[int, Plan] = {}
-    last_saves: dict[int, told.Emergency] = {}
-    sizes: dict[int, int] = {}
-    for happening in happenings:
-        if not isinstance(happening, Told):
-            continue
-        number, event = happening.attempt, happening.event
-        if isinstance(event, told.Saved):
-            sizes[number] = event.size
-        match event:
-            case told.Start():
-                totals[number] = event.total
-            case told.Restored():
-                first.setdefault(number, (event.step, event.t))
-                restored.setdefault(number, event)
-            case told.Fresh():
-                first.setdefault(number, (0, event.t))
-            case told.Step() | told.Finished():
-                marks.setdefault(number, []).append((event.step, event.t))
-            case told.Metrics():
-                # Logged in the middle of a step, or after the last one.
-                step = min(event.step + 1, totals.get(number, event.step + 1))
-                marks.setdefault(number, []).append((step, event.t))
-            case told.Saved(tier=tier) if tier:
-                nearby[number] = event.step, tier
-            case told.Saved() | told.Carried(published=True):
-                durable[number] = max(event.step, durable.get(number, 0))
-            case told.Cadence():
-                plans[number] = event.plan
-            case told.Emergency():
-                last_saves[number] = event
-            case _:
-                pass
-    return {
-        number: Progress(
-            number,
-            first[number][0] if number in first else None,
-            first[number][1] if number in first else None,
-            tuple(_rising(marks.get(number, []))),
-            durable.get(number),
-            nearby.get(number),
-            restored.get(number),
-            plans.get(number),
-            totals.get(number),
-            last_saves.get(number),
-            sizes.get(number),
-        )
-        for number in sorted(first.keys() | marks.keys())
-    }
+    return _begun(_gathered(happenings, {}))
 
 
 def losses(history: dict[int, Progress]) -> dict[int, Loss]:
@@ -210,6 +181,74 @@ def differences(state: RunState) -> list[Difference]:
     ]
 
 
+def _begun(parts: Mapping[int, Progress]) -> dict[int, Progress]:
+    """The attempts that came so far as to go on, in their order."""
+    return {number: one for number, one in sorted(parts.items()) if one.last is not None}
+
+
+def _gathered(  # noqa: C901, PLR0912 - one case for each kind
+    happenings: Iterable[object], known: Mapping[int, int]
+) -> dict[int, Progress]:
+    """What was told, by attempt; ``known``: totals that had been told before."""
+    numbers: set[int] = set()
+    first: dict[int, tuple[int, float]] = {}
+    marks: dict[int, list[tuple[int, float]]] = {}
+    durable: dict[int, int] = {}
+    nearby: dict[int, tuple[int, str]] = {}
+    restored: dict[int, told.Restored] = {}
+    totals = dict(known)
+    plans: dict[int, Plan] = {}
+    last_saves: dict[int, told.Emergency] = {}
+    sizes: dict[int, int] = {}
+    for happening in happenings:
+        if not isinstance(happening, Told):
+            continue
+        number, event = happening.attempt, happening.event
+        numbers.add(number)
+        if isinstance(event, told.Saved):
+            sizes[number] = event.size
+        match event:
+            case told.Start():
+                totals[number] = event.total
+            case told.Restored():
+                first.setdefault(number, (event.step, event.t))
+                restored.setdefault(number, event)
+            case told.Fresh():
+                first.setdefault(number, (0, event.t))
+            case told.Step() | told.Finished():
+                marks.setdefault(number, []).append((event.step, event.t))
+            case told.Metrics():
+                # Logged in the middle of a step, or after the last one.
+                step = min(event.step + 1, totals.get(number, event.step + 1))
+                marks.setdefault(number, []).append((step, event.t))
+            case told.Saved(tier=tier) if tier:
+                nearby[number] = event.step, tier
+            case told.Saved() | told.Carried(published=True):
+                durable[number] = max(event.step, durable.get(number, 0))
+            case told.Cadence():
+                plans[number] = event.plan
+            case told.Emergency():
+                last_saves[number] = event
+            case _:
+                pass
+    return {
+        number: Progress(
+            number,
+            first[number][0] if number in first else None,
+            first[number][1] if number in first else None,
+            _rising(marks.get(number, [])),
+            durable.get(number),
+            nearby.get(number),
+            restored.get(number),
+            plans.get(number),
+            totals.get(number),
+            last_saves.get(number),
+            sizes.get(number),
+        )
+        for number in numbers
+    }
+
+
 def _lost_seconds(attempt: Attempt, lost: dict[int, Loss], now: float) -> float:
     """The machine's clock may differ from the controller's: no more is lost than was paid for."""
     if attempt.number not in lost or attempt.started is None:
@@ -218,10 +257,45 @@ def _lost_seconds(attempt: Attempt, lost: dict[int, Loss], now: float) -> float:
     return min(lost[attempt.number].seconds, max(0.0, ended - attempt.started))
 
 
-def _rising(marks: list[tuple[int, float]]) -> list[tuple[int, float]]:
+def _rising(marks: Iterable[tuple[int, float]]) -> tuple[tuple[int, float], ...]:
     """One mark a step, the first time it was reached."""
     kept: list[tuple[int, float]] = []
     for step, t in sorted(marks):
         if not kept or step > kept[-1][0]:
             kept.append((step, t))
-    return kept
+    return tuple(kept)
+
+
+def _join(former: Progress, later: Progress) -> Progress:
+    """Two parts of one attempt."""
+    began = former if former.first is not None else later
+    durable = [step for step in (former.durable, later.durable) if step is not None]
+    return Progress(
+        former.attempt,
+        began.first,
+        began.since,
+        _rising(former.marks + later.marks),
+        max(durable, default=None),
+        _newer(former.nearby, later.nearby),
+        former.restored or later.restored,
+        _newer(former.cadence, later.cadence),
+        _newer(former.total, later.total),
+        _newer(former.last_save, later.last_save),
+        _newer(former.size, later.size),
+    )
+
+
+def _thinned(attempt: Progress) -> Progress:
+    marks = attempt.marks
+    if len(marks) <= MARKS:
+        return attempt
+    # Powers of two: what an earlier thinning left is what this one would have kept.
+    apart = 1
+    while (marks[-1][0] - marks[0][0]) // apart > MARKS // 2:
+        apart *= 2
+    firsts = {step // apart: (step, t) for step, t in reversed(marks)}
+    return replace(attempt, marks=tuple(sorted({*firsts.values(), marks[-1]})))
+
+
+def _newer(former: T | None, later: T | None) -> T | None:
+    return former if later is None else later
