@@ -168,6 +168,18 @@ def test_many_metrics_and_checkpoints_stay_within_bounds(sample: Callable[..., S
     assert "more in the middle are left out here" in page
 
 
+def test_thousands_of_refusals_stay_within_bounds_and_hide_no_other_end(sample: Callable[..., Story]) -> None:
+    story = sample(interruptions=3, total=2_000, pace=40, every=50)
+    ends = story.attempts[-1].ended or story.told
+    refused = replace(story.attempts[0], cause=Cause.NO_CAPACITY, booted=None, running_since=None, noticed=None)
+    later = tuple(
+        replace(refused, number=100 + n, started=ends + n * 30.0, ended=ends + n * 30.0 + 1.0) for n in range(5_000)
+    )
+    page = render(replace(story, attempts=story.attempts + later, closed=ends + 150_000.0, told=ends + 150_000.0))
+    assert len(page.encode()) < 1_000_000
+    assert all(f"Attempt {one.number}: " in page for one in story.attempts)
+
+
 VALUES = [math.nan, math.inf, -math.inf, 0.0, -0.0, 5e-324, 1.7e308, -1.7e308, 1.0]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -130,11 +131,24 @@ def _notices(process: Iterable[Told]) -> dict[int, Notice]:
     return found
 
 
-def _checkpoints(process: Iterable[Told], over: set[int]) -> tuple[Checkpoint, ...]:
+def _checkpoints(  # noqa: C901 - one case for each kind
+    process: Iterable[Told], over: set[int]
+) -> tuple[Checkpoint, ...]:
     """Every save, and what became of it. A save that began in an attempt that is over and never ended was cut off."""
     # One process has one save under way at a time; a failure names the step at which it was noticed.
     begun: dict[int, told.Saving] = {}
     saves: list[Checkpoint] = []
+    newest: dict[int, int] = {}
+
+    def add(save: Checkpoint) -> None:
+        newest[save.step] = len(saves)
+        saves.append(save)
+
+    def change(step: int, made: Callable[[Checkpoint], Checkpoint]) -> None:
+        # The newest save of that step is the one that is meant.
+        if step in newest:
+            saves[newest[step]] = made(saves[newest[step]])
+
     for number, event in _events(process):
         match event:
             case told.Saving():
@@ -142,18 +156,18 @@ def _checkpoints(process: Iterable[Told], over: set[int]) -> tuple[Checkpoint, .
             case told.Saved():
                 begun.pop(number, None)
                 figures = event.stall, event.seconds, event.size
-                saves.append(Checkpoint(event.step, event.t, number, event.reason, *figures, tier=event.tier))
+                add(Checkpoint(event.step, event.t, number, event.reason, *figures, tier=event.tier))
             case told.Carried():
-                saves = _add_carry(saves, event)
+                change(event.step, partial(_carried, event))
             case told.SaveFailed():
                 began = begun.pop(number, None)
                 seconds = max(0.0, event.t - began.t) if began else 0.0
                 reason = began.reason if began else "cadence"
                 step = began.step if began else event.step
-                saves.append(Checkpoint(step, event.t, number, reason, 0.0, seconds, 0, Outcome.FAILED, event.why))
+                add(Checkpoint(step, event.t, number, reason, 0.0, seconds, 0, Outcome.FAILED, event.why))
             case told.Restored():
                 for damage in event.damaged:
-                    saves = _mark_damaged(saves, damage, event.step)
+                    change(damage.step, partial(_damaged, damage, event.step))
             case _:
                 pass
     cut = [
@@ -164,21 +178,14 @@ def _checkpoints(process: Iterable[Told], over: set[int]) -> tuple[Checkpoint, .
     return tuple(sorted([*saves, *cut], key=lambda save: save.time))
 
 
-def _add_carry(saves: list[Checkpoint], event: told.Carried) -> list[Checkpoint]:
-    carry = Carry(event.store, event.seconds, event.published)
-    return _change(saves, event.step, lambda save: replace(save, carried=(*save.carried, carry)))
+def _carried(event: told.Carried, save: Checkpoint) -> Checkpoint:
+    return replace(save, carried=(*save.carried, Carry(event.store, event.seconds, event.published)))
 
 
-def _mark_damaged(saves: list[Checkpoint], damage: told.Damage, restored: int) -> list[Checkpoint]:
+def _damaged(damage: told.Damage, restored: int, save: Checkpoint) -> Checkpoint:
     """A checkpoint of which another copy was whole has lost nothing."""
     outcome = Outcome.SAVED if damage.step == restored else Outcome.DAMAGED
-    return _change(saves, damage.step, lambda save: replace(save, outcome=outcome, detail=damage.why))
-
-
-def _change(saves: list[Checkpoint], step: int, change: Callable[[Checkpoint], Checkpoint]) -> list[Checkpoint]:
-    """The newest save of that step is the one that is meant."""
-    at = max((n for n, save in enumerate(saves) if save.step == step), default=None)
-    return saves if at is None else [*saves[:at], change(saves[at]), *saves[at + 1 :]]
+    return replace(save, outcome=outcome, detail=damage.why)
 
 
 def _curves(process: Iterable[Told]) -> list[Curve]:

@@ -33,10 +33,11 @@ _NOTHING = "\N{EN DASH}"
 
 
 def attempts_table(story: Story) -> Markup:
-    """One row for each attempt, oldest first."""
+    """One row for each attempt, oldest first; of many the first and the last."""
     head = ("", "where", "price/h", "began", "time", "steps", "ended by", "lost steps", "lost time")
-    rows = [_attempt(story, attempt) for attempt in story.attempts]
-    return _table(head, rows, numbers=(0, 2, 3, 4, 5, 7, 8), name="Attempts", kind="cards")
+    rows = [_attempt(story, attempt) for attempt in _few(story.attempts)]
+    table = _table(head, rows, numbers=(0, 2, 3, 4, 5, 7, 8), name="Attempts", kind="cards")
+    return el("div", table, _rest(len(story.attempts)))
 
 
 def _attempt(story: Story, one: Attempt) -> tuple[Child, ...]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from spotweld.report.story import Attempt, Checkpoint, Story
+    from spotweld.runs.events import Cause
 
 _HEIGHT = 54
 _NUMBER, _NOTICE, _TOP, _BAR, _TICKS = 10, 14.5, 17, 18, 41
@@ -73,6 +74,7 @@ def _lane(
         return min(1.0, max(0.0, (moment - begin) / (end - begin)))
 
     numbers = {attempt.number for attempt in attempts}
+    attempts = _seen(attempts, at, end)
     starts = [at(attempt.started) for attempt in attempts]
     rooms = [after - start for start, after in pairwise([*starts, 1.02])]
     marks = [
@@ -94,6 +96,18 @@ def _lane(
         height=_HEIGHT,
         class_="track",
     )
+
+
+def _seen(attempts: list[Attempt], at: Callable[[float], float], now: float) -> list[Attempt]:
+    """Those that would not be hidden by one before that ended in the same way: of thousands of refusals hundreds."""
+    kept: list[Attempt] = []
+    last: dict[Cause | None, float] = {}
+    for one in attempts:
+        start, end = at(one.started), at(now if one.ended is None else one.ended)
+        if end - min(start, last.get(one.cause, -1.0)) >= _TICK_GAP:
+            kept.append(one)
+            last[one.cause] = end
+    return kept
 
 
 def _bar(attempt: Attempt, at: Callable[[float], float], now: float) -> Markup:
