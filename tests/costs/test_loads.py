@@ -44,8 +44,9 @@ def test_a_table(rows: str, spans: list[Span]) -> None:
         ("time,machines\n0,-1\n5,1\n", 'line 2: machines is "-1"'),
         ("time,machines\n0,1.5\n5,1\n", "a whole number"),
         ('time,machines\n0,"1\n', "line 2"),
+        ("time,machines\n0,1\n\udcfe", "line 3, column 1: byte 0xfe does not belong to UTF-8"),
     ],
 )
 def test_other_tables_are_refused(text: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
-        decode_load(text.encode())
+        decode_load(text.encode(errors="surrogateescape"))

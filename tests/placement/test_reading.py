@@ -176,7 +176,7 @@ def test_a_table_of_changes(tmp_path: Path) -> None:
         ("time,price\n1e14,1\n100000000000060,1\n", 'line 2: time is "1e14": .* no year up to 9999'),
         ("time,price\n0,\n60,\n", "price holds no value"),
         ('time,price\n0,"1\n', "line"),
-        ("time,price\n0,1\n60,\udcff\n", "utf-8"),
+        ("time,price\n0,1\n60,\udcff\n", "line 3, column 4: byte 0xff does not belong to UTF-8"),
     ],
     ids=ascii,
 )

@@ -12,6 +12,7 @@ import msgspec
 from spotweld.project.words import quoted
 from spotweld.values.clocks import moment_of
 from spotweld.values.durations import DURATION, parse_duration
+from spotweld.values.recordings import text_of
 
 _SPAN = re.compile(rf"\s*([0-9]{{1,9}})\s*x\s*({DURATION})\s*")
 COLUMNS = ["time", "machines"]
@@ -48,7 +49,7 @@ def decode_load(content: bytes) -> list[Span]:
     Raises:
         ValueError: it is not such a table; with the line.
     """
-    table = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+    table = csv.reader(io.StringIO(text_of(content), newline=""), strict=True)
     rows: list[tuple[float, int | None]] = []
     try:
         if [word.strip().lower() for word in next(table, [])] != COLUMNS:

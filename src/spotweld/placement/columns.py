@@ -16,7 +16,7 @@ from typing import NamedTuple
 from spotweld.placement.pricehistory import ASSUMED, MOST, UNLIMITED
 from spotweld.project.words import nearest, quoted
 from spotweld.values.clocks import moment_of
-from spotweld.values.recordings import Recording, filled, region_of
+from spotweld.values.recordings import Recording, filled, region_of, text_of
 
 COLUMNS = ("time", "zone", "capacity", "price")
 
@@ -39,7 +39,7 @@ def decode_columns(content: bytes, name: str) -> list[Recording]:
     Raises:
         ValueError: it is not such a table, or a value cannot be; with the line.
     """
-    table = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+    table = csv.reader(io.StringIO(text_of(content), newline=""), strict=True)
     zones: dict[str, list[_Row]] = defaultdict(list)
     try:
         heading = [word.strip().lower() for word in next(table, [])]

@@ -126,6 +126,21 @@ def content_of(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def text_of(content: bytes) -> str:
+    """The text of a table, which is UTF-8, with or without a byte order mark.
+
+    Raises:
+        ValueError: it is not; with the line and the column.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        line, column = before.count(b"\n") + 1, len(before) - before.rfind(b"\n")
+        why = f"byte 0x{content[error.start]:02x} does not belong to UTF-8"
+        raise ValueError(f"line {line}, column {column}: {why}; save the file as UTF-8") from None
+
+
 def region_of(zone: str) -> str:
     """``us-east-1`` for ``us-east-1a``, ``us-east4`` for ``us-east4-a``; a name of another form stands for itself."""
     found = re.fullmatch(r"(.*\d)-?[a-z]", zone)
